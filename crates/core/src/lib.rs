@@ -1,0 +1,11 @@
+//! The vocabulary of Polygate: what every crate means by failure, usage, secret, time. No I/O, no async, no JSON.
+
+pub mod clock;
+pub mod failure;
+pub mod secret;
+pub mod usage;
+
+pub use clock::{Clock, FixedClock, SystemClock};
+pub use failure::{Failure, Kind, Origin, Scope};
+pub use secret::Secret;
+pub use usage::Usage;

@@ -1,0 +1,59 @@
+//! Token counts of one call, by tier.
+
+/// Tokens as the provider reported them. `input` includes what came from a cache; `output` includes reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input tokens, cached ones included.
+    pub input: u64,
+    /// All output tokens, reasoning included.
+    pub output: u64,
+    /// Input tokens read from the provider's prompt cache.
+    pub cache_read: u64,
+    /// Input tokens written to the provider's prompt cache.
+    pub cache_write: u64,
+    /// Output tokens spent on reasoning.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// Input and output together.
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// Takes a later report of the same call: providers repeat or complete their counts, they never take back.
+    pub fn merge(&mut self, later: Usage) {
+        self.input = self.input.max(later.input);
+        self.output = self.output.max(later.output);
+        self.cache_read = self.cache_read.max(later.cache_read);
+        self.cache_write = self.cache_write.max(later.cache_write);
+        self.reasoning = self.reasoning.max(later.reasoning);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_reports_complete_earlier_ones() {
+        let mut usage = Usage {
+            input: 10,
+            output: 1,
+            ..Usage::default()
+        };
+        usage.merge(Usage {
+            output: 7,
+            ..Usage::default()
+        });
+        assert_eq!(
+            usage,
+            Usage {
+                input: 10,
+                output: 7,
+                ..Usage::default()
+            }
+        );
+        assert_eq!(usage.total(), 17);
+    }
+}

@@ -1,0 +1,5 @@
+//! Anthropic Messages.
+
+/// Anthropic Messages.
+#[derive(Debug)]
+pub struct AnthropicMessages;

@@ -1,0 +1,5 @@
+//! Gemini generateContent.
+
+/// Gemini generateContent.
+#[derive(Debug)]
+pub struct Gemini;

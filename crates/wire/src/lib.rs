@@ -1,0 +1,173 @@
+//! Bytes ⇄ canonical chat, one folder per format. Pure: no I/O, no runtime, no clock.
+//!
+//! Three seams, each a small trait, found by [`registry`]:
+//! - [`Dialect`]: every format. How it says errors, and what single frames and answers of it mean (the native lane needs no more).
+//! - [`Ingress`]: formats that clients may speak to an upstream of another format.
+//! - [`Egress`]: formats that upstreams may speak to a client of another format.
+
+pub mod anthropic_messages;
+pub mod canon;
+pub mod gemini;
+pub mod openai_chat;
+pub mod openai_responses;
+pub mod raw;
+// pub mod registry;
+pub mod sse;
+
+use bytes::Bytes;
+use polygate_core::{Failure, Usage};
+
+pub use canon::{ChatEvent, ChatRequest, ChatResponse, Loss};
+pub use raw::RawObject;
+// pub use registry::{dialect, egress, ingress};
+pub use sse::{Frame, Framer};
+
+/// A chat wire format, independent of who speaks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// OpenAI Chat Completions, and everyone who copies it.
+    OpenaiChat,
+    /// OpenAI Responses.
+    OpenaiResponses,
+    /// Anthropic Messages.
+    AnthropicMessages,
+    /// Gemini `generateContent`.
+    Gemini,
+}
+
+impl Format {
+    /// All formats, in a fixed order.
+    pub const ALL: [Format; 4] = [
+        Format::OpenaiChat,
+        Format::OpenaiResponses,
+        Format::AnthropicMessages,
+        Format::Gemini,
+    ];
+
+    /// The name in configuration, logs and docs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::OpenaiChat => "openai-chat",
+            Format::OpenaiResponses => "openai-responses",
+            Format::AnthropicMessages => "anthropic-messages",
+            Format::Gemini => "gemini",
+        }
+    }
+}
+
+/// What every format can say about itself without translating: errors in and out, and the meaning of an answer.
+pub trait Dialect: Send + Sync {
+    /// An error body as clients of this format expect it.
+    fn encode_error(&self, failure: &Failure, request_id: &str) -> Bytes;
+
+    /// An error as a last, whole event of a stream: after it nothing that looks like a proper end.
+    fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes;
+
+    /// What an upstream's error body says, where it is one of this format.
+    fn decode_error(&self, body: &[u8]) -> Option<UpstreamError>;
+
+    /// Checks a whole answer without building a tree: a JSON object, no error inside; returns the usage it reports.
+    fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure>;
+
+    /// What one stream frame means to the gateway.
+    fn sniff(&self, frame: &Frame<'_>) -> Signal;
+
+    /// Byte strings of which at least one is in every frame whose [`Signal`] is more than plain progress after the commit point:
+    /// usage, errors, ends. Frames without any pass unread.
+    fn marks(&self) -> &'static [&'static [u8]];
+}
+
+/// An upstream's own words about an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamError {
+    /// The human sentence.
+    pub message: String,
+    /// Its code or type, the more specific of the two.
+    pub code: Option<String>,
+    /// The request member at fault.
+    pub param: Option<String>,
+}
+
+/// What one frame of a stream means to the gateway.
+#[derive(Debug, Default)]
+pub struct Signal {
+    /// How far the stream is.
+    pub progress: Progress,
+    /// Token counts that the frame reports.
+    pub usage: Option<Usage>,
+    /// The error that the frame is.
+    pub failure: Option<Box<Failure>>,
+}
+
+/// How far a stream is, as one frame shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Role chunks, starts, pings, comments: nothing a client would miss.
+    #[default]
+    Preamble,
+    /// Text, reasoning, a tool call, a refusal: something was produced.
+    Content,
+    /// The finish reason has come; usage and the end mark may follow.
+    Finish,
+    /// The mark after which nothing follows (`[DONE]`, `message_stop`, `response.completed`, …).
+    End,
+}
+
+/// A format in which clients ask, for upstreams of another format.
+pub trait Ingress: Send + Sync {
+    /// Reads a client's request.
+    fn decode_request(&self, body: &RawObject) -> Result<ChatRequest, Failure>;
+
+    /// Writes a whole answer.
+    fn encode_response(&self, response: &ChatResponse, reply: &ReplyHead) -> Bytes;
+
+    /// Starts writing a stream.
+    fn stream_encoder(&self, reply: ReplyHead) -> Box<dyn StreamEncoder>;
+}
+
+/// What an answer says of itself beside the content.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyHead {
+    /// For answers whose upstream gives no id.
+    pub fallback_id: String,
+    /// The model's name as the client asked for it.
+    pub model: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The client asked for usage in its stream.
+    pub include_usage: bool,
+}
+
+/// Canonical events → bytes of a client's stream.
+pub trait StreamEncoder: Send {
+    /// Appends whatever this event means to the stream.
+    fn encode(&mut self, event: &ChatEvent, out: &mut Vec<u8>);
+
+    /// Appends the proper end, after `Stop` has been encoded. Never called for a stream that failed.
+    fn finish(&mut self, out: &mut Vec<u8>);
+}
+
+/// A format in which upstreams answer, for clients of another format.
+pub trait Egress: Send + Sync {
+    /// Writes the upstream's request; names what it cannot carry.
+    fn encode_request(
+        &self,
+        request: &ChatRequest,
+        model: &str,
+    ) -> Result<(Bytes, Vec<Loss>), Failure>;
+
+    /// Reads a whole answer.
+    fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure>;
+
+    /// Starts reading a stream.
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder>;
+}
+
+/// Frames of an upstream's stream → canonical events. A push machine: no I/O, any way of cutting gives the same events.
+pub trait StreamDecoder: Send {
+    /// Reads one frame. `Err` for a frame that is no frame of this format; errors that the upstream reports come as [`ChatEvent::Failed`].
+    fn decode(&mut self, frame: &Frame<'_>, out: &mut Vec<ChatEvent>) -> Result<(), Failure>;
+
+    /// The upstream's bytes ended. Appends what a proper end still owes; `Err` where the end came too early.
+    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), Failure>;
+}

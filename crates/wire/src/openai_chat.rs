@@ -1,0 +1,5 @@
+//! OpenAI Chat Completions.
+
+/// OpenAI Chat Completions.
+#[derive(Debug)]
+pub struct OpenaiChat;

@@ -1,0 +1,5 @@
+//! OpenAI Responses.
+
+/// OpenAI Responses.
+#[derive(Debug)]
+pub struct OpenaiResponses;

@@ -1,0 +1,31 @@
+//! The only list of formats and what each can do: a format is added here, in one match a seam.
+
+use crate::{Dialect, Egress, Format, Ingress, anthropic_messages, gemini, openai_chat, openai_responses};
+
+/// Errors and meanings of a format. Every format has them.
+pub fn dialect(format: Format) -> &'static dyn Dialect {
+    match format {
+        Format::OpenaiChat => &openai_chat::OpenaiChat,
+        Format::OpenaiResponses => &openai_responses::OpenaiResponses,
+        Format::AnthropicMessages => &anthropic_messages::AnthropicMessages,
+        Format::Gemini => &gemini::Gemini,
+    }
+}
+
+/// The client half of a format, where clients of it can be translated.
+pub fn ingress(format: Format) -> Option<&'static dyn Ingress> {
+    match format {
+        Format::OpenaiChat => Some(&openai_chat::OpenaiChat),
+        Format::OpenaiResponses | Format::AnthropicMessages | Format::Gemini => None,
+    }
+}
+
+/// The upstream half of a format, where answers in it can be translated.
+pub fn egress(format: Format) -> Option<&'static dyn Egress> {
+    match format {
+        Format::OpenaiChat => None,
+        Format::OpenaiResponses => Some(&openai_responses::OpenaiResponses),
+        Format::AnthropicMessages => Some(&anthropic_messages::AnthropicMessages),
+        Format::Gemini => Some(&gemini::Gemini),
+    }
+}
