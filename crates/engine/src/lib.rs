@@ -1,1 +1,28 @@
-//! Placeholder.
+//! One call from admission to record: no web framework, no SQL, no provider's name.
+//!
+//! Read [`engine`] first: a call's whole story is there. Then [`attempt`] (one try), [`lane`] (native or translated) and
+//! [`body`] (who owns the upstream's answer).
+
+pub mod admit;
+pub mod attempt;
+pub mod body;
+pub mod call;
+pub mod catalogue;
+pub mod config;
+pub mod engine;
+pub mod health;
+pub mod lane;
+pub mod observe;
+pub mod pattern;
+pub mod plan;
+pub mod policy;
+pub mod probe;
+pub mod proxy;
+pub mod route;
+pub mod snapshot;
+mod tls;
+pub mod transport;
+
+pub use call::{Endpoint, Inbound, InboundBody};
+pub use config::Config;
+pub use engine::{Answered, Engine, Trail};

@@ -1,0 +1,415 @@
+//! One candidate, one try. `Ok`: committed, the body is the client's. `Err`: nothing was sent, another candidate may be asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use polygate_core::{Clock, Failure, Kind, Secret};
+use polygate_providers::{Answer, Outbound};
+use polygate_wire::{Format, dialect};
+use tokio::time::{Instant, timeout_at};
+
+use crate::body::{Passing, Relay, RelayParts, ReplyBody};
+use crate::call::Call;
+use crate::engine::Trail;
+use crate::lane::{self, Lane, StreamLane};
+use crate::observe::{AttemptRecord, Recorder};
+use crate::route::Candidate;
+use crate::snapshot::Snapshot;
+use crate::transport::UpstreamBody;
+
+/// The most of a whole answer that is held to be checked before it is sent.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The most of an error's body that is read, and how long that may take.
+const ERROR_LIMIT: usize = 64 * 1024;
+const ERROR_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an attempt works with.
+pub struct Attempt<'a> {
+    /// The configuration the call began with.
+    pub snapshot: &'a Arc<Snapshot>,
+    /// The call.
+    pub call: &'a Call,
+    /// Whom to ask.
+    pub candidate: &'a Candidate,
+    /// Time.
+    pub clock: &'a Arc<dyn Clock>,
+}
+
+/// An answer for the client.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers that come from the answer.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: ReplyBody,
+}
+
+impl Reply {
+    /// Adds the attempt that made it to the record that travels with the body.
+    pub fn note_attempt(&mut self, attempt: AttemptRecord) {
+        self.body
+            .update_record(|record| record.attempts.push(attempt));
+    }
+}
+
+impl Attempt<'_> {
+    /// Asks. The recorder is taken along on success only.
+    pub async fn run(
+        &self,
+        recorder: &mut Option<Recorder>,
+        trail: &mut Trail,
+    ) -> Result<Reply, Failure> {
+        let Some(object) = &self.call.object else {
+            return Err(Failure::new(
+                Kind::Internal,
+                "a call without a body came to a lane",
+            ));
+        };
+        let provider = &self.candidate.upstream.provider;
+        let created = self.clock.unix_seconds();
+        let prepared = lane::prepare(
+            self.call,
+            object,
+            provider.as_ref(),
+            &self.candidate.model,
+            created,
+        )?;
+        if let Some(recorder) = recorder {
+            recorder.update(|record| record.losses.clone_from(&prepared.losses));
+        }
+        trail.losses = prepared.losses;
+        let started = Instant::now();
+        let answer = self.send(&prepared.lane, prepared.body, started).await?;
+        let format = prepared.lane.upstream_format();
+        if !answer.status().is_success() {
+            return Err(self.refused(answer, format).await);
+        }
+        if answer
+            .headers()
+            .get(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding != "identity")
+        {
+            return Err(junk(
+                "the provider's answer is compressed, though nobody asked for it",
+            ));
+        }
+        if self.call.stream {
+            return self.stream(answer, prepared.lane, started, recorder).await;
+        }
+        self.whole(answer, &prepared.lane, started, recorder).await
+    }
+
+    async fn send(
+        &self,
+        lane: &Lane,
+        body: Bytes,
+        started: Instant,
+    ) -> Result<Response<Incoming>, Failure> {
+        let provider = &self.candidate.upstream.provider;
+        let outbound = Outbound {
+            operation: lane.operation(self.call),
+            model: &self.candidate.model,
+            client_headers: &self.call.inbound.headers,
+            body,
+        };
+        let mut request = provider.request(&outbound)?;
+        provider
+            .authorize(&mut request, &self.candidate.credential.secret)
+            .await?;
+        self.exchange(request.map(UpstreamBody::from), started)
+            .await
+    }
+
+    /// Sends and waits for the head of the answer.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<UpstreamBody>,
+        started: Instant,
+    ) -> Result<Response<Incoming>, Failure> {
+        let sent = timeout_at(
+            started + self.patience(),
+            self.snapshot.transport().send(request),
+        );
+        sent.await.unwrap_or_else(|_| {
+            Err(Failure::new(Kind::Timeout, "the provider did not answer in time").ambiguous())
+        })
+    }
+
+    /// From sending to the first good event, or to the end of a whole answer.
+    fn patience(&self) -> Duration {
+        let timeouts = &self.snapshot.config.timeouts;
+        if self.call.stream {
+            timeouts.first_event
+        } else {
+            timeouts.request
+        }
+    }
+
+    async fn refused(&self, answer: Response<Incoming>, format: Format) -> Failure {
+        let (head, body) = answer.into_parts();
+        let body = read_error(body).await;
+        let answer = Answer {
+            format,
+            status: head.status,
+            headers: head.headers,
+            body,
+            now: SystemTime::now(),
+        };
+        let mut failure = self.candidate.upstream.provider.classify(&answer);
+        // The upstream's own words pass only to clients of the same format.
+        if format != self.call.inbound.endpoint.format() {
+            failure.body = None;
+        }
+        redact(&mut failure, &self.candidate.credential.secret);
+        failure
+    }
+
+    async fn stream(
+        &self,
+        answer: Response<Incoming>,
+        lane: Lane,
+        started: Instant,
+        recorder: &mut Option<Recorder>,
+    ) -> Result<Reply, Failure> {
+        let deadline = started + self.patience();
+        if let Some(failure) = self.not_a_stream(&answer, &lane) {
+            return Err(failure);
+        }
+        if is_json(answer.headers()) {
+            return Err(self.json_instead(answer.into_body(), &lane, deadline).await);
+        }
+        let parts = RelayParts {
+            client: self.call.inbound.endpoint.format(),
+            request_id: self.call.inbound.request_id.clone(),
+            candidate: self.candidate.clone(),
+            snapshot: self.snapshot.clone(),
+            clock: self.clock.clone(),
+        };
+        let mut relay = Relay::new(
+            answer.into_body(),
+            StreamLane::new(lane, &self.call.inbound.endpoint),
+            parts,
+        );
+        relay.commit(deadline).await.map_err(|mut failure| {
+            redact(&mut failure, &self.candidate.credential.secret);
+            failure
+        })?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(relay.content_type()));
+        headers.insert(
+            http::header::CACHE_CONTROL,
+            HeaderValue::from_static("no-cache"),
+        );
+        // Tells buffering proxies in front of us to pass pieces as they come.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        if let Some(mut recorder) = recorder.take() {
+            recorder.first_event();
+            relay.release(recorder);
+        }
+        Ok(Reply {
+            status: StatusCode::OK,
+            headers,
+            body: ReplyBody::Stream(Box::new(relay)),
+        })
+    }
+
+    fn not_a_stream(&self, answer: &Response<Incoming>, _lane: &Lane) -> Option<Failure> {
+        let kind = content_type(answer.headers());
+        kind.starts_with("text/html")
+            .then(|| junk("the provider answered with a web page instead of a stream"))
+    }
+
+    /// A stream was asked for, JSON came: an error inside 200, or an upstream that does not stream.
+    async fn json_instead(&self, body: Incoming, lane: &Lane, deadline: Instant) -> Failure {
+        match self.read(body, deadline).await {
+            Ok(Read::Whole(body)) => {
+                let checked = dialect(lane.upstream_format()).check_answer(&body);
+                checked.err().unwrap_or_else(|| {
+                    junk("the provider answered with one piece of JSON instead of a stream")
+                })
+            }
+            Ok(Read::Over { .. }) => junk("the provider answered with JSON instead of a stream"),
+            Err(failure) => failure,
+        }
+    }
+
+    async fn whole(
+        &self,
+        answer: Response<Incoming>,
+        lane: &Lane,
+        started: Instant,
+        recorder: &mut Option<Recorder>,
+    ) -> Result<Reply, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let deadline = started + self.patience();
+        let read = self.read(answer.into_body(), deadline).await?;
+        let body = match read {
+            Read::Whole(body) => {
+                let checked = lane::whole_answer(lane, body).map_err(|mut failure| {
+                    redact(&mut failure, &self.candidate.credential.secret);
+                    failure
+                });
+                let (body, usage) = checked?;
+                let mut recorder = taken(recorder)?;
+                recorder.first_event();
+                recorder.update(|record| {
+                    record.usage = usage;
+                    record.status = 200;
+                });
+                ReplyBody::whole(body, recorder)
+            }
+            Read::Over { head, rest } if matches!(lane, Lane::Native(_)) => {
+                let mut recorder = taken(recorder)?;
+                recorder.first_event();
+                recorder.update(|record| record.status = 200);
+                ReplyBody::Passing(Box::new(Passing::new(
+                    head,
+                    rest,
+                    self.snapshot.config.timeouts.idle,
+                    recorder,
+                )))
+            }
+            Read::Over { .. } => {
+                return Err(junk("the provider's answer is too long to translate"));
+            }
+        };
+        Ok(Reply {
+            status: StatusCode::OK,
+            headers,
+            body,
+        })
+    }
+
+    async fn read(&self, body: Incoming, deadline: Instant) -> Result<Read, Failure> {
+        let idle = self.snapshot.config.timeouts.idle;
+        read_capped(body, ANSWER_LIMIT, idle, deadline).await
+    }
+}
+
+fn taken(recorder: &mut Option<Recorder>) -> Result<Recorder, Failure> {
+    recorder
+        .take()
+        .ok_or_else(|| Failure::new(Kind::Internal, "the call's record was given away"))
+}
+
+fn junk(message: &str) -> Failure {
+    Failure::new(Kind::UpstreamJunk, message).ambiguous()
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    content_type(headers).starts_with("application/json")
+}
+
+/// A body, read as far as the cap.
+enum Read {
+    Whole(Bytes),
+    /// Longer: what was read, and the rest.
+    Over {
+        head: VecDeque<Bytes>,
+        rest: Incoming,
+    },
+}
+
+async fn read_capped(
+    mut body: Incoming,
+    cap: usize,
+    idle: Duration,
+    deadline: Instant,
+) -> Result<Read, Failure> {
+    let mut pieces: VecDeque<Bytes> = VecDeque::new();
+    let mut total = 0;
+    loop {
+        let until = deadline.min(Instant::now() + idle);
+        match timeout_at(until, body.frame()).await {
+            Err(_) => {
+                return Err(Failure::new(
+                    Kind::Timeout,
+                    "the provider did not finish its answer in time",
+                )
+                .ambiguous());
+            }
+            Ok(Some(Err(_))) => {
+                return Err(Failure::new(
+                    Kind::Broken,
+                    "the connection to the provider broke in its answer",
+                )
+                .ambiguous());
+            }
+            Ok(None) => return Ok(Read::Whole(joined(pieces, total))),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(piece) = frame.into_data() {
+                    total += piece.len();
+                    pieces.push_back(piece);
+                }
+                if total > cap {
+                    return Ok(Read::Over {
+                        head: pieces,
+                        rest: body,
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn joined(mut pieces: VecDeque<Bytes>, total: usize) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop_front().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(total);
+    for piece in pieces {
+        whole.extend_from_slice(&piece);
+    }
+    whole.freeze()
+}
+
+/// An error's body as far as it is worth reading.
+pub(crate) async fn read_error(body: Incoming) -> Bytes {
+    match read_capped(
+        body,
+        ERROR_LIMIT,
+        ERROR_PATIENCE,
+        Instant::now() + ERROR_PATIENCE,
+    )
+    .await
+    {
+        Ok(Read::Whole(body)) => body,
+        _ => Bytes::new(),
+    }
+}
+
+/// Takes our key out of what an upstream said: some echo it.
+pub fn redact(failure: &mut Failure, secret: &Secret) {
+    let secret = secret.reveal();
+    // Shorter ones would turn harmless words into stars.
+    if secret.len() < 6 {
+        return;
+    }
+    if failure.message.contains(secret) {
+        failure.message = failure.message.replace(secret, "***");
+    }
+    if failure
+        .body
+        .as_ref()
+        .is_some_and(|body| memchr::memmem::find(body, secret.as_bytes()).is_some())
+    {
+        failure.body = None;
+    }
+}

@@ -1,0 +1,112 @@
+//! Bytes that pass unread. A break in the middle breaks the client's connection too: no clean end that lies.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use polygate_core::{Failure, Kind};
+use tokio::time::{Instant, Sleep};
+
+use crate::observe::{CallRecord, Outcome, Recorder};
+
+/// An upstream's body on its way.
+pub struct Passing {
+    /// What was read before it was decided to let it pass.
+    head: VecDeque<Bytes>,
+    upstream: Option<Incoming>,
+    timer: Pin<Box<Sleep>>,
+    idle: Duration,
+    last_chunk: Instant,
+    recorder: Recorder,
+}
+
+impl Passing {
+    /// Lets pass what was read and what follows.
+    pub fn new(
+        head: VecDeque<Bytes>,
+        upstream: Incoming,
+        idle: Duration,
+        recorder: Recorder,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            head,
+            upstream: Some(upstream),
+            timer: Box::pin(tokio::time::sleep_until(now + idle)),
+            idle,
+            last_chunk: now,
+            recorder,
+        }
+    }
+
+    pub(super) fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
+        self.recorder.update(change);
+    }
+
+    pub(super) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Failure>>> {
+        if let Some(piece) = self.head.pop_front() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        loop {
+            let Some(upstream) = self.upstream.as_mut() else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.last_chunk = Instant::now();
+                    if let Ok(piece) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(piece)));
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    return self.fail(
+                        Kind::Broken,
+                        "the connection to the provider broke in its answer",
+                    );
+                }
+                Poll::Ready(None) => return self.complete(),
+                Poll::Pending => {
+                    let due = self.last_chunk + self.idle;
+                    if self.timer.is_elapsed() {
+                        self.timer.as_mut().reset(due);
+                    }
+                    ready!(self.timer.as_mut().poll(cx));
+                    if Instant::now() >= due {
+                        return self.fail(
+                            Kind::Timeout,
+                            "the provider was silent for too long in its answer",
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn complete(&mut self) -> Poll<Option<Result<Bytes, Failure>>> {
+        self.upstream = None;
+        self.recorder.update(|record| {
+            record.outcome = if record.status < 400 {
+                Outcome::Completed
+            } else {
+                Outcome::Failed
+            }
+        });
+        Poll::Ready(None)
+    }
+
+    fn fail(&mut self, kind: Kind, message: &str) -> Poll<Option<Result<Bytes, Failure>>> {
+        self.upstream = None;
+        self.recorder.update(|record| {
+            record.outcome = Outcome::Failed;
+            record.error = Some(kind.name());
+        });
+        Poll::Ready(Some(Err(Failure::new(kind, message))))
+    }
+}

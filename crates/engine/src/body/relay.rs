@@ -1,0 +1,373 @@
+//! A chat stream on its way from upstream to client: read a chunk, cut whole frames, let the lane read them, send.
+//!
+//! Two phases over one machine. Before the commit point every failure is an `Err` of [`Relay::commit`], nothing has been sent,
+//! and another candidate may be asked. After it a failure is the stream's last event, in the client's format.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use polygate_core::{Failure, Kind};
+use polygate_wire::Format;
+use polygate_wire::sse::Framer;
+use tokio::time::{Instant, Sleep};
+
+use crate::attempt::redact;
+use crate::lane::{Meter, Output, StreamLane};
+use crate::observe::{CallRecord, Outcome, Recorder};
+use crate::route::Candidate;
+use crate::snapshot::Snapshot;
+
+/// The most that is held back before the commit point.
+const PREAMBLE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How long a stream that is complete waits for the upstream to close, so that its connection can be used again.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long after a finish reason an upstream may be silent before the stream counts as complete without its end mark.
+const FINISH_GRACE: Duration = Duration::from_secs(10);
+
+/// A comment line: what clients ignore and idle connections need.
+const KEEPALIVE: &[u8] = b": keepalive\n\n";
+
+/// A stream with everything it needs to end well or badly.
+pub struct Relay {
+    upstream: Option<Incoming>,
+    framer: Framer,
+    lane: StreamLane,
+    meter: Meter,
+    out: Output,
+    failure: Option<Failure>,
+    watch: Watch,
+    parts: RelayParts,
+    recorder: Option<Recorder>,
+}
+
+/// What a relay knows of its call.
+pub struct RelayParts {
+    /// The client's format.
+    pub client: Format,
+    /// `x-request-id`.
+    pub request_id: Arc<str>,
+    /// Who answers: rests when the stream fails.
+    pub candidate: Candidate,
+    /// The configuration the call began with.
+    pub snapshot: Arc<Snapshot>,
+    /// For rests.
+    pub clock: Arc<dyn polygate_core::Clock>,
+}
+
+/// When silence becomes a comment or a failure. One timer, moved only when it fires.
+struct Watch {
+    timer: Pin<Box<Sleep>>,
+    last_chunk: Instant,
+    last_sent: Instant,
+    idle: Duration,
+    keepalive: Option<Duration>,
+}
+
+enum Silence {
+    Bearable,
+    Comment,
+    TooLong,
+}
+
+impl Relay {
+    /// Takes over an upstream's answer.
+    pub fn new(upstream: Incoming, lane: StreamLane, parts: RelayParts) -> Self {
+        let timeouts = &parts.snapshot.config.timeouts;
+        let keepalive =
+            Some(timeouts.keepalive).filter(|every| !every.is_zero() && lane.takes_comments());
+        let watch = Watch::new(timeouts.idle, keepalive);
+        Self {
+            upstream: Some(upstream),
+            framer: Framer::new(),
+            lane,
+            meter: Meter::default(),
+            out: Output::default(),
+            failure: None,
+            watch,
+            parts,
+            recorder: None,
+        }
+    }
+
+    /// Reads until the first good event is in hand. `Err`: nothing has been sent, and nothing of this stream will be.
+    pub async fn commit(&mut self, deadline: Instant) -> Result<(), Failure> {
+        let committed = std::future::poll_fn(|cx| self.poll_commit(cx));
+        tokio::time::timeout_at(deadline, committed)
+            .await
+            .unwrap_or_else(|_| {
+                Err(
+                    Failure::new(Kind::Timeout, "the provider sent nothing of worth in time")
+                        .ambiguous(),
+                )
+            })
+    }
+
+    /// What the client is told the stream is.
+    pub fn content_type(&self) -> &'static str {
+        self.lane.content_type()
+    }
+
+    /// From here on the stream is the client's: the recorder goes with it.
+    pub fn release(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+        self.watch.sent();
+    }
+
+    pub(super) fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.update(change);
+        }
+    }
+
+    fn poll_commit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while !self.meter.good {
+            if !ready!(self.poll_chunk(cx)) {
+                let failure = self.failure.take();
+                return Poll::Ready(if self.meter.good {
+                    self.keep(failure)
+                } else {
+                    Err(failure.unwrap_or_else(crate::lane::ended_early))
+                });
+            }
+            if self.out.len() > PREAMBLE_LIMIT {
+                return Poll::Ready(Err(Failure::new(
+                    Kind::UpstreamJunk,
+                    "the provider's stream has no end of preamble",
+                )
+                .ambiguous()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The block that brought the first good event brought a failure behind it: it is told after what is good.
+    fn keep(&mut self, failure: Option<Failure>) -> Result<(), Failure> {
+        self.failure = failure;
+        Ok(())
+    }
+
+    /// The client's next piece.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(piece) = self.out.pop() {
+                self.watch.sent();
+                return Poll::Ready(Some(piece));
+            }
+            if self.upstream.is_none() {
+                self.settle();
+                if self.out.is_empty() {
+                    return Poll::Ready(None);
+                }
+                continue;
+            }
+            if self.poll_chunk(cx).is_ready() {
+                continue;
+            }
+            if self.meter.ended {
+                self.let_go();
+                continue;
+            }
+            match ready!(self.watch.poll(cx, self.meter.finished)) {
+                Silence::Bearable => {}
+                Silence::Comment => self.out.push(Bytes::from_static(KEEPALIVE)),
+                Silence::TooLong if self.meter.finished => self.end(),
+                Silence::TooLong => {
+                    self.fail(
+                        Failure::new(
+                            Kind::Timeout,
+                            "the provider was silent for too long in the middle of its stream",
+                        )
+                        .ambiguous(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reads one chunk into `out`. False when there will be no more: the stream ended or failed.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(upstream) = self.upstream.as_mut() else {
+            return Poll::Ready(false);
+        };
+        match ready!(Pin::new(upstream).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                self.watch.chunk();
+                let Ok(chunk) = frame.into_data() else {
+                    return Poll::Ready(true);
+                };
+                let read = match self.framer.push(chunk) {
+                    Ok(block) if block.is_empty() => Ok(()),
+                    Ok(block) => self.lane.block(block, &mut self.meter, &mut self.out),
+                    Err(_) => Err(Failure::new(
+                        Kind::UpstreamJunk,
+                        "a single event of the provider's stream is too long",
+                    )
+                    .ambiguous()),
+                };
+                if let Err(failure) = read {
+                    self.fail(failure);
+                }
+            }
+            Some(Err(_)) if self.meter.ended => self.upstream = None,
+            Some(Err(_)) => self.fail(
+                Failure::new(
+                    Kind::Broken,
+                    "the connection to the provider broke in its stream",
+                )
+                .ambiguous(),
+            ),
+            None => self.end(),
+        }
+        Poll::Ready(self.upstream.is_some())
+    }
+
+    /// The upstream closed: a last frame without its blank line, then whatever a proper end still owes.
+    fn end(&mut self) {
+        self.upstream = None;
+        let rest = self.framer.finish();
+        let last = if rest.is_empty() {
+            Ok(())
+        } else {
+            self.lane
+                .block(terminated(&rest), &mut self.meter, &mut self.out)
+        };
+        if let Err(failure) = last.and_then(|()| self.lane.finish(&mut self.meter, &mut self.out)) {
+            self.fail(failure);
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.upstream = None;
+        self.failure.get_or_insert(failure);
+    }
+
+    /// The stream is complete, the upstream has not closed: someone else waits for that.
+    fn let_go(&mut self) {
+        let Some(mut upstream) = self.upstream.take() else {
+            return;
+        };
+        self.end();
+        tokio::spawn(async move {
+            let drained =
+                std::future::poll_fn(|cx| match ready!(Pin::new(&mut upstream).poll_frame(cx)) {
+                    Some(Ok(_)) => {
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    _ => Poll::Ready(()),
+                });
+            let _ = tokio::time::timeout(LINGER, drained).await;
+        });
+    }
+
+    /// Writes the outcome into the record, once; a failure becomes the last event.
+    fn settle(&mut self) {
+        let usage = self.meter.usage;
+        let mut failure = self.failure.take();
+        if let Some(failure) = &mut failure {
+            redact(failure, &self.parts.candidate.credential.secret);
+            self.lane.fail(
+                failure,
+                self.parts.client,
+                &self.parts.request_id,
+                &mut self.out,
+            );
+            let RelayParts {
+                candidate,
+                snapshot,
+                clock,
+                ..
+            } = &self.parts;
+            candidate
+                .resters()
+                .note(failure, &snapshot.config.retry, clock.now());
+        }
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.update(|record| {
+                record.usage = usage;
+                record.status = 200;
+                record.outcome = if failure.is_some() {
+                    Outcome::Failed
+                } else {
+                    Outcome::Completed
+                };
+                record.error = failure.as_ref().map(|failure| failure.kind.name());
+            });
+        }
+    }
+}
+
+impl Drop for Relay {
+    /// The client went first: what was counted so far goes into the record.
+    fn drop(&mut self) {
+        let usage = self.meter.usage;
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.update(|record| record.usage = usage);
+        }
+    }
+}
+
+/// A last frame as a whole one.
+fn terminated(rest: &Bytes) -> Bytes {
+    let mut whole = Vec::with_capacity(rest.len() + 2);
+    whole.extend_from_slice(rest);
+    whole.extend_from_slice(b"\n\n");
+    whole.into()
+}
+
+impl Watch {
+    fn new(idle: Duration, keepalive: Option<Duration>) -> Self {
+        let now = Instant::now();
+        let first = keepalive.map_or(idle, |every| every.min(idle));
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(now + first)),
+            last_chunk: now,
+            last_sent: now,
+            idle,
+            keepalive,
+        }
+    }
+
+    fn chunk(&mut self) {
+        self.last_chunk = Instant::now();
+    }
+
+    fn sent(&mut self) {
+        self.last_sent = Instant::now();
+    }
+
+    /// Ready when the silence must be answered in some way.
+    fn poll(&mut self, cx: &mut Context<'_>, finished: bool) -> Poll<Silence> {
+        let idle = if finished {
+            FINISH_GRACE.min(self.idle)
+        } else {
+            self.idle
+        };
+        let mut due = self.last_chunk + idle;
+        if let Some(every) = self.keepalive {
+            due = due.min(self.last_sent + every);
+        }
+        if self.timer.deadline() > due || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(due);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        let now = Instant::now();
+        if now >= self.last_chunk + idle {
+            return Poll::Ready(Silence::TooLong);
+        }
+        if self
+            .keepalive
+            .is_some_and(|every| now >= self.last_sent + every)
+        {
+            return Poll::Ready(Silence::Comment);
+        }
+        Poll::Ready(Silence::Bearable)
+    }
+}

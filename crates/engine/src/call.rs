@@ -1,0 +1,259 @@
+//! One call as the engine sees it: what is asked, of which model, by whom.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use polygate_core::{Failure, Kind};
+use polygate_providers::Operation;
+use polygate_wire::{Format, RawObject};
+
+use crate::admit::Caller;
+use crate::snapshot::Snapshot;
+use crate::transport::UpstreamBody;
+
+/// How many endpoints there are.
+pub const ENDPOINTS: usize = 9;
+
+/// The endpoints that reach a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/embeddings`.
+    Embeddings,
+    /// `/v1/responses`.
+    Responses,
+    /// `/v1/messages`.
+    Messages,
+    /// `/v1/messages/count_tokens`.
+    CountTokens,
+    /// `…/models/{model}:generateContent`, streaming or not.
+    Generate {
+        /// `streamGenerateContent`.
+        stream: bool,
+        /// `alt=sse`, without which Google streams a JSON array.
+        sse: bool,
+    },
+    /// Another method of a Gemini model.
+    GeminiMethod(String),
+    /// `/v1/{model}/{*tail}`.
+    Proxy(Tail),
+}
+
+/// What a proxied call asks of the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Path below the upstream's base.
+    pub path: String,
+    /// Query as it came.
+    pub query: Option<String>,
+}
+
+impl Endpoint {
+    /// What metrics and logs call the endpoints.
+    pub const LABELS: [&'static str; ENDPOINTS] = [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1beta/models:generateContent",
+        "/v1beta/models:method",
+        "/v1/{model}/{tail}",
+    ];
+
+    /// What metrics and logs call it.
+    pub fn label(&self) -> &'static str {
+        let [
+            chat,
+            completions,
+            embeddings,
+            responses,
+            messages,
+            count,
+            generate,
+            method,
+            proxy,
+        ] = Self::LABELS;
+        match self {
+            Endpoint::Chat => chat,
+            Endpoint::Completions => completions,
+            Endpoint::Embeddings => embeddings,
+            Endpoint::Responses => responses,
+            Endpoint::Messages => messages,
+            Endpoint::CountTokens => count,
+            Endpoint::Generate { .. } => generate,
+            Endpoint::GeminiMethod(_) => method,
+            Endpoint::Proxy(_) => proxy,
+        }
+    }
+
+    /// The format that its callers speak: of requests, answers and errors.
+    pub fn format(&self) -> Format {
+        match self {
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Proxy(_) => {
+                Format::OpenaiChat
+            }
+            Endpoint::Responses => Format::OpenaiResponses,
+            Endpoint::Messages | Endpoint::CountTokens => Format::AnthropicMessages,
+            Endpoint::Generate { .. } | Endpoint::GeminiMethod(_) => Format::Gemini,
+        }
+    }
+
+    /// Whether it is a chat turn, which can be translated; everything else goes to upstreams of its own format only.
+    pub fn is_chat(&self) -> bool {
+        matches!(
+            self,
+            Endpoint::Chat | Endpoint::Responses | Endpoint::Messages | Endpoint::Generate { .. }
+        )
+    }
+
+    /// What is asked of an upstream of the same format.
+    pub fn native_operation<'a>(&'a self, stream: bool, method: &'a Method) -> Operation<'a> {
+        match self {
+            Endpoint::Chat
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::Generate { .. } => Operation::Chat {
+                format: self.format(),
+                stream,
+            },
+            Endpoint::Completions => Operation::Completions,
+            Endpoint::Embeddings => Operation::Embeddings,
+            Endpoint::CountTokens => Operation::CountTokens,
+            Endpoint::GeminiMethod(method) => Operation::GeminiMethod { method },
+            Endpoint::Proxy(tail) => Operation::Proxy {
+                method,
+                tail: &tail.path,
+                query: tail.query.as_deref(),
+            },
+        }
+    }
+}
+
+/// A request as it came in.
+#[derive(Debug)]
+pub struct Inbound {
+    /// What is asked.
+    pub endpoint: Endpoint,
+    /// HTTP method.
+    pub method: Method,
+    /// The model, where the path names it.
+    pub model_in_path: Option<String>,
+    /// Headers of the client.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: InboundBody,
+    /// `x-request-id`.
+    pub request_id: Arc<str>,
+    /// Who calls.
+    pub caller: Caller,
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub enum InboundBody {
+    /// All of it: may be sent more than once.
+    Whole(Bytes),
+    /// Passes through once: a long upload of the generic proxy.
+    Passing(UpstreamBody),
+}
+
+/// A call that is understood: its model is known and its body is a JSON object, where it must be one.
+#[derive(Debug)]
+pub struct Call {
+    /// As it came in, without the body.
+    pub inbound: Inbound,
+    /// The body as an object; `None` for the generic proxy.
+    pub object: Option<RawObject>,
+    /// The model as the client means it: `PROVIDER_SUFFIX` stripped.
+    pub model: String,
+    /// The client wants a stream.
+    pub stream: bool,
+}
+
+/// Members that decide who may do what: never twice, never in another spelling.
+const DECISIVE: [&str; 4] = ["model", "stream", "models", "fallbacks"];
+
+impl Call {
+    /// Understands a request. The body is handed back: the proxy's may be sent only once.
+    pub fn read(snapshot: &Snapshot, mut inbound: Inbound) -> Result<(Self, InboundBody), Failure> {
+        let body = std::mem::replace(&mut inbound.body, InboundBody::Whole(Bytes::new()));
+        let object = match (&inbound.endpoint, &body) {
+            (Endpoint::Proxy(_), _) | (_, InboundBody::Passing(_)) => None,
+            (_, InboundBody::Whole(body)) => Some(RawObject::parse(body.clone())?),
+        };
+        let named = match (&inbound.model_in_path, &object) {
+            (Some(model), _) => Cow::Borrowed(model.as_str()),
+            (None, Some(object)) => model_member(object)?,
+            (None, None) => return Err(missing_model()),
+        };
+        let model = snapshot.strip(&named).to_owned();
+        let stream = match (&inbound.endpoint, &object) {
+            (Endpoint::Generate { stream, .. }, _) => *stream,
+            (_, Some(object)) => object.boolean("stream")?.unwrap_or(false),
+            (_, None) => false,
+        };
+        if let Some(object) = &object {
+            object.refuse_duplicates(&DECISIVE)?;
+            check_other_models(object, &inbound.caller)?;
+        }
+        Ok((
+            Self {
+                inbound,
+                object,
+                model,
+                stream,
+            },
+            body,
+        ))
+    }
+}
+
+fn model_member(object: &RawObject) -> Result<Cow<'_, str>, Failure> {
+    let model = object.string("model")?.ok_or_else(missing_model)?;
+    if model.is_empty() {
+        return Err(Failure::new(Kind::InvalidRequest, "'model' is empty").param("model"));
+    }
+    Ok(model)
+}
+
+fn missing_model() -> Failure {
+    Failure::new(
+        Kind::InvalidRequest,
+        "the request names no model: 'model' is missing",
+    )
+    .param("model")
+}
+
+/// Some providers take further models to try: each must be allowed, or the key's list would mean nothing.
+fn check_other_models(object: &RawObject, caller: &Caller) -> Result<(), Failure> {
+    for member in ["models", "fallbacks"] {
+        let Some(text) = object.get(member) else {
+            continue;
+        };
+        // Other shapes are the upstream's business.
+        let Ok(names) = serde_json::from_str::<Vec<Cow<'_, str>>>(text) else {
+            if caller.has_model_list() {
+                let message = format!(
+                    "'{member}' must be a list of model names for a key with allowed models"
+                );
+                return Err(Failure::new(Kind::Forbidden, message).param(member));
+            }
+            continue;
+        };
+        if let Some(name) = names.iter().find(|name| !caller.may_use(name)) {
+            return Err(Failure::new(
+                Kind::Forbidden,
+                format!("this key may not use model '{name}'"),
+            )
+            .param(member));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! The one canonical configuration: what every file dialect, the environment and the admin API are lowered into.
+//!
+//! Plain data with every default explicit. References are checked by who builds it; [`crate::snapshot`] compiles it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use polygate_core::Secret;
+
+use crate::pattern::Pattern;
+
+/// Everything a running gateway was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens and how it reads.
+    pub server: Server,
+    /// Upstreams with their credentials, in order.
+    pub providers: Vec<Provider>,
+    /// Models that name their targets themselves; they win over what providers offer.
+    pub models: Vec<Model>,
+    /// Who may call.
+    pub access: Access,
+    /// How one of several candidates is chosen.
+    pub routing: Routing,
+    /// How often and how long is tried.
+    pub retry: Retry,
+    /// How long is waited.
+    pub timeouts: Timeouts,
+    /// What is asked in the background.
+    pub health_check: HealthCheck,
+    /// `/metrics` answers without a key.
+    pub metrics_open: bool,
+    /// Upstream certificates are checked.
+    pub verify_ssl: bool,
+}
+
+/// Where the gateway listens and how it reads requests.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Address to bind.
+    pub host: IpAddr,
+    /// Port to bind; 0 lets the system choose.
+    pub port: u16,
+    /// The most bytes a request body may have.
+    pub body_limit: usize,
+    /// How long streams may go on after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// How long new connections are still taken after SIGTERM, for load balancers that look.
+    pub shutdown_delay: Duration,
+}
+
+/// One upstream: where, what it speaks, with which credentials, and which models it offers.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Unique name: in headers, logs, metrics, admin.
+    pub name: String,
+    /// Row of the provider table (`openai`, `anthropic`, `azure`, …, `openai-compatible`).
+    pub kind: String,
+    /// Base address where it is not the row's own.
+    pub api_base: Option<String>,
+    /// At least one unless disabled; a row that needs none has one with an empty key.
+    pub credentials: Vec<Credential>,
+    /// Share among providers of the same model; 0 = drained.
+    pub weight: u32,
+    /// Never used.
+    pub disabled: bool,
+    /// What model names for this provider begin with (`deepseek/`), stripped before the upstream sees them.
+    pub prefix: Option<String>,
+    /// Names it serves. Empty = every name passes.
+    pub models: Vec<Mapping>,
+    /// Names it does not serve, whatever `models` says.
+    pub excluded_models: Vec<Pattern>,
+    /// Added to every request to it, replacing what stands there.
+    pub headers: BTreeMap<String, String>,
+    /// One OpenAI interface only.
+    pub wire_api: Option<WireApi>,
+    /// Azure's `api-version`.
+    pub api_version: Option<String>,
+}
+
+/// A key for a provider.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Shown instead of the key: `<provider>#1` unless named.
+    pub name: String,
+    /// The key itself.
+    pub api_key: Secret,
+    /// Share among the provider's credentials.
+    pub weight: u32,
+}
+
+/// A model name or pattern that a provider serves, and what it is called there.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// What clients may say.
+    pub pattern: Pattern,
+    /// What the upstream is told; `None` = what the client said.
+    pub target: Option<String>,
+}
+
+/// Restricts an OpenAI-style provider to one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireApi {
+    /// Chat Completions.
+    Chat,
+    /// Responses.
+    Responses,
+}
+
+/// A model that names its targets.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// What clients say.
+    pub name: String,
+    /// How one of the targets is chosen; the global strategy unless set.
+    pub strategy: Option<Strategy>,
+    /// Where it may go.
+    pub targets: Vec<Target>,
+    /// Other models that are tried when no target answered.
+    pub fallbacks: Vec<String>,
+}
+
+/// One place a model may go.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// A provider's name.
+    pub provider: String,
+    /// The model's name there; the client's own unless set.
+    pub model: Option<String>,
+    /// Share; the provider's weight unless set.
+    pub weight: Option<u32>,
+}
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// `None`: the file has no key section, so anyone nearby may call. `Some` of none enabled: nobody may.
+    pub keys: Option<Vec<Key>>,
+    /// Without a key section: callers from public addresses may call too.
+    pub allow_anonymous: bool,
+}
+
+/// A key of a caller.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Shown instead of the key.
+    pub name: String,
+    /// The key itself.
+    pub key: Secret,
+    /// Disabled keys are as unknown.
+    pub enabled: bool,
+    /// Models it may use; empty = all.
+    pub allowed_models: Vec<Pattern>,
+    /// How often it may call.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// A request rate with a burst. Zero requests per second blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Sustained rate.
+    pub requests_per_second: u32,
+    /// How many may come at once.
+    pub burst_size: u32,
+}
+
+/// How one of several candidates is chosen.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    /// Among candidates of a model.
+    pub strategy: Strategy,
+    /// Unprefixed model names use only providers without a prefix.
+    pub force_model_prefix: bool,
+    /// `PROVIDER_SUFFIX`: stripped once from the front of model names (`Proxy` → `Proxy/gpt-4` is `gpt-4`).
+    pub provider_suffix: Option<String>,
+}
+
+/// How one of several candidates is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Smooth weighted round robin.
+    Weighted,
+    /// Round robin, weights ignored.
+    RoundRobin,
+    /// The first that does not rest, in order.
+    FillFirst,
+}
+
+/// How often and how long is tried.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Further attempts after the first; `None`: each candidate once, and at least three more in all.
+    pub max_retries: Option<u32>,
+    /// Backoff before the same candidate is asked again: full jitter up to `initial · 2ⁿ`, at most this.
+    pub max_backoff: Duration,
+    /// Where that backoff begins.
+    pub initial_backoff: Duration,
+    /// The longest that a call waits for a resting candidate.
+    pub max_wait: Duration,
+    /// Rest of a credential after 429 without Retry-After.
+    pub cooldown_rate_limit: Duration,
+    /// Rest of a credential after 402 and quota messages.
+    pub cooldown_quota: Duration,
+    /// Rest of a provider whose breaker opened on error statuses.
+    pub cooldown_error: Duration,
+    /// Rest of a provider whose breaker opened on connections.
+    pub cooldown_network: Duration,
+    /// The longest rest that an upstream's Retry-After can ask for.
+    pub max_cooldown: Duration,
+    /// Failures in a row that open a provider's breaker.
+    pub breaker_threshold: u32,
+}
+
+/// How long is waited for an upstream.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// TCP and TLS.
+    pub connect: Duration,
+    /// From sending the request to the first good event of a stream.
+    pub first_event: Duration,
+    /// Between bytes of an answer.
+    pub idle: Duration,
+    /// A whole answer that does not stream.
+    pub request: Duration,
+    /// Silence in a stream after which the client gets a comment line; zero = never.
+    pub keepalive: Duration,
+}
+
+/// What is asked in the background.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// Whether at all.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::from([127, 0, 0, 1]),
+            port: 8080,
+            body_limit: 32 * 1024 * 1024,
+            shutdown_grace: Duration::from_secs(30),
+            shutdown_delay: Duration::ZERO,
+        }
+    }
+}
+
+impl Provider {
+    /// A provider of this name and row with every default.
+    pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: kind.into(),
+            api_base: None,
+            credentials: Vec::new(),
+            weight: 1,
+            disabled: false,
+            prefix: None,
+            models: Vec::new(),
+            excluded_models: Vec::new(),
+            headers: BTreeMap::new(),
+            wire_api: None,
+            api_version: None,
+        }
+    }
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Weighted,
+            force_model_prefix: false,
+            provider_suffix: None,
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_retries: None,
+            max_backoff: Duration::from_secs(5),
+            initial_backoff: Duration::from_millis(200),
+            max_wait: Duration::ZERO,
+            cooldown_rate_limit: Duration::from_secs(60),
+            cooldown_quota: Duration::from_secs(3600),
+            cooldown_error: Duration::from_secs(15),
+            cooldown_network: Duration::from_secs(10),
+            max_cooldown: Duration::from_secs(3600),
+            breaker_threshold: 5,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_event: Duration::from_secs(120),
+            idle: Duration::from_secs(120),
+            request: Duration::from_secs(600),
+            keepalive: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            providers: Vec::new(),
+            models: Vec::new(),
+            access: Access {
+                keys: None,
+                allow_anonymous: false,
+            },
+            routing: Routing::default(),
+            retry: Retry::default(),
+            timeouts: Timeouts::default(),
+            health_check: HealthCheck::default(),
+            metrics_open: true,
+            verify_ssl: true,
+        }
+    }
+}

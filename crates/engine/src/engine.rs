@@ -1,0 +1,322 @@
+//! The story of a call: understand, admit, find a route, ask one candidate after another, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use polygate_core::{Clock, Failure, Kind};
+use polygate_wire::Loss;
+
+use crate::admit::KeyRing;
+use crate::attempt::{Attempt, Reply};
+use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::config::Config;
+use crate::health::HealthBook;
+use crate::observe::{AttemptRecord, CallRecord, Metrics, Outcome, Recorder, Recorders};
+use crate::plan::{Next, Plan};
+use crate::proxy;
+use crate::route::Route;
+use crate::snapshot::Snapshot;
+
+/// The gateway without its doors.
+pub struct Engine {
+    snapshot: ArcSwap<Snapshot>,
+    keys: ArcSwap<KeyRing>,
+    book: HealthBook,
+    clock: Arc<dyn Clock>,
+    recorders: Recorders,
+    metrics: Arc<Metrics>,
+}
+
+/// How a call came out, with what its headers say of the way.
+#[derive(Debug)]
+pub struct Answered {
+    /// The reply, or why there is none.
+    pub result: Result<Reply, Failure>,
+    /// The way it went.
+    pub trail: Trail,
+}
+
+/// The way of a call, for `x-polygate-*` headers.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    /// The provider that was asked last.
+    pub provider: Option<Arc<str>>,
+    /// The model there.
+    pub model: Option<Arc<str>>,
+    /// How many were asked.
+    pub attempts: u32,
+    /// What translation lost.
+    pub losses: Vec<Loss>,
+}
+
+impl Engine {
+    /// An engine with this configuration; or everything that is wrong with it.
+    pub fn new(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        recorders: Recorders,
+    ) -> Result<Self, Vec<String>> {
+        let book = HealthBook::default();
+        let keys = KeyRing::new(&config.access, None);
+        let snapshot = Snapshot::compile(config, &book, None)?;
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            keys: ArcSwap::from_pointee(keys),
+            book,
+            clock,
+            recorders,
+            metrics,
+        })
+    }
+
+    /// Serves by another configuration from the next call on; calls under way finish by theirs. On an error nothing changes.
+    pub fn apply(&self, config: Config) -> Result<u64, Vec<String>> {
+        let before = self.snapshot.load_full();
+        let keys = KeyRing::new(&config.access, Some(&self.keys.load()));
+        let snapshot = Snapshot::compile(config, &self.book, Some(&before))?;
+        let generation = snapshot.generation;
+        self.keys.store(Arc::new(keys));
+        self.snapshot.store(Arc::new(snapshot));
+        drop(before);
+        self.book.renew();
+        Ok(generation)
+    }
+
+    /// The configuration in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The keys in force.
+    pub fn keys(&self) -> Arc<KeyRing> {
+        self.keys.load_full()
+    }
+
+    /// Metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Runs a call to its first good event or its failure.
+    pub async fn call(&self, inbound: Inbound) -> Answered {
+        let mut recorder = Some(self.recorder(&inbound));
+        let mut trail = Trail::default();
+        let result = self.run(inbound, &mut recorder, &mut trail).await;
+        if let (Err(failure), Some(recorder)) = (&result, &mut recorder) {
+            recorder.update(|record| {
+                record.status = failure.status;
+                record.outcome = Outcome::Failed;
+                record.error = Some(failure.kind.name());
+            });
+        }
+        Answered { result, trail }
+    }
+
+    async fn run(
+        &self,
+        inbound: Inbound,
+        recorder: &mut Option<Recorder>,
+        trail: &mut Trail,
+    ) -> Result<Reply, Failure> {
+        let snapshot = self.snapshot.load_full();
+        let (call, body) = Call::read(&snapshot, inbound)?;
+        note(recorder, |record| {
+            record.model = call.model.chars().take(200).collect();
+            record.stream = call.stream;
+        });
+        call.inbound.caller.admit(&call.model, self.clock.now())?;
+        let route = snapshot
+            .route(&call.model)
+            .ok_or_else(|| unknown_model(&call.model))?;
+        note(recorder, |record| record.label = route.label.clone());
+        self.attempts(&snapshot, &call, &route, body, recorder, trail)
+            .await
+    }
+
+    /// The loop: the one place where a call is tried again.
+    async fn attempts(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        call: &Call,
+        route: &Route,
+        mut body: InboundBody,
+        recorder: &mut Option<Recorder>,
+        trail: &mut Trail,
+    ) -> Result<Reply, Failure> {
+        let mut plan = Plan::new(
+            route,
+            &snapshot.config.retry,
+            matches!(body, InboundBody::Whole(_)),
+        );
+        loop {
+            let place = match plan.next(self.clock.now()) {
+                Next::Ask(place) => place,
+                Next::Wait(wait) => {
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                Next::GiveUp(failure) => return Err(failure),
+            };
+            let Some(candidate) = route.candidate(place) else {
+                continue;
+            };
+            let attempt = Attempt {
+                snapshot,
+                call,
+                candidate,
+                clock: &self.clock,
+            };
+            trail.provider = Some(candidate.upstream.name.clone());
+            trail.model = Some(candidate.model.clone());
+            trail.attempts += 1;
+            note(recorder, |record| {
+                record.provider = candidate.upstream.name.clone();
+                record.credential = candidate.credential.name.clone();
+                record.upstream_model = candidate.model.clone();
+            });
+            let started = self.clock.now();
+            let result = match &call.inbound.endpoint {
+                Endpoint::Proxy(_) => {
+                    let is_last = plan.is_last();
+                    match proxy::body_of(&mut body) {
+                        Some(body) => attempt.proxy(body, is_last, recorder).await,
+                        None => Err(Failure::new(
+                            Kind::Broken,
+                            "the upload is gone and cannot be sent again",
+                        )),
+                    }
+                }
+                _ => attempt.run(recorder, trail).await,
+            };
+            let now = self.clock.now();
+            let failure = match result {
+                Ok(mut reply) => {
+                    candidate.resters().succeeded();
+                    reply.note_attempt(attempt_record(
+                        candidate,
+                        None,
+                        now.saturating_sub(started),
+                    ));
+                    return Ok(reply);
+                }
+                Err(failure) => failure,
+            };
+            note(recorder, |record| {
+                record.attempts.push(attempt_record(
+                    candidate,
+                    Some(&failure),
+                    now.saturating_sub(started),
+                ))
+            });
+            candidate
+                .resters()
+                .note(&failure, &snapshot.config.retry, now);
+            tracing::debug!(request_id = &*call.inbound.request_id, candidate = ?candidate, failure = %failure, "attempt failed");
+            plan.failed(place, failure)?;
+        }
+    }
+
+    fn recorder(&self, inbound: &Inbound) -> Recorder {
+        let none: Arc<str> = "none".into();
+        let record = CallRecord {
+            request_id: inbound.request_id.clone(),
+            method: inbound.method.clone(),
+            endpoint: inbound.endpoint.label(),
+            key: inbound.caller.name(),
+            client: client_program(&inbound.headers),
+            model: "".into(),
+            label: "other".into(),
+            stream: false,
+            provider: none.clone(),
+            credential: none.clone(),
+            upstream_model: none,
+            attempts: Vec::new(),
+            // Until someone says otherwise the client has gone.
+            status: 499,
+            outcome: Outcome::ClientGone,
+            error: None,
+            usage: None,
+            losses: Vec::new(),
+            started: self.clock.now(),
+            first_event: None,
+            duration: Duration::ZERO,
+        };
+        Recorder::new(record, self.clock.clone(), self.recorders.clone())
+    }
+}
+
+fn note(recorder: &mut Option<Recorder>, change: impl FnOnce(&mut CallRecord)) {
+    if let Some(recorder) = recorder {
+        recorder.update(change);
+    }
+}
+
+fn attempt_record(
+    candidate: &crate::route::Candidate,
+    failure: Option<&Failure>,
+    duration: Duration,
+) -> AttemptRecord {
+    AttemptRecord {
+        provider: candidate.upstream.name.clone(),
+        credential: candidate.credential.name.clone(),
+        outcome: failure.map_or("ok", |failure| failure.kind.name()),
+        status: failure.map_or(200, |failure| failure.status),
+        duration,
+        ambiguous: failure.is_some_and(|failure| failure.ambiguous),
+    }
+}
+
+fn unknown_model(model: &str) -> Failure {
+    let shown: String = model.chars().take(100).collect();
+    Failure::new(
+        Kind::UnknownModel,
+        format!("no provider here has a model '{shown}'; GET /v1/models lists what there is"),
+    )
+    .param("model")
+}
+
+/// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
+const CLIENTS: [(&str, &str); 16] = [
+    ("claude-cli", "claude-code"),
+    ("codex", "codex"),
+    ("geminicli", "gemini-cli"),
+    ("opencode", "opencode"),
+    ("cline", "cline"),
+    ("aider", "aider"),
+    ("litellm", "litellm"),
+    ("langchain", "langchain"),
+    ("ai-sdk", "ai-sdk"),
+    ("anthropic", "anthropic-sdk"),
+    ("openai", "openai-sdk"),
+    ("google-genai", "google-genai"),
+    ("curl", "curl"),
+    ("python", "python"),
+    ("node", "node"),
+    ("mozilla", "browser"),
+];
+
+fn client_program(headers: &http::HeaderMap) -> Arc<str> {
+    let agent = headers
+        .get(http::header::USER_AGENT)
+        .map(http::HeaderValue::as_bytes)
+        .unwrap_or_default();
+    if agent.is_empty() {
+        return "unknown".into();
+    }
+    let agent = agent
+        .iter()
+        .take(200)
+        .map(u8::to_ascii_lowercase)
+        .collect::<Vec<u8>>();
+    let known = CLIENTS
+        .iter()
+        .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
+    known.map_or("other", |(_, name)| name).into()
+}

@@ -1,0 +1,275 @@
+//! What rests and until when: credentials, models on a provider, and providers behind a breaker. Shared atomics, no lock.
+//!
+//! States outlive configuration reloads: [`HealthBook`] hands the same [`Rest`] to the same thing again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::config::Retry;
+use polygate_core::{Failure, Kind};
+
+/// The shortest rest after a limit: sub-second waits made retry storms elsewhere.
+const LIMIT_FLOOR: Duration = Duration::from_secs(1);
+
+/// Rest without an end that anyone knows: until the configuration changes or a probe passes.
+const FOREVER: u64 = u64::MAX;
+
+/// Whether something may be used, and since how often it failed.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// Milliseconds of the clock; 0 = does not rest.
+    until: AtomicU64,
+    reason: AtomicU8,
+    /// Failures in a row.
+    failures: AtomicU32,
+}
+
+/// Why something rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The upstream said: too many requests.
+    Limit = 1,
+    /// The account has no quota or money.
+    Quota = 2,
+    /// The credential was refused.
+    Auth = 3,
+    /// The upstream does not have the model.
+    Model = 4,
+    /// Too many failures in a row.
+    Breaker = 5,
+}
+
+impl Reason {
+    /// The word in admin answers, logs and errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Limit => "limit",
+            Reason::Quota => "quota",
+            Reason::Auth => "auth",
+            Reason::Model => "model",
+            Reason::Breaker => "breaker",
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [
+            Reason::Limit,
+            Reason::Quota,
+            Reason::Auth,
+            Reason::Model,
+            Reason::Breaker,
+        ]
+        .into_iter()
+        .find(|reason| *reason as u8 == code)
+    }
+
+    /// Whether it is a limit that passes by itself: such answers are 429, others 503.
+    pub fn is_limit(self) -> bool {
+        matches!(self, Reason::Limit | Reason::Quota)
+    }
+}
+
+impl Rest {
+    /// Why it rests and for how long still; `None` where it does not.
+    pub fn resting(&self, now: Duration) -> Option<(Reason, Duration)> {
+        let until = self.until.load(Ordering::Acquire);
+        let now = millis(now);
+        if until <= now {
+            return None;
+        }
+        let reason = Reason::from_code(self.reason.load(Ordering::Acquire))?;
+        Some((reason, Duration::from_millis(until - now)))
+    }
+
+    /// Rests at least so long: a later failure never shortens a rest.
+    pub fn rest(&self, reason: Reason, now: Duration, wait: Option<Duration>) {
+        let until = wait.map_or(FOREVER, |wait| millis(now.saturating_add(wait)));
+        let before = self.until.fetch_max(until, Ordering::AcqRel);
+        if before < until {
+            self.reason.store(reason as u8, Ordering::Release);
+        }
+    }
+
+    /// It worked: counting begins anew. Rests by limits stay, since another credential's success says nothing of them.
+    pub fn succeeded(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// One more failure in a row; returns how many.
+    pub fn failed(&self) -> u32 {
+        self.failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
+    }
+
+    /// Ends a rest that has one of these reasons.
+    pub fn wake(&self, reasons: &[Reason]) {
+        let reason = Reason::from_code(self.reason.load(Ordering::Acquire));
+        if reason.is_some_and(|reason| reasons.contains(&reason)) {
+            self.until.store(0, Ordering::Release);
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a failure makes rest.
+#[derive(Debug)]
+pub struct Resters<'a> {
+    /// The credential that was used.
+    pub credential: &'a Rest,
+    /// The model on this provider.
+    pub model: &'a Rest,
+    /// The provider.
+    pub provider: &'a Rest,
+}
+
+impl Resters<'_> {
+    /// Lets rest what the failure says must.
+    pub fn note(&self, failure: &Failure, retry: &Retry, now: Duration) {
+        let asked = failure
+            .retry_after
+            .map(|wait| wait.clamp(LIMIT_FLOOR, retry.max_cooldown));
+        match failure.kind {
+            Kind::UpstreamRateLimited => {
+                self.credential.rest(
+                    Reason::Limit,
+                    now,
+                    Some(asked.unwrap_or(retry.cooldown_rate_limit).max(LIMIT_FLOOR)),
+                );
+            }
+            Kind::UpstreamQuota => self.credential.rest(
+                Reason::Quota,
+                now,
+                Some(asked.unwrap_or(retry.cooldown_quota)),
+            ),
+            Kind::UpstreamAuth => self.credential.rest(Reason::Auth, now, None),
+            Kind::UpstreamModel => self
+                .model
+                .rest(Reason::Model, now, Some(retry.cooldown_error)),
+            Kind::UpstreamError | Kind::UpstreamJunk => {
+                self.count(retry.cooldown_error, asked, retry, now)
+            }
+            Kind::Connect | Kind::Broken | Kind::Timeout => {
+                self.count(retry.cooldown_network, None, retry, now)
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self, cooldown: Duration, asked: Option<Duration>, retry: &Retry, now: Duration) {
+        if let Some(wait) = asked {
+            self.provider.rest(Reason::Breaker, now, Some(wait));
+        } else if self.provider.failed() >= retry.breaker_threshold {
+            self.provider.rest(Reason::Breaker, now, Some(cooldown));
+        }
+    }
+
+    /// An attempt worked.
+    pub fn succeeded(&self) {
+        self.provider.succeeded();
+    }
+}
+
+/// Keeps what rests over configuration reloads.
+#[derive(Debug, Default)]
+pub struct HealthBook {
+    cells: Mutex<HashMap<String, Arc<Rest>>>,
+}
+
+impl HealthBook {
+    /// The state of this thing; new ones do not rest.
+    pub fn cell(&self, key: String) -> Arc<Rest> {
+        self.lock().entry(key).or_default().clone()
+    }
+
+    /// The configuration changed: refused credentials get another chance, and what nothing uses any more is forgotten.
+    pub fn renew(&self) {
+        self.lock().retain(|_, cell| {
+            cell.wake(&[Reason::Auth]);
+            Arc::strong_count(cell) > 1
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Rest>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(FOREVER - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn note(failure: &Failure, times: u32) -> (Rest, Rest, Rest) {
+        let cells = (Rest::default(), Rest::default(), Rest::default());
+        for _ in 0..times {
+            let resters = Resters {
+                credential: &cells.0,
+                model: &cells.1,
+                provider: &cells.2,
+            };
+            resters.note(failure, &Retry::default(), S);
+        }
+        cells
+    }
+
+    #[test]
+    fn scopes_rest_and_nothing_else() {
+        let (credential, model, provider) = note(
+            &Failure::new(Kind::UpstreamRateLimited, "x").retry_after(Some(S / 10)),
+            1,
+        );
+        assert_eq!(
+            credential.resting(S),
+            Some((Reason::Limit, S)),
+            "never less than a second"
+        );
+        assert!(model.resting(S).is_none() && provider.resting(S).is_none());
+        let (credential, model, _) = note(&Failure::new(Kind::UpstreamModel, "x"), 1);
+        assert!(credential.resting(S).is_none());
+        assert_eq!(
+            model.resting(S).map(|(reason, _)| reason),
+            Some(Reason::Model)
+        );
+        let (credential, model, provider) = note(&Failure::new(Kind::InvalidRequest, "x"), 9);
+        assert!(
+            [credential, model, provider]
+                .iter()
+                .all(|cell| cell.resting(S).is_none())
+        );
+    }
+
+    #[test]
+    fn a_breaker_opens_after_failures_in_a_row_and_closes_by_time() {
+        let (_, _, provider) = note(&Failure::new(Kind::Broken, "x"), 4);
+        assert!(provider.resting(S).is_none());
+        let (_, _, provider) = note(&Failure::new(Kind::Broken, "x"), 5);
+        assert!(provider.resting(S).is_some());
+        assert!(provider.resting(S * 12).is_none());
+    }
+
+    #[test]
+    fn a_refused_credential_rests_until_woken() {
+        let (credential, _, _) = note(&Failure::new(Kind::UpstreamAuth, "x"), 1);
+        assert!(credential.resting(S * 1_000_000).is_some());
+        credential.wake(&[Reason::Auth]);
+        assert!(credential.resting(S).is_none());
+    }
+
+    #[test]
+    fn a_later_failure_never_shortens_a_rest() {
+        let rest = Rest::default();
+        rest.rest(Reason::Limit, S, Some(S * 60));
+        rest.rest(Reason::Breaker, S, Some(S));
+        assert_eq!(rest.resting(S), Some((Reason::Limit, S * 60)));
+    }
+}

@@ -1,0 +1,257 @@
+//! Prometheus metrics under their published names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::record::CallRecord;
+
+/// Seconds; fit for models that think.
+const BUCKETS: [f64; 15] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+];
+
+/// Every metric of the gateway.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<DurationLabels, Histogram>,
+    tokens: Family<TokenLabels, Counter>,
+    active: Family<EndpointLabel, Gauge>,
+    attempts: Family<AttemptLabels, Counter>,
+    dropped: Counter,
+    active_now: [(&'static str, AtomicI64); crate::call::ENDPOINTS],
+    totals: Totals,
+}
+
+/// Sums since the start, for the JSON answer of `/admin/metrics`.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Calls that ended.
+    pub requests: AtomicU64,
+    /// Of these, with status 400 or above.
+    pub errors: AtomicU64,
+    /// Input tokens reported.
+    pub input_tokens: AtomicU64,
+    /// Output tokens reported.
+    pub output_tokens: AtomicU64,
+    /// Attempts at providers.
+    pub attempts: AtomicU64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    endpoint: &'static str,
+    model: Arc<str>,
+    provider: Arc<str>,
+    status_code: u16,
+    api_key_name: Arc<str>,
+    client: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    method: String,
+    endpoint: &'static str,
+    model: Arc<str>,
+    provider: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    model: Arc<str>,
+    provider: Arc<str>,
+    token_type: &'static str,
+    api_key_name: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabel {
+    endpoint: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    provider: Arc<str>,
+    outcome: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Fresh metrics, all at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::default();
+        registry.register("llm_proxy_requests", "Calls that ended", requests.clone());
+        let durations =
+            Family::<DurationLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register(
+            "llm_proxy_request_duration_seconds",
+            "Time from a call's start to its end",
+            durations.clone(),
+        );
+        let active = Family::default();
+        registry.register(
+            "llm_proxy_active_requests",
+            "Calls that have not ended",
+            active.clone(),
+        );
+        let tokens = Family::default();
+        registry.register(
+            "llm_proxy_tokens",
+            "Tokens as providers reported them",
+            tokens.clone(),
+        );
+        let attempts = Family::default();
+        registry.register(
+            "polygate_attempts",
+            "Tries of candidates, by outcome",
+            attempts.clone(),
+        );
+        let dropped = Counter::default();
+        registry.register(
+            "polygate_records_dropped",
+            "Call records lost to a full queue",
+            dropped.clone(),
+        );
+        let active_now = crate::call::Endpoint::LABELS.map(|label| (label, AtomicI64::new(0)));
+        Self {
+            registry,
+            requests,
+            durations,
+            tokens,
+            active,
+            attempts,
+            dropped,
+            active_now,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(super) fn call_started(&self, endpoint: &'static str) {
+        self.add_active(endpoint, 1);
+    }
+
+    pub(super) fn call_ended(&self, endpoint: &'static str) {
+        self.add_active(endpoint, -1);
+    }
+
+    /// On the request path, so an array of atomics instead of a family behind a lock.
+    fn add_active(&self, endpoint: &'static str, by: i64) {
+        if let Some((_, count)) = self.active_now.iter().find(|(label, _)| *label == endpoint) {
+            count.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn record_dropped(&self) {
+        self.dropped.inc();
+    }
+
+    /// Calls that have not ended.
+    pub fn active(&self) -> i64 {
+        self.active_now
+            .iter()
+            .map(|(_, count)| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Counts one call that ended.
+    pub(super) fn observe(&self, record: &CallRecord) {
+        let method = record.method.as_str().to_owned();
+        self.durations
+            .get_or_create(&DurationLabels {
+                method: method.clone(),
+                endpoint: record.endpoint,
+                model: record.label.clone(),
+                provider: record.provider.clone(),
+            })
+            .observe(record.duration.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels {
+                method,
+                endpoint: record.endpoint,
+                model: record.label.clone(),
+                provider: record.provider.clone(),
+                status_code: record.status,
+                api_key_name: record.key.clone(),
+                client: record.client.clone(),
+            })
+            .inc();
+        for attempt in &record.attempts {
+            self.attempts
+                .get_or_create(&AttemptLabels {
+                    provider: attempt.provider.clone(),
+                    outcome: attempt.outcome,
+                })
+                .inc();
+        }
+        self.observe_tokens(record);
+        self.add_totals(record);
+    }
+
+    fn observe_tokens(&self, record: &CallRecord) {
+        let Some(usage) = record.usage else { return };
+        let counts = [
+            ("prompt_tokens", usage.input),
+            ("completion_tokens", usage.output),
+            ("total_tokens", usage.total()),
+        ];
+        for (token_type, count) in counts {
+            let labels = TokenLabels {
+                model: record.label.clone(),
+                provider: record.provider.clone(),
+                token_type,
+                api_key_name: record.key.clone(),
+            };
+            self.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    fn add_totals(&self, record: &CallRecord) {
+        let usage = record.usage.unwrap_or_default();
+        self.totals.requests.fetch_add(1, Ordering::Relaxed);
+        self.totals
+            .errors
+            .fetch_add(u64::from(record.status >= 400), Ordering::Relaxed);
+        self.totals
+            .input_tokens
+            .fetch_add(usage.input, Ordering::Relaxed);
+        self.totals
+            .output_tokens
+            .fetch_add(usage.output, Ordering::Relaxed);
+        self.totals
+            .attempts
+            .fetch_add(record.attempts.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Sums since the start.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        for (endpoint, count) in &self.active_now {
+            self.active
+                .get_or_create(&EndpointLabel { endpoint })
+                .set(count.load(Ordering::Relaxed));
+        }
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,103 @@
+//! The way from dropped calls to sinks: a bounded queue that is emptied in batches. A full queue is counted, never waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::log;
+use super::metrics::Metrics;
+use super::record::CallRecord;
+
+/// Records in flight between calls and sinks.
+const QUEUE: usize = 65_536;
+
+/// How often the queue is emptied. Waking somebody for each call would cost more than the call's whole record.
+const BEAT: Duration = Duration::from_millis(50);
+
+/// Where calls leave their records.
+#[derive(Clone)]
+pub struct Recorders {
+    queue: mpsc::Sender<Box<CallRecord>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Empties the queue into metrics and the log.
+pub struct Pump {
+    queue: mpsc::Receiver<Box<CallRecord>>,
+    flushes: mpsc::Receiver<oneshot::Sender<()>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Asks for everything so far to be in the sinks.
+#[derive(Clone, Debug)]
+pub struct Flush(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Recorders {
+    /// The queue's two ends.
+    pub fn new(metrics: Arc<Metrics>) -> (Self, Pump, Flush) {
+        let (queue, records) = mpsc::channel(QUEUE);
+        let (flush, flushes) = mpsc::channel(8);
+        let pump = Pump {
+            queue: records,
+            flushes,
+            metrics: metrics.clone(),
+        };
+        (Self { queue, metrics }, pump, Flush(flush))
+    }
+
+    pub(crate) fn send(&self, record: Box<CallRecord>) {
+        self.metrics.call_ended(record.endpoint);
+        if self.queue.try_send(record).is_err() {
+            self.metrics.record_dropped();
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+impl Flush {
+    /// Returns when all records sent before are in the sinks, or when the pump is gone.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+impl Pump {
+    /// Runs until every sender is gone.
+    pub async fn run(mut self) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => if !self.drain() { return },
+                flush = self.flushes.recv() => {
+                    let open = self.drain();
+                    if let Some(done) = flush {
+                        let _ = done.send(());
+                    }
+                    if !open { return }
+                }
+            }
+        }
+    }
+
+    /// Empties the queue; false when nobody can fill it any more.
+    fn drain(&mut self) -> bool {
+        loop {
+            match self.queue.try_recv() {
+                Ok(record) => {
+                    self.metrics.observe(&record);
+                    log::write(&record);
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The record of one call: built along its way, sent once, by the drop of whatever owned the call last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use polygate_core::{Clock, Usage};
+use polygate_wire::Loss;
+
+use super::pump::Recorders;
+
+/// Everything worth knowing of a call.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// `x-request-id`.
+    pub request_id: Arc<str>,
+    /// HTTP method.
+    pub method: http::Method,
+    /// The route, as metrics name it.
+    pub endpoint: &'static str,
+    /// The key's name.
+    pub key: Arc<str>,
+    /// The client program, as its user agent says.
+    pub client: Arc<str>,
+    /// The model as asked, cut to a sane length.
+    pub model: Box<str>,
+    /// The model as metrics may name it.
+    pub label: Arc<str>,
+    /// The client asked for a stream.
+    pub stream: bool,
+    /// The provider that answered last; `none` where none was asked.
+    pub provider: Arc<str>,
+    /// The key of that provider, by name.
+    pub credential: Arc<str>,
+    /// The model there.
+    pub upstream_model: Arc<str>,
+    /// Each try.
+    pub attempts: Vec<AttemptRecord>,
+    /// Status that the client got.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The error's code, where there was one.
+    pub error: Option<&'static str>,
+    /// Token counts, where reported.
+    pub usage: Option<Usage>,
+    /// What translation lost.
+    pub losses: Vec<Loss>,
+    /// When it began, on the clock.
+    pub started: Duration,
+    /// From the start to the first good event.
+    pub first_event: Option<Duration>,
+    /// From the start to the end.
+    pub duration: Duration,
+}
+
+/// One try of one candidate.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// The provider.
+    pub provider: Arc<str>,
+    /// Its key, by name.
+    pub credential: Arc<str>,
+    /// `ok`, or the failure's code.
+    pub outcome: &'static str,
+    /// The upstream's status, where it gave one.
+    pub status: u16,
+    /// How long until it was decided.
+    pub duration: Duration,
+    /// It may have cost money although it failed.
+    pub ambiguous: bool,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Completely.
+    Completed,
+    /// With an error.
+    Failed,
+    /// The client went first.
+    ClientGone,
+}
+
+impl Outcome {
+    /// The word in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Completed => "completed",
+            Outcome::Failed => "failed",
+            Outcome::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// Carries the record; sends it when dropped. Until someone says otherwise, the client has gone.
+pub struct Recorder {
+    record: Option<Box<CallRecord>>,
+    clock: Arc<dyn Clock>,
+    recorders: Recorders,
+}
+
+impl Recorder {
+    pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
+        recorders.metrics().call_started(record.endpoint);
+        Self {
+            record: Some(Box::new(record)),
+            clock,
+            recorders,
+        }
+    }
+
+    /// Changes the record.
+    pub fn update(&mut self, change: impl FnOnce(&mut CallRecord)) {
+        if let Some(record) = self.record.as_mut() {
+            change(record);
+        }
+    }
+
+    /// What is known so far.
+    pub fn record(&self) -> Option<&CallRecord> {
+        self.record.as_deref()
+    }
+
+    /// The first good event is here.
+    pub fn first_event(&mut self) {
+        let now = self.clock.now();
+        self.update(|record| {
+            record
+                .first_event
+                .get_or_insert(now.saturating_sub(record.started));
+        });
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.duration = self.clock.now().saturating_sub(record.started);
+            self.recorders.send(record);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Whom to ask next, and when to stop asking: retries, backoff, rests, and the rule against paying twice.
+
+use std::time::Duration;
+
+use polygate_core::{Failure, Kind};
+
+use crate::config::Retry;
+use crate::health::Reason;
+use crate::route::{Place, Route};
+
+/// Further attempts where the configuration names no number: at least this many, and each candidate once.
+const LEAST_RETRIES: usize = 3;
+
+/// The state of one call's attempts.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    route: &'a Route,
+    retry: &'a Retry,
+    /// Attempts that are still allowed.
+    left: usize,
+    /// Asked in this round.
+    asked: Vec<Place>,
+    /// Not to be asked again: it may have been paid.
+    burnt: Vec<Place>,
+    /// How often a whole round has failed.
+    rounds: u32,
+    waited: bool,
+    ambiguous: bool,
+    failure: Option<Failure>,
+}
+
+/// What to do now.
+#[derive(Debug)]
+pub enum Next {
+    /// Ask this candidate.
+    Ask(Place),
+    /// Wait, then ask again what to do.
+    Wait(Duration),
+    /// Nobody is left.
+    GiveUp(Failure),
+}
+
+impl<'a> Plan<'a> {
+    /// A plan over a route; a body that cannot be sent twice allows one attempt.
+    pub fn new(route: &'a Route, retry: &'a Retry, repeatable: bool) -> Self {
+        let retries = retry
+            .max_retries
+            .map_or_else(|| LEAST_RETRIES.max(route.len() - 1), |max| max as usize);
+        let left = if repeatable { retries + 1 } else { 1 };
+        Self {
+            route,
+            retry,
+            left,
+            asked: vec![],
+            burnt: vec![],
+            rounds: 0,
+            waited: false,
+            ambiguous: false,
+            failure: None,
+        }
+    }
+
+    /// Whom to ask next.
+    pub fn next(&mut self, now: Duration) -> Next {
+        if self.left == 0 {
+            return Next::GiveUp(self.last_failure(now));
+        }
+        if let Some(place) = self.route.pick(now, &self.asked) {
+            self.asked.push(place);
+            self.left -= 1;
+            return Next::Ask(place);
+        }
+        let has_failed = self.failure.is_some();
+        if let Some(wait) = self
+            .shortest_rest(now)
+            .filter(|wait| !self.waited && *wait <= self.retry.max_wait)
+        {
+            self.waited = true;
+            self.asked = self.burnt.clone();
+            return Next::Wait(wait);
+        }
+        if has_failed && self.asked.len() > self.burnt.len() && self.someone_is_awake(now) {
+            self.asked = self.burnt.clone();
+            self.rounds += 1;
+            return Next::Wait(self.backoff());
+        }
+        Next::GiveUp(self.last_failure(now))
+    }
+
+    /// Whether the attempt just handed out is the last.
+    pub fn is_last(&self) -> bool {
+        self.left == 0
+    }
+
+    /// An attempt failed. `Err`: no other may be asked.
+    pub fn failed(&mut self, place: Place, failure: Failure) -> Result<(), Failure> {
+        if !failure.try_next() {
+            return Err(failure);
+        }
+        if failure.ambiguous {
+            if std::mem::replace(&mut self.ambiguous, true) {
+                return Err(failure);
+            }
+            self.burnt.push(place);
+        }
+        // Asking the same one again cannot help where it refused the call as such.
+        if matches!(
+            failure.kind,
+            Kind::Untranslatable | Kind::UpstreamModel | Kind::UpstreamAuth | Kind::UpstreamQuota
+        ) {
+            self.burnt.push(place);
+        }
+        let says_less = matches!(failure.kind, Kind::Untranslatable | Kind::UpstreamModel);
+        if self.failure.is_none() || !says_less {
+            self.failure = Some(failure);
+        }
+        Ok(())
+    }
+
+    /// Full jitter up to `initial · 2ⁿ`, capped.
+    fn backoff(&self) -> Duration {
+        let ceiling = self
+            .retry
+            .initial_backoff
+            .saturating_mul(1 << (self.rounds - 1).min(16))
+            .min(self.retry.max_backoff);
+        ceiling.mul_f64(rand::random::<f64>())
+    }
+
+    fn someone_is_awake(&self, now: Duration) -> bool {
+        self.asked
+            .iter()
+            .filter(|place| !self.burnt.contains(place))
+            .any(|place| {
+                self.route
+                    .candidate(*place)
+                    .is_some_and(|candidate| candidate.resting(now).is_none())
+            })
+    }
+
+    fn shortest_rest(&self, now: Duration) -> Option<Duration> {
+        self.route
+            .candidates()
+            .filter_map(|candidate| candidate.resting(now))
+            .map(|(_, wait)| wait)
+            .min()
+    }
+
+    /// What the client is told: the last failure, or, where nobody could be asked at all, why.
+    fn last_failure(&mut self, now: Duration) -> Failure {
+        self.failure
+            .take()
+            .unwrap_or_else(|| everyone_rests(self.route, now))
+    }
+}
+
+fn everyone_rests(route: &Route, now: Duration) -> Failure {
+    let rests: Vec<(Reason, Duration)> = route
+        .candidates()
+        .filter_map(|candidate| candidate.resting(now))
+        .collect();
+    let by_limit = !rests.is_empty() && rests.iter().all(|(reason, _)| reason.is_limit());
+    let wait = rests
+        .iter()
+        .map(|(_, wait)| *wait)
+        .min()
+        .filter(|wait| *wait < Duration::from_secs(86_400));
+    let mut reasons: Vec<&str> = rests.iter().map(|(reason, _)| reason.name()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    let kind = if by_limit {
+        Kind::AllLimited
+    } else {
+        Kind::NoCandidate
+    };
+    Failure::new(
+        kind,
+        format!(
+            "every provider of this model rests ({})",
+            reasons.join(", ")
+        ),
+    )
+    .retry_after(wait)
+}

@@ -1,0 +1,120 @@
+//! The generic proxy: any path below a provider's base, any method, streamed both ways. Nothing is read, so nothing is translated.
+
+use std::collections::VecDeque;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use polygate_core::{Failure, Kind};
+use polygate_providers::{Answer, Outbound};
+use tokio::time::Instant;
+
+use crate::attempt::{Attempt, Reply, redact};
+use crate::body::{Passing, ReplyBody};
+use crate::call::InboundBody;
+use crate::observe::Recorder;
+use crate::transport::UpstreamBody;
+
+/// Headers of one connection, and cookies, which are between us and the provider.
+const NOT_PASSED: [HeaderName; 8] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    TE,
+    TRAILER,
+    UPGRADE,
+    PROXY_AUTHENTICATE,
+    SET_COOKIE,
+    CONTENT_LENGTH,
+];
+
+impl Attempt<'_> {
+    /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
+    pub async fn proxy(
+        &self,
+        body: UpstreamBody,
+        is_last: bool,
+        recorder: &mut Option<Recorder>,
+    ) -> Result<Reply, Failure> {
+        let provider = &self.candidate.upstream.provider;
+        let outbound = Outbound {
+            operation: self
+                .call
+                .inbound
+                .endpoint
+                .native_operation(false, &self.call.inbound.method),
+            model: &self.candidate.model,
+            client_headers: &self.call.inbound.headers,
+            body: bytes::Bytes::new(),
+        };
+        let mut request = provider.request(&outbound)?;
+        provider
+            .authorize(&mut request, &self.candidate.credential.secret)
+            .await?;
+        let answer = self.exchange(request.map(|_| body), Instant::now()).await?;
+        let status = answer.status();
+        if status.is_redirection() {
+            return Err(Failure::new(
+                Kind::UpstreamJunk,
+                "the provider answered with a redirect, which is never followed",
+            ));
+        }
+        if !status.is_success() && !is_last {
+            return Err(self.proxied_failure(answer).await);
+        }
+        let (head, body) = answer.into_parts();
+        let mut recorder = recorder
+            .take()
+            .ok_or_else(|| Failure::new(Kind::Internal, "the call's record was given away"))?;
+        recorder.first_event();
+        recorder.update(|record| record.status = status.as_u16());
+        let passing = Passing::new(
+            VecDeque::new(),
+            body,
+            self.snapshot.config.timeouts.idle,
+            recorder,
+        );
+        Ok(Reply {
+            status,
+            headers: passed(head.headers),
+            body: ReplyBody::Passing(Box::new(passing)),
+        })
+    }
+
+    async fn proxied_failure(&self, answer: http::Response<hyper::body::Incoming>) -> Failure {
+        let (head, body) = answer.into_parts();
+        let body = crate::attempt::read_error(body).await;
+        let format = self.call.inbound.endpoint.format();
+        let answer = Answer {
+            format,
+            status: head.status,
+            headers: head.headers,
+            body,
+            now: std::time::SystemTime::now(),
+        };
+        let mut failure = self.candidate.upstream.provider.classify(&answer);
+        redact(&mut failure, &self.candidate.credential.secret);
+        failure
+    }
+}
+
+fn passed(mut headers: HeaderMap) -> HeaderMap {
+    for name in &NOT_PASSED {
+        headers.remove(name);
+    }
+    headers
+}
+
+/// The body for one try: a whole one can be sent again, a passing one is gone after its first use.
+pub fn body_of(body: &mut InboundBody) -> Option<UpstreamBody> {
+    match body {
+        InboundBody::Whole(bytes) => Some(UpstreamBody::from(bytes.clone())),
+        InboundBody::Passing(_) => {
+            let taken = std::mem::replace(body, InboundBody::Whole(bytes::Bytes::new()));
+            match taken {
+                InboundBody::Passing(passing) => Some(passing),
+                InboundBody::Whole(_) => None,
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A configuration compiled for calls: immutable, swapped whole, read once a call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use polygate_core::Secret;
+use polygate_providers::{Provider, Settings};
+use polygate_wire::Format;
+
+use crate::config::{self, Config, Strategy, WireApi};
+use crate::health::{HealthBook, Rest};
+use crate::pattern::Pattern;
+use crate::route::{Route, RouteCache};
+use crate::transport::{SharedTransport, Transport};
+
+/// Everything a call needs of the configuration.
+pub struct Snapshot {
+    /// The configuration itself.
+    pub config: Config,
+    /// Counts configurations since the start.
+    pub generation: u64,
+    /// Providers that are not disabled, in order.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Models that name their targets.
+    pub models: HashMap<String, Model>,
+    pub(crate) routes: RouteCache,
+    pub(crate) transport: SharedTransport,
+}
+
+/// A provider, compiled.
+pub struct Upstream {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The row it is of.
+    pub row: &'static str,
+    /// What speaks to it.
+    pub provider: Arc<dyn Provider>,
+    /// Its keys.
+    pub credentials: Vec<Arc<Credential>>,
+    /// Its breaker.
+    pub rest: Arc<Rest>,
+    /// Share among providers.
+    pub weight: u32,
+    /// What names for it begin with.
+    pub prefix: Option<String>,
+    /// The names it serves; empty = all.
+    pub mappings: Vec<config::Mapping>,
+    /// The names it does not.
+    pub excluded: Vec<Pattern>,
+    /// Names that are surely its vendor's own; empty = it takes any name as well as the next.
+    pub claims: Vec<Pattern>,
+    /// What its own model list said when last asked.
+    pub discovered: ArcSwap<Vec<String>>,
+    /// Rests of models that it does not have.
+    pub(crate) model_rests: ModelRests,
+}
+
+/// A key of a provider, compiled.
+#[derive(Debug)]
+pub struct Credential {
+    /// Shown instead of the key.
+    pub name: Arc<str>,
+    /// The key.
+    pub secret: Secret,
+    /// Share among the provider's keys.
+    pub weight: u32,
+    /// Its rest.
+    pub rest: Arc<Rest>,
+}
+
+/// A model that names its targets, compiled.
+#[derive(Debug)]
+pub struct Model {
+    /// How one target is chosen.
+    pub strategy: Strategy,
+    /// Upstream's index, the model's name there, weight.
+    pub targets: Vec<ModelTarget>,
+    /// Models tried after.
+    pub fallbacks: Vec<String>,
+}
+
+/// One target of a [`Model`].
+#[derive(Clone, Debug)]
+pub struct ModelTarget {
+    /// Index of the upstream.
+    pub upstream: usize,
+    /// The model's name there; `None` = as asked.
+    pub model: Option<String>,
+    /// Share.
+    pub weight: u32,
+}
+
+/// Rests by model name, bounded: what callers say never grows state without end.
+#[derive(Default)]
+pub(crate) struct ModelRests(ArcSwap<HashMap<String, Arc<Rest>>>);
+
+const MODEL_RESTS: usize = 512;
+
+impl ModelRests {
+    pub(crate) fn cell(&self, model: &str) -> Arc<Rest> {
+        if let Some(cell) = self.0.load().get(model) {
+            return cell.clone();
+        }
+        let cell = Arc::new(Rest::default());
+        self.0.rcu(|known| {
+            let mut known = if known.len() < MODEL_RESTS {
+                HashMap::clone(known)
+            } else {
+                HashMap::new()
+            };
+            known
+                .entry(model.to_owned())
+                .or_insert_with(|| cell.clone());
+            known
+        });
+        self.0.load().get(model).cloned().unwrap_or(cell)
+    }
+}
+
+impl Snapshot {
+    /// Compiles a configuration; says everything that is wrong with it.
+    pub fn compile(
+        config: Config,
+        book: &HealthBook,
+        before: Option<&Snapshot>,
+    ) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut upstreams = Vec::new();
+        for provider in config
+            .providers
+            .iter()
+            .filter(|provider| !provider.disabled)
+        {
+            match compile_upstream(provider, book, before) {
+                Ok(upstream) => upstreams.push(Arc::new(upstream)),
+                Err(problem) => problems.push(format!("provider '{}': {problem}", provider.name)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let models = config
+            .models
+            .iter()
+            .map(|model| {
+                (
+                    model.name.clone(),
+                    compile_model(model, &config, &upstreams),
+                )
+            })
+            .collect();
+        let transport = SharedTransport::renew(
+            before.map(|before| &before.transport),
+            config.timeouts.connect,
+            config.verify_ssl,
+        );
+        let generation = before.map_or(1, |before| before.generation + 1);
+        Ok(Self {
+            config,
+            generation,
+            upstreams,
+            models,
+            routes: RouteCache::default(),
+            transport,
+        })
+    }
+
+    /// The client to upstreams.
+    pub fn transport(&self) -> &Transport {
+        &self.transport.transport
+    }
+
+    /// Where calls of this name may go; `None` where nobody has it.
+    pub fn route(&self, requested: &str) -> Option<Arc<Route>> {
+        self.routes
+            .get_or_build(requested, || Route::build(self, requested))
+    }
+
+    /// The name without the operator's prefix (`PROVIDER_SUFFIX`).
+    pub fn strip<'a>(&self, requested: &'a str) -> &'a str {
+        let Some(prefix) = self
+            .config
+            .routing
+            .provider_suffix
+            .as_deref()
+            .filter(|prefix| !prefix.is_empty())
+        else {
+            return requested;
+        };
+        let prefix = prefix.trim_end_matches('/');
+        requested
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(requested)
+    }
+}
+
+impl Upstream {
+    /// The name behind this provider's prefix, where calls of the requested name may come here at all.
+    pub fn unprefixed<'a>(&self, requested: &'a str, force_prefix: bool) -> Option<&'a str> {
+        let Some(prefix) = self.prefix.as_deref() else {
+            return Some(requested);
+        };
+        match requested
+            .strip_prefix(prefix)
+            .filter(|rest| !rest.is_empty())
+        {
+            Some(bare) => Some(bare),
+            None if force_prefix => None,
+            None => Some(requested),
+        }
+    }
+
+    /// What the upstream calls this model; `None` where it does not serve it.
+    pub fn upstream_model<'a>(&'a self, bare: &'a str) -> Option<&'a str> {
+        let model = if self.mappings.is_empty() {
+            bare
+        } else {
+            let matching = self
+                .mappings
+                .iter()
+                .filter(|mapping| mapping.pattern.matches(bare));
+            // Of equals the first: `max_by_key` would take the last.
+            let best = matching.reduce(|best, next| {
+                if next.pattern.specificity() > best.pattern.specificity() {
+                    next
+                } else {
+                    best
+                }
+            })?;
+            best.target.as_deref().unwrap_or(bare)
+        };
+        let excluded = self
+            .excluded
+            .iter()
+            .any(|pattern| pattern.matches(bare) || pattern.matches(model));
+        (!excluded).then_some(model)
+    }
+
+    /// A provider that passes every name, but whose vendor surely has other names than this.
+    pub fn is_stranger_to(&self, bare: &str) -> bool {
+        self.mappings.is_empty()
+            && !self.claims.is_empty()
+            && !self.claims.iter().any(|pattern| pattern.matches(bare))
+    }
+}
+
+fn compile_upstream(
+    provider: &config::Provider,
+    book: &HealthBook,
+    before: Option<&Snapshot>,
+) -> Result<Upstream, String> {
+    let settings = settings(provider);
+    let row = polygate_providers::registry::row_of(&settings)?;
+    let built = polygate_providers::build(&settings)?;
+    if provider.credentials.is_empty() {
+        return Err("it has no api_key".to_owned());
+    }
+    let place = format!(
+        "{}|{}",
+        provider.name,
+        provider.api_base.as_deref().unwrap_or_default()
+    );
+    let credentials = provider
+        .credentials
+        .iter()
+        .map(|credential| Arc::new(compile_credential(credential, &place, book)));
+    let claims = row
+        .models
+        .iter()
+        .map(|pattern| Pattern::glob(pattern).map_err(|error| error.to_string()));
+    let known = before.and_then(|before| {
+        before
+            .upstreams
+            .iter()
+            .find(|old| *old.name == *provider.name)
+    });
+    Ok(Upstream {
+        name: provider.name.as_str().into(),
+        row: &row.name,
+        provider: built,
+        credentials: credentials.collect(),
+        rest: book.cell(place.clone()),
+        weight: provider.weight,
+        prefix: provider.prefix.clone().filter(|prefix| !prefix.is_empty()),
+        mappings: provider.models.clone(),
+        excluded: provider.excluded_models.clone(),
+        claims: claims.collect::<Result<_, _>>()?,
+        discovered: ArcSwap::new(
+            known
+                .map(|old| old.discovered.load_full())
+                .unwrap_or_default(),
+        ),
+        model_rests: ModelRests::default(),
+    })
+}
+
+fn compile_credential(
+    credential: &config::Credential,
+    place: &str,
+    book: &HealthBook,
+) -> Credential {
+    let hash = digest::digest(&digest::SHA256, credential.api_key.reveal().as_bytes());
+    Credential {
+        name: credential.name.as_str().into(),
+        secret: credential.api_key.clone(),
+        weight: credential.weight,
+        rest: book.cell(format!("{place}|{hash:?}")),
+    }
+}
+
+/// What the provider table needs to know of a configured provider.
+pub fn settings(provider: &config::Provider) -> Settings {
+    Settings {
+        kind: provider.kind.clone(),
+        name: provider.name.clone(),
+        api_base: provider.api_base.clone(),
+        only: provider.wire_api.map(|wire_api| match wire_api {
+            WireApi::Chat => Format::OpenaiChat,
+            WireApi::Responses => Format::OpenaiResponses,
+        }),
+        headers: provider
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        api_version: provider.api_version.clone(),
+    }
+}
+
+fn compile_model(model: &config::Model, config: &Config, upstreams: &[Arc<Upstream>]) -> Model {
+    // A target of a disabled provider is no target.
+    let targets = model.targets.iter().filter_map(|target| {
+        let at = upstreams
+            .iter()
+            .position(|upstream| *upstream.name == *target.provider)?;
+        let weight = target
+            .weight
+            .unwrap_or_else(|| upstreams.get(at).map_or(1, |upstream| upstream.weight));
+        Some(ModelTarget {
+            upstream: at,
+            model: target.model.clone(),
+            weight,
+        })
+    });
+    Model {
+        strategy: model.strategy.unwrap_or(config.routing.strategy),
+        targets: targets.collect(),
+        fallbacks: model.fallbacks.clone(),
+    }
+}

@@ -1,0 +1,143 @@
+//! Azure OpenAI: the model is a deployment in the path, the version a query, the key in `api-key`.
+//!
+//! An address that ends in `/openai/v1` is Azure's newer interface, which is a plain compatible one.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Uri};
+use polygate_core::{Failure, Kind, Secret};
+use polygate_wire::Format;
+
+use crate::base::Base;
+use crate::classify::classify;
+use crate::compat::{Heads, escape, path_of, proxy_tail};
+use crate::table::Row;
+use crate::{Answer, Operation, Outbound, Provider};
+
+/// The version that is asked for unless configuration names another: the last generally available one of the dated interface.
+const DEFAULT_API_VERSION: &str = "2024-10-21";
+
+/// An Azure OpenAI resource.
+#[derive(Debug)]
+pub struct Azure {
+    /// Up to and with `/openai`.
+    base: Base,
+    interface: Interface,
+    formats: Vec<Format>,
+    heads: Heads,
+}
+
+#[derive(Debug)]
+enum Interface {
+    /// `/deployments/{model}/…?api-version=…`.
+    Dated { api_version: String },
+    /// `/v1/…`.
+    V1,
+}
+
+impl Azure {
+    /// A resource at this address: `https://NAME.openai.azure.com`, with or without `/openai` or `/openai/v1`.
+    pub fn new(
+        row: &Row,
+        address: &str,
+        api_version: Option<&str>,
+        formats: Vec<Format>,
+        operator: HeaderMap,
+    ) -> Result<Self, String> {
+        let trimmed = address.trim().trim_end_matches('/');
+        let (root, is_v1) = match trimmed.strip_suffix("/v1") {
+            Some(root) => (root, true),
+            None => (trimmed, false),
+        };
+        let root = root.strip_suffix("/openai").unwrap_or(root);
+        let base = Base::parse(&format!("{root}/openai"), "")?;
+        let api_version = api_version.unwrap_or(DEFAULT_API_VERSION).to_owned();
+        let interface = if is_v1 {
+            Interface::V1
+        } else {
+            Interface::Dated { api_version }
+        };
+        Ok(Self {
+            base,
+            interface,
+            formats,
+            heads: Heads::new(row, operator)?,
+        })
+    }
+
+    fn tail(&self, outbound: &Outbound<'_>) -> String {
+        let path = path_of(outbound.operation);
+        match (&self.interface, outbound.operation) {
+            (Interface::V1, Operation::Proxy { tail, query, .. }) => {
+                format!("/v1{}", proxy_tail(tail, query))
+            }
+            (Interface::Dated { api_version }, Operation::Proxy { tail, query, .. }) => {
+                let query = query.map_or_else(
+                    || format!("api-version={api_version}"),
+                    |query| format!("{query}&api-version={api_version}"),
+                );
+                format!(
+                    "/deployments/{}{}",
+                    escape(outbound.model),
+                    proxy_tail(tail, Some(&query))
+                )
+            }
+            // Responses exist on the new interface only.
+            (Interface::V1, _)
+            | (
+                _,
+                Operation::Chat {
+                    format: Format::OpenaiResponses,
+                    ..
+                },
+            ) => format!("/v1{path}"),
+            (Interface::Dated { api_version }, Operation::Models) => {
+                format!("{path}?api-version={api_version}")
+            }
+            (Interface::Dated { api_version }, _) => {
+                format!(
+                    "/deployments/{}{path}?api-version={api_version}",
+                    escape(outbound.model)
+                )
+            }
+        }
+    }
+
+    fn uri(&self, outbound: &Outbound<'_>) -> Result<Uri, Failure> {
+        let uri = self.base.join(&self.tail(outbound));
+        uri.map_err(|_| {
+            Failure::new(
+                Kind::InvalidRequest,
+                "the deployment's name or the path cannot be part of an address",
+            )
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for Azure {
+    fn formats(&self) -> &[Format] {
+        &self.formats
+    }
+
+    fn takes_stream_options(&self) -> bool {
+        self.heads.takes_stream_options
+    }
+
+    fn request(&self, outbound: &Outbound<'_>) -> Result<Request<Bytes>, Failure> {
+        let uri = self.uri(outbound)?;
+        Ok(self.heads.request(outbound, uri))
+    }
+
+    async fn authorize(
+        &self,
+        request: &mut Request<Bytes>,
+        secret: &Secret,
+    ) -> Result<(), Failure> {
+        self.heads.authorize(request, secret)
+    }
+
+    fn classify(&self, answer: &Answer) -> Failure {
+        classify(answer)
+    }
+}

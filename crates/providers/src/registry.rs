@@ -1,0 +1,106 @@
+//! From a row and an operator's settings to a provider: the only place that knows which code serves which row.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use polygate_wire::Format;
+
+use crate::azure::Azure;
+use crate::base::Base;
+use crate::compat::Compat;
+use crate::table::{Code, Row};
+use crate::{Provider, row_for_host, row_named};
+
+/// What an operator says of a provider.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// A row's name or alias; empty = found by the address's host or the provider's name.
+    pub kind: String,
+    /// The provider's own name.
+    pub name: String,
+    /// Address where it is not the row's own.
+    pub api_base: Option<String>,
+    /// Only these formats of the row.
+    pub only: Option<Format>,
+    /// Headers for every request, replacing what stands there.
+    pub headers: Vec<(String, String)>,
+    /// Azure's `api-version`.
+    pub api_version: Option<String>,
+}
+
+/// The row that settings mean: the type's; else the one whose host the address has; else, without an address, the one called `name`;
+/// else OpenAI-compatible.
+pub fn row_of(settings: &Settings) -> Result<&'static Row, String> {
+    let compatible = || {
+        row_named("openai-compatible")
+            .ok_or_else(|| "the table has no openai-compatible row".to_owned())
+    };
+    if !settings.kind.is_empty() {
+        let row = row_named(&settings.kind)
+            .ok_or_else(|| format!("no provider type '{}'", settings.kind))?;
+        // A generic type with a known vendor's address is that vendor.
+        if row.name != "openai-compatible" {
+            return Ok(row);
+        }
+    }
+    match &settings.api_base {
+        Some(address) => {
+            let base = Base::parse(address, "")?;
+            row_for_host(base.host()).map_or_else(compatible, Ok)
+        }
+        None => row_named(&settings.name).map_or_else(compatible, Ok),
+    }
+}
+
+/// Builds the provider that settings describe.
+pub fn build(settings: &Settings) -> Result<Arc<dyn Provider>, String> {
+    let row = row_of(settings)?;
+    let address = settings.api_base.as_deref().or(row.base.as_deref());
+    let address = address.ok_or_else(|| format!("type '{}' needs an api_base", row.name))?;
+    let formats = row
+        .formats
+        .iter()
+        .copied()
+        .filter(|format| settings.only.is_none_or(|only| only == *format))
+        .collect::<Vec<_>>();
+    if formats.is_empty() {
+        return Err(format!(
+            "type '{}' does not speak the format that wire_api asks for",
+            row.name
+        ));
+    }
+    let headers = header_map(&settings.headers)?;
+    Ok(match row.code {
+        Code::Compat => Arc::new(Compat::new(
+            row,
+            Base::parse(address, &row.version)?,
+            formats,
+            headers,
+        )?),
+        Code::Azure => Arc::new(Azure::new(
+            row,
+            address,
+            settings.api_version.as_deref(),
+            formats,
+            headers,
+        )?),
+    })
+}
+
+pub(crate) fn header_map<'a, S: AsRef<str> + 'a>(
+    pairs: impl IntoIterator<Item = &'a (S, S)>,
+) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let key: HeaderName = name
+            .parse()
+            .map_err(|_| format!("'{name}' is no header name"))?;
+        let mut value: HeaderValue = value
+            .parse()
+            .map_err(|_| format!("the value of header '{name}' is not allowed"))?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}

@@ -1,0 +1,128 @@
+//! The provider table: rows of `data/providers.toml`, read once.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use polygate_wire::Format;
+use serde::Deserialize;
+
+/// One provider: everything that data can say about it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// What configuration calls it.
+    pub name: String,
+    /// Other names it goes by.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Where its API is; `None` where every user has an address of their own.
+    pub base: Option<String>,
+    /// Host suffixes by which an address is known as this provider's.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Added to a base that has no version.
+    #[serde(default = "v1")]
+    pub version: String,
+    /// Variables that hold a key, best first.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Wire formats it speaks, best first.
+    #[serde(deserialize_with = "formats")]
+    pub formats: Vec<Format>,
+    /// How the key travels.
+    pub auth: Auth,
+    /// Name patterns that are surely its own.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Client headers that reach it.
+    #[serde(default)]
+    pub forward: Vec<String>,
+    /// Headers it always gets.
+    #[serde(default)]
+    pub defaults: BTreeMap<String, String>,
+    /// Its chat takes `stream_options`.
+    #[serde(default = "yes")]
+    pub stream_options: bool,
+    /// The file that knows what the row cannot say.
+    #[serde(default)]
+    pub code: Code,
+}
+
+/// How a key travels.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `x-api-key`.
+    XApiKey,
+    /// `x-goog-api-key`.
+    XGoogApiKey,
+    /// `api-key`.
+    ApiKey,
+}
+
+/// Which code serves a row.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// [`crate::compat`]: the row says everything.
+    #[default]
+    Compat,
+    /// [`crate::azure`].
+    Azure,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    provider: Vec<Row>,
+}
+
+static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
+    let table: Result<Table, _> = toml::from_str(include_str!("../data/providers.toml"));
+    table
+        .expect("the built-in provider table is valid: a test reads it")
+        .provider
+});
+
+/// All rows, in the file's order.
+pub fn table() -> &'static [Row] {
+    &TABLE
+}
+
+/// The row of this name or alias, upper and lower case alike.
+pub fn row_named(name: &str) -> Option<&'static Row> {
+    let is = |candidate: &String| candidate.eq_ignore_ascii_case(name);
+    table()
+        .iter()
+        .find(|row| is(&row.name) || row.aliases.iter().any(is))
+}
+
+/// The row whose host this is.
+pub fn row_for_host(host: &str) -> Option<&'static Row> {
+    let host = host.to_ascii_lowercase();
+    let is_below = |suffix: &String| {
+        host.strip_suffix(suffix.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    table().iter().find(|row| row.hosts.iter().any(is_below))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn v1() -> String {
+    "/v1".to_owned()
+}
+
+fn formats<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Format>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let named = |name: &String| Format::ALL.into_iter().find(|format| format.name() == name);
+    names
+        .iter()
+        .map(|name| {
+            named(name).ok_or_else(|| serde::de::Error::custom(format!("no format '{name}'")))
+        })
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! Request bodies: read to the limit, or refused early, readably.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, Request};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use polygate_core::{Failure, Kind};
+use polygate_engine::InboundBody;
+use polygate_engine::transport::UpstreamBody;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a client may be silent in the middle of its body.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How much of a refused body is read so that the client, still sending, gets to read the refusal; and for how long.
+const DRAIN: usize = 64 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Uploads of the generic proxy up to this size are held, so that they can be sent again.
+const HELD: u64 = 1024 * 1024;
+
+/// The whole body of a JSON endpoint.
+pub async fn read_json(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, Bytes), Failure> {
+    let (head, body) = request.into_parts();
+    check_type(&head.headers)?;
+    let body = read(&head.headers, body, limit).await?;
+    Ok((head.headers, body))
+}
+
+/// The body of a proxied call: held where it is short, passing where it is long.
+pub async fn read_proxied(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, InboundBody), Failure> {
+    let (head, body) = request.into_parts();
+    if declared(&head.headers).is_some_and(|length| length > limit as u64) {
+        return Err(refuse(&head.headers, body, limit).await);
+    }
+    if body.size_hint().exact().is_some_and(|length| length <= HELD) {
+        let bytes = read(&head.headers, body, limit).await?;
+        return Ok((head.headers, InboundBody::Whole(bytes)));
+    }
+    let passing = http_body_util::Limited::new(body, limit);
+    Ok((head.headers, InboundBody::Passing(UpstreamBody::Passing(Box::pin(passing)))))
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    if let Some(encoding) = text(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        let shown: String = encoding.chars().take(40).collect();
+        return Err(Failure::new(Kind::UnsupportedMedia, format!("the body's content-encoding '{shown}' is not taken here: send it plain")));
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let kind = value.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if kind.is_empty() || kind == "application/json" || kind == "text/json" || kind.ends_with("+json") {
+        return Ok(());
+    }
+    let shown: String = kind.chars().take(60).collect();
+    Err(Failure::new(Kind::UnsupportedMedia, format!("the body's content-type is '{shown}'; 'application/json' is needed")))
+}
+
+async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+    let declared = declared(headers);
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(refuse(headers, body, limit).await);
+    }
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    loop {
+        let piece = match timeout_at(Instant::now() + SILENCE, body.frame()).await {
+            Err(_) => return Err(Failure::new(Kind::ClientTimeout, "the body did not come in time")),
+            Ok(Some(Err(_))) => return Err(Failure::new(Kind::InvalidRequest, "the body broke off")),
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        };
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+        } else {
+            if all.is_empty() {
+                all.reserve(declared.map_or(first.len() * 4, |length| length as usize));
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&piece);
+        }
+        if first.len() + all.len() > limit {
+            return Err(refuse(headers, body, limit).await);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Too large. A client that still sends would lose the answer to a reset, so some of the rest is read and thrown away.
+async fn refuse(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Failure {
+    let failure = Failure::new(Kind::TooLarge, format!("the body is over the limit of {limit} bytes"));
+    if headers.contains_key(EXPECT) {
+        return failure;
+    }
+    let deadline = Instant::now() + DRAIN_TIME;
+    let mut drained = 0;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        drained += frame.data_ref().map_or(0, Bytes::len);
+        if drained > DRAIN {
+            break;
+        }
+    }
+    failure
+}

@@ -1,0 +1,150 @@
+//! One request from its head to its answer: route, key, body, engine, headers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use polygate_core::{Failure, Kind};
+use polygate_engine::admit::Caller;
+use polygate_engine::lane::dropped;
+use polygate_engine::{Answered, Endpoint, Inbound, InboundBody, Trail};
+use polygate_wire::Format;
+use tower::ServiceExt;
+
+use crate::answer::{Answer, AnswerBody};
+use crate::render::render;
+use crate::router::{Matched, route};
+use crate::{State, body, cors, key, models};
+
+/// Longest request id that a caller may bring.
+const ID_LIMIT: usize = 128;
+
+/// Answers a request. Never fails: failures are answers.
+pub async fn handle(state: &State, pages: &axum::Router, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    let request_id = request_id(request.headers());
+    let snapshot = state.engine.snapshot();
+    let matched = route(request.method(), request.uri().path(), request.uri().query(), &snapshot);
+    if matches!(matched, Ok(Matched::Page)) {
+        return with_id(page(pages, peer, request).await, &request_id);
+    }
+    if let Some(answer) = cors::preflight(request.method(), request.headers()) {
+        return answer;
+    }
+    let origin = request.headers().get(http::header::ORIGIN).cloned();
+    let mut answer = match matched {
+        Ok(Matched::Model { endpoint, model }) => model_call(state, peer, request, endpoint, model, &request_id).await,
+        Ok(Matched::Models { gemini, id }) => models::answer(state, &snapshot, peer, &request, gemini, id.as_deref(), &request_id),
+        Ok(Matched::WrongMethod(format)) => wrong_method(&request, format, &request_id),
+        Ok(Matched::Page) => render(&Failure::new(Kind::Internal, "unreachable"), Format::OpenaiChat, &request_id),
+        Err(failure) => render(&failure, format_of_path(request.uri().path()), &request_id),
+    };
+    if let Some(origin) = origin {
+        let headers = HeaderMap::from_iter([(http::header::ORIGIN, origin)]);
+        cors::open(&headers, &mut answer);
+    }
+    with_id(answer, &request_id)
+}
+
+async fn model_call(
+    state: &State,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    endpoint: Endpoint,
+    model_in_path: Option<String>,
+    request_id: &Arc<str>,
+) -> Answer {
+    let format = endpoint.format();
+    let caller = match authenticate(state, peer, request.headers(), request.uri().query(), format) {
+        Ok(caller) => caller,
+        Err(failure) => return render(&failure, format, request_id),
+    };
+    let method = request.method().clone();
+    let limit = state.engine.snapshot().config.server.body_limit;
+    let read = match endpoint {
+        Endpoint::Proxy(_) => body::read_proxied(request, limit).await,
+        _ => body::read_json(request, limit).await.map(|(headers, bytes)| (headers, InboundBody::Whole(bytes))),
+    };
+    let (headers, body) = match read {
+        Ok(read) => read,
+        Err(failure) => return render(&failure, format, request_id),
+    };
+    let inbound = Inbound { endpoint, method, model_in_path, headers, body, request_id: request_id.clone(), caller };
+    let Answered { result, trail } = state.engine.call(inbound).await;
+    let mut answer = match result {
+        Ok(reply) => {
+            let mut answer = Response::new(AnswerBody::Reply(reply.body));
+            *answer.status_mut() = reply.status;
+            *answer.headers_mut() = reply.headers;
+            answer
+        }
+        Err(failure) => render(&failure, format, request_id),
+    };
+    show_trail(&trail, answer.headers_mut());
+    answer
+}
+
+/// Who calls.
+pub fn authenticate(state: &State, peer: IpAddr, headers: &HeaderMap, query: Option<&str>, format: Format) -> Result<Caller, Failure> {
+    state.engine.keys().authenticate(key::shown(headers, query, format == Format::Gemini), peer)
+}
+
+fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
+    let text = |text: &str| HeaderValue::from_str(text).ok();
+    if let Some(provider) = trail.provider.as_deref().and_then(text) {
+        headers.insert("x-polygate-provider", provider);
+    }
+    if let Some(model) = trail.model.as_deref().and_then(text) {
+        headers.insert("x-polygate-model", model);
+    }
+    headers.insert("x-polygate-attempts", HeaderValue::from(trail.attempts));
+    if let Some(dropped) = dropped(&trail.losses).as_deref().and_then(text) {
+        headers.insert("x-polygate-dropped", dropped);
+    }
+}
+
+fn wrong_method(request: &Request<Incoming>, format: Format, request_id: &str) -> Answer {
+    let path = request.uri().path();
+    let message = if path.ends_with("/responses") && request.headers().contains_key(http::header::UPGRADE) {
+        "WebSockets are not served here: use POST".to_owned()
+    } else {
+        format!("{} is not allowed here: use POST for calls, GET for lists", request.method())
+    };
+    let mut answer = render(&Failure::new(Kind::MethodNotAllowed, message), format, request_id);
+    answer.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST, GET, HEAD, OPTIONS"));
+    answer
+}
+
+/// The format of errors on paths that are no route.
+fn format_of_path(path: &str) -> Format {
+    match path {
+        path if path.starts_with("/v1beta/") => Format::Gemini,
+        path if path.starts_with("/v1/messages") => Format::AnthropicMessages,
+        _ => Format::OpenaiChat,
+    }
+}
+
+async fn page(pages: &axum::Router, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    let mut request = request.map(axum::body::Body::new);
+    request.extensions_mut().insert(crate::pages::Peer(peer));
+    match pages.clone().oneshot(request).await {
+        Ok(answer) => answer.map(AnswerBody::Page),
+        Err(never) => match never {},
+    }
+}
+
+fn with_id(mut answer: Answer, request_id: &str) -> Answer {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        answer.headers_mut().insert("x-request-id", value);
+    }
+    answer
+}
+
+/// The caller's id where it is a harmless one, else a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let is_harmless = |id: &&str| {
+        !id.is_empty() && id.len() <= ID_LIMIT && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+    };
+    let brought = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(is_harmless);
+    brought.map_or_else(|| uuid::Uuid::now_v7().simple().to_string().into(), Arc::from)
+}
