@@ -204,6 +204,13 @@ fn keyed_hash(pepper: &hmac::Key, key: &str) -> [u8; 32] {
     hash
 }
 
+/// Whether two secrets are the same, in a time that tells nothing of where they differ.
+pub fn same_secret(shown: &str, secret: &str) -> bool {
+    !secret.is_empty()
+        && aws_lc_rs::constant_time::verify_slices_are_equal(shown.as_bytes(), secret.as_bytes())
+            .is_ok()
+}
+
 fn new_pepper() -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>())
 }

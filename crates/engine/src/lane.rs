@@ -9,7 +9,7 @@ use polygate_providers::{Operation, Provider};
 use polygate_wire::raw::{Edit, quote};
 use polygate_wire::{
     ChatEvent, Dialect, Egress, Format, Frame, Ingress, Loss, Progress, RawObject, StreamDecoder,
-    StreamEncoder, dialect, egress, ingress,
+    StreamEncoder, dialect, egress, ended_early, ingress,
 };
 
 use crate::call::{Call, Endpoint};
@@ -357,11 +357,6 @@ impl StreamLane {
             }
         }
     }
-}
-
-/// The stream closed without its end.
-pub fn ended_early() -> Failure {
-    Failure::new(Kind::Broken, "the provider's stream ended before its end").ambiguous()
 }
 
 fn native_block(

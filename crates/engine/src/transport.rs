@@ -104,7 +104,7 @@ pub enum UpstreamBody {
     /// All of it.
     Whole(Option<Bytes>),
     /// As it comes.
-    Passing(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>),
+    Passing(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send + Sync>>),
 }
 
 impl From<Bytes> for UpstreamBody {

@@ -26,9 +26,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes of a type.
 pub fn bytes(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(AnswerBody::Whole(Some(body.into()).filter(|body| !body.is_empty())));
+    let mut answer = Response::new(AnswerBody::Whole(
+        Some(body.into()).filter(|body| !body.is_empty()),
+    ));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 
@@ -41,9 +45,14 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::Whole(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
             AnswerBody::Reply(reply) => Pin::new(reply).poll_frame(cx).map_err(BoxError::from),
             AnswerBody::Page(page) => Pin::new(page).poll_frame(cx).map_err(BoxError::from),
         }
@@ -59,7 +68,9 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            AnswerBody::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             AnswerBody::Reply(reply) => reply.size_hint(),
             AnswerBody::Page(page) => page.size_hint(),
         }

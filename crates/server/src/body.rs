@@ -24,7 +24,10 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 const HELD: u64 = 1024 * 1024;
 
 /// The whole body of a JSON endpoint.
-pub async fn read_json(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, Bytes), Failure> {
+pub async fn read_json(
+    request: Request<Incoming>,
+    limit: usize,
+) -> Result<(HeaderMap, Bytes), Failure> {
     let (head, body) = request.into_parts();
     check_type(&head.headers)?;
     let body = read(&head.headers, body, limit).await?;
@@ -32,32 +35,67 @@ pub async fn read_json(request: Request<Incoming>, limit: usize) -> Result<(Head
 }
 
 /// The body of a proxied call: held where it is short, passing where it is long.
-pub async fn read_proxied(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, InboundBody), Failure> {
+pub async fn read_proxied(
+    request: Request<Incoming>,
+    limit: usize,
+) -> Result<(HeaderMap, InboundBody), Failure> {
     let (head, body) = request.into_parts();
     if declared(&head.headers).is_some_and(|length| length > limit as u64) {
         return Err(refuse(&head.headers, body, limit).await);
     }
-    if body.size_hint().exact().is_some_and(|length| length <= HELD) {
+    if body
+        .size_hint()
+        .exact()
+        .is_some_and(|length| length <= HELD)
+    {
         let bytes = read(&head.headers, body, limit).await?;
         return Ok((head.headers, InboundBody::Whole(bytes)));
     }
     let passing = http_body_util::Limited::new(body, limit);
-    Ok((head.headers, InboundBody::Passing(UpstreamBody::Passing(Box::pin(passing)))))
+    Ok((
+        head.headers,
+        InboundBody::Passing(UpstreamBody::Passing(Box::pin(passing))),
+    ))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    if let Some(encoding) = text(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &http::HeaderValue| value.to_str().ok())
+    };
+    if let Some(encoding) =
+        text(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
+    {
         let shown: String = encoding.chars().take(40).collect();
-        return Err(Failure::new(Kind::UnsupportedMedia, format!("the body's content-encoding '{shown}' is not taken here: send it plain")));
+        return Err(Failure::new(
+            Kind::UnsupportedMedia,
+            format!("the body's content-encoding '{shown}' is not taken here: send it plain"),
+        ));
     }
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let kind = value.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind.is_empty() || kind == "application/json" || kind == "text/json" || kind.ends_with("+json") {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let kind = value
+        .to_str()
+        .unwrap_or("?")
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if kind.is_empty()
+        || kind == "application/json"
+        || kind == "text/json"
+        || kind.ends_with("+json")
+    {
         return Ok(());
     }
     let shown: String = kind.chars().take(60).collect();
-    Err(Failure::new(Kind::UnsupportedMedia, format!("the body's content-type is '{shown}'; 'application/json' is needed")))
+    Err(Failure::new(
+        Kind::UnsupportedMedia,
+        format!("the body's content-type is '{shown}'; 'application/json' is needed"),
+    ))
 }
 
 async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
@@ -69,8 +107,15 @@ async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<B
     let mut all = BytesMut::new();
     loop {
         let piece = match timeout_at(Instant::now() + SILENCE, body.frame()).await {
-            Err(_) => return Err(Failure::new(Kind::ClientTimeout, "the body did not come in time")),
-            Ok(Some(Err(_))) => return Err(Failure::new(Kind::InvalidRequest, "the body broke off")),
+            Err(_) => {
+                return Err(Failure::new(
+                    Kind::ClientTimeout,
+                    "the body did not come in time",
+                ));
+            }
+            Ok(Some(Err(_))) => {
+                return Err(Failure::new(Kind::InvalidRequest, "the body broke off"));
+            }
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
         };
@@ -96,7 +141,10 @@ fn declared(headers: &HeaderMap) -> Option<u64> {
 
 /// Too large. A client that still sends would lose the answer to a reset, so some of the rest is read and thrown away.
 async fn refuse(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Failure {
-    let failure = Failure::new(Kind::TooLarge, format!("the body is over the limit of {limit} bytes"));
+    let failure = Failure::new(
+        Kind::TooLarge,
+        format!("the body is over the limit of {limit} bytes"),
+    );
     if headers.contains_key(EXPECT) {
         return failure;
     }

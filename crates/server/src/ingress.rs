@@ -21,10 +21,20 @@ use crate::{State, body, cors, key, models};
 const ID_LIMIT: usize = 128;
 
 /// Answers a request. Never fails: failures are answers.
-pub async fn handle(state: &State, pages: &axum::Router, peer: IpAddr, request: Request<Incoming>) -> Answer {
+pub async fn handle(
+    state: &State,
+    pages: &axum::Router,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Answer {
     let request_id = request_id(request.headers());
     let snapshot = state.engine.snapshot();
-    let matched = route(request.method(), request.uri().path(), request.uri().query(), &snapshot);
+    let matched = route(
+        request.method(),
+        request.uri().path(),
+        request.uri().query(),
+        &snapshot,
+    );
     if matches!(matched, Ok(Matched::Page)) {
         return with_id(page(pages, peer, request).await, &request_id);
     }
@@ -33,10 +43,24 @@ pub async fn handle(state: &State, pages: &axum::Router, peer: IpAddr, request: 
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let mut answer = match matched {
-        Ok(Matched::Model { endpoint, model }) => model_call(state, peer, request, endpoint, model, &request_id).await,
-        Ok(Matched::Models { gemini, id }) => models::answer(state, &snapshot, peer, &request, gemini, id.as_deref(), &request_id),
+        Ok(Matched::Model { endpoint, model }) => {
+            model_call(state, peer, request, endpoint, model, &request_id).await
+        }
+        Ok(Matched::Models { gemini, id }) => models::answer(
+            state,
+            &snapshot,
+            peer,
+            &request,
+            gemini,
+            id.as_deref(),
+            &request_id,
+        ),
         Ok(Matched::WrongMethod(format)) => wrong_method(&request, format, &request_id),
-        Ok(Matched::Page) => render(&Failure::new(Kind::Internal, "unreachable"), Format::OpenaiChat, &request_id),
+        Ok(Matched::Page) => render(
+            &Failure::new(Kind::Internal, "unreachable"),
+            Format::OpenaiChat,
+            &request_id,
+        ),
         Err(failure) => render(&failure, format_of_path(request.uri().path()), &request_id),
     };
     if let Some(origin) = origin {
@@ -55,7 +79,13 @@ async fn model_call(
     request_id: &Arc<str>,
 ) -> Answer {
     let format = endpoint.format();
-    let caller = match authenticate(state, peer, request.headers(), request.uri().query(), format) {
+    let caller = match authenticate(
+        state,
+        peer,
+        request.headers(),
+        request.uri().query(),
+        format,
+    ) {
         Ok(caller) => caller,
         Err(failure) => return render(&failure, format, request_id),
     };
@@ -63,13 +93,23 @@ async fn model_call(
     let limit = state.engine.snapshot().config.server.body_limit;
     let read = match endpoint {
         Endpoint::Proxy(_) => body::read_proxied(request, limit).await,
-        _ => body::read_json(request, limit).await.map(|(headers, bytes)| (headers, InboundBody::Whole(bytes))),
+        _ => body::read_json(request, limit)
+            .await
+            .map(|(headers, bytes)| (headers, InboundBody::Whole(bytes))),
     };
     let (headers, body) = match read {
         Ok(read) => read,
         Err(failure) => return render(&failure, format, request_id),
     };
-    let inbound = Inbound { endpoint, method, model_in_path, headers, body, request_id: request_id.clone(), caller };
+    let inbound = Inbound {
+        endpoint,
+        method,
+        model_in_path,
+        headers,
+        body,
+        request_id: request_id.clone(),
+        caller,
+    };
     let Answered { result, trail } = state.engine.call(inbound).await;
     let mut answer = match result {
         Ok(reply) => {
@@ -85,8 +125,17 @@ async fn model_call(
 }
 
 /// Who calls.
-pub fn authenticate(state: &State, peer: IpAddr, headers: &HeaderMap, query: Option<&str>, format: Format) -> Result<Caller, Failure> {
-    state.engine.keys().authenticate(key::shown(headers, query, format == Format::Gemini), peer)
+pub fn authenticate(
+    state: &State,
+    peer: IpAddr,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    format: Format,
+) -> Result<Caller, Failure> {
+    state
+        .engine
+        .keys()
+        .authenticate(key::shown(headers, query, format == Format::Gemini), peer)
 }
 
 fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
@@ -105,13 +154,24 @@ fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
 
 fn wrong_method(request: &Request<Incoming>, format: Format, request_id: &str) -> Answer {
     let path = request.uri().path();
-    let message = if path.ends_with("/responses") && request.headers().contains_key(http::header::UPGRADE) {
-        "WebSockets are not served here: use POST".to_owned()
-    } else {
-        format!("{} is not allowed here: use POST for calls, GET for lists", request.method())
-    };
-    let mut answer = render(&Failure::new(Kind::MethodNotAllowed, message), format, request_id);
-    answer.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST, GET, HEAD, OPTIONS"));
+    let message =
+        if path.ends_with("/responses") && request.headers().contains_key(http::header::UPGRADE) {
+            "WebSockets are not served here: use POST".to_owned()
+        } else {
+            format!(
+                "{} is not allowed here: use POST for calls, GET for lists",
+                request.method()
+            )
+        };
+    let mut answer = render(
+        &Failure::new(Kind::MethodNotAllowed, message),
+        format,
+        request_id,
+    );
+    answer.headers_mut().insert(
+        http::header::ALLOW,
+        HeaderValue::from_static("POST, GET, HEAD, OPTIONS"),
+    );
     answer
 }
 
@@ -143,8 +203,18 @@ fn with_id(mut answer: Answer, request_id: &str) -> Answer {
 /// The caller's id where it is a harmless one, else a new one.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
     let is_harmless = |id: &&str| {
-        !id.is_empty() && id.len() <= ID_LIMIT && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+        !id.is_empty()
+            && id.len() <= ID_LIMIT
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
     };
-    let brought = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(is_harmless);
-    brought.map_or_else(|| uuid::Uuid::now_v7().simple().to_string().into(), Arc::from)
+    let brought = headers
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok())
+        .filter(is_harmless);
+    brought.map_or_else(
+        || uuid::Uuid::now_v7().simple().to_string().into(),
+        Arc::from,
+    )
 }

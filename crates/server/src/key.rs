@@ -7,17 +7,28 @@ use http::header::AUTHORIZATION;
 const HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
 
 /// The key that a caller shows. `?key=` counts on Gemini routes only.
-pub fn shown<'a>(headers: &'a HeaderMap, query: Option<&'a str>, is_gemini: bool) -> Option<&'a str> {
+pub fn shown<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    is_gemini: bool,
+) -> Option<&'a str> {
     bearer(headers)
         .or_else(|| HEADERS.iter().find_map(|name| headers.get(*name)).map(text))
-        .or_else(|| query.filter(|_| is_gemini)?.split('&').find_map(|pair| pair.strip_prefix("key=")))
+        .or_else(|| {
+            query
+                .filter(|_| is_gemini)?
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("key="))
+        })
 }
 
 /// The token of `Authorization: Bearer`.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = text(headers.get(AUTHORIZATION)?);
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
 }
 
 /// Bytes that no key has count as an empty key, which nobody knows.
@@ -30,7 +41,15 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_static(value),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -39,13 +58,22 @@ mod tests {
         assert_eq!(shown(&both, None, false), Some("a"));
         let basic = headers(&[("authorization", "Basic zzz"), ("api-key", "c")]);
         assert_eq!(shown(&basic, None, false), Some("c"));
-        assert_eq!(shown(&headers(&[("authorization", "Bearer ")]), None, false), Some(""));
-        assert_eq!(shown(&headers(&[("authorization", "bearer x")]), None, false), Some("x"));
+        assert_eq!(
+            shown(&headers(&[("authorization", "Bearer ")]), None, false),
+            Some("")
+        );
+        assert_eq!(
+            shown(&headers(&[("authorization", "bearer x")]), None, false),
+            Some("x")
+        );
     }
 
     #[test]
     fn the_query_counts_on_gemini_routes_only() {
-        assert_eq!(shown(&HeaderMap::new(), Some("alt=sse&key=k"), true), Some("k"));
+        assert_eq!(
+            shown(&HeaderMap::new(), Some("alt=sse&key=k"), true),
+            Some("k")
+        );
         assert_eq!(shown(&HeaderMap::new(), Some("key=k"), false), None);
     }
 }

@@ -31,13 +31,21 @@ pub fn answer(
     request_id: &str,
 ) -> Answer {
     let format = format(request, gemini);
-    let caller = match authenticate(state, peer, request.headers(), request.uri().query(), format) {
+    let caller = match authenticate(
+        state,
+        peer,
+        request.headers(),
+        request.uri().query(),
+        format,
+    ) {
         Ok(caller) => caller,
         Err(failure) => return render(&failure, format, request_id),
     };
     let mut models = list(snapshot);
     models.retain(|model| caller.may_use(&model.id));
-    let Some(id) = id else { return answer_json(StatusCode::OK, &whole(format, &models)) };
+    let Some(id) = id else {
+        return answer_json(StatusCode::OK, &whole(format, &models));
+    };
     let name = snapshot.strip(id);
     let listed = models.into_iter().find(|model| model.id == name);
     let known = listed.or_else(|| unlisted(snapshot, name).filter(|_| caller.may_use(name)));
@@ -45,7 +53,11 @@ pub fn answer(
         Some(model) => answer_json(StatusCode::OK, &one(format, &model)),
         None => {
             let shown: String = id.chars().take(100).collect();
-            let failure = Failure::new(Kind::UnknownModel, format!("there is no model '{shown}' here")).param("model");
+            let failure = Failure::new(
+                Kind::UnknownModel,
+                format!("there is no model '{shown}' here"),
+            )
+            .param("model");
             render(&failure, format, request_id)
         }
     }
@@ -55,13 +67,18 @@ pub fn answer(
 fn unlisted(snapshot: &Snapshot, name: &str) -> Option<ListedModel> {
     let route = snapshot.route(name)?;
     let first = route.candidates().next()?;
-    Some(ListedModel { id: name.to_owned(), owned_by: first.upstream.row, providers: vec![first.upstream.name.clone()] })
+    Some(ListedModel {
+        id: name.to_owned(),
+        owned_by: first.upstream.row,
+        providers: vec![first.upstream.name.clone()],
+    })
 }
 
 /// Who asks: Google's clients by path or key, Anthropic's by their version header, everyone else in OpenAI's way.
 fn format(request: &Request<Incoming>, gemini: bool) -> Format {
     let headers = request.headers();
-    let googles_key = headers.contains_key("x-goog-api-key") || headers.contains_key("x-goog-api-client");
+    let googles_key =
+        headers.contains_key("x-goog-api-key") || headers.contains_key("x-goog-api-client");
     if gemini || (googles_key && key::bearer(headers).is_none()) {
         Format::Gemini
     } else if headers.contains_key("anthropic-version") {
@@ -93,7 +110,9 @@ fn one(format: Format, model: &ListedModel) -> Value {
             "displayName": id,
             "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
         }),
-        Format::AnthropicMessages => json!({"type": "model", "id": id, "display_name": id, "created_at": CREATED_AT}),
+        Format::AnthropicMessages => {
+            json!({"type": "model", "id": id, "display_name": id, "created_at": CREATED_AT})
+        }
         Format::OpenaiChat | Format::OpenaiResponses => {
             json!({"id": id, "object": "model", "created": CREATED, "owned_by": model.owned_by, "providers": model.providers})
         }

@@ -16,7 +16,10 @@ pub fn render(failure: &Failure, format: Format, request_id: &str) -> Answer {
     };
     let mut answer = bytes(status, "application/json", body);
     let headers = answer.headers_mut();
-    headers.insert("x-polygate-origin", HeaderValue::from_static(failure.origin.name()));
+    headers.insert(
+        "x-polygate-origin",
+        HeaderValue::from_static(failure.origin.name()),
+    );
     if let Some(wait) = failure.retry_after {
         // Whole seconds, rounded up: who comes back a moment too early is refused again.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

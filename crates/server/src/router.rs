@@ -45,7 +45,12 @@ const FIXED: [(&str, Endpoint); 6] = [
 const PAGES: [&str; 6] = ["", "health", "metrics", "admin", "ui", "favicon.ico"];
 
 /// Finds the route of a request.
-pub fn route(method: &Method, path: &str, query: Option<&str>, snapshot: &Snapshot) -> Result<Matched, Failure> {
+pub fn route(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    snapshot: &Snapshot,
+) -> Result<Matched, Failure> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let first = path.split('/').next().unwrap_or_default();
     if PAGES.contains(&first) {
@@ -71,11 +76,20 @@ pub fn route(method: &Method, path: &str, query: Option<&str>, snapshot: &Snapsh
 }
 
 fn only_post(method: &Method, endpoint: Endpoint, model: Option<String>) -> Matched {
-    if method == Method::POST { Matched::Model { endpoint, model } } else { Matched::WrongMethod(endpoint.format()) }
+    if method == Method::POST {
+        Matched::Model { endpoint, model }
+    } else {
+        Matched::WrongMethod(endpoint.format())
+    }
 }
 
 /// `models`, `models/{id}`, `models/{model}:{method}`, `models/{model}/chat/completions`.
-fn models(method: &Method, rest: &str, query: Option<&str>, gemini: bool) -> Result<Matched, Failure> {
+fn models(
+    method: &Method,
+    rest: &str,
+    query: Option<&str>,
+    gemini: bool,
+) -> Result<Matched, Failure> {
     let Some(tail) = rest.strip_prefix("models/").filter(|tail| !tail.is_empty()) else {
         return Ok(read_only(method, gemini, None));
     };
@@ -83,7 +97,10 @@ fn models(method: &Method, rest: &str, query: Option<&str>, gemini: bool) -> Res
         return Ok(only_post(method, Endpoint::Chat, Some(decode(model)?)));
     }
     // Models may have a colon of their own: a method is a known word, or any word after the last colon on Google's path.
-    if let Some((model, word)) = tail.rsplit_once(':').filter(|(_, word)| is_method(word, method)) {
+    if let Some((model, word)) = tail
+        .rsplit_once(':')
+        .filter(|(_, word)| is_method(word, method))
+    {
         let sse = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
         let endpoint = match word {
             "generateContent" => Endpoint::Generate { stream: false, sse },
@@ -96,21 +113,38 @@ fn models(method: &Method, rest: &str, query: Option<&str>, gemini: bool) -> Res
 }
 
 fn is_method(word: &str, method: &Method) -> bool {
-    let known = ["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"];
-    known.contains(&word) || (method == Method::POST && !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic()))
+    let known = [
+        "generateContent",
+        "streamGenerateContent",
+        "countTokens",
+        "embedContent",
+        "batchEmbedContents",
+    ];
+    known.contains(&word)
+        || (method == Method::POST
+            && !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
 fn read_only(method: &Method, gemini: bool, id: Option<String>) -> Matched {
     if method == Method::GET || method == Method::HEAD {
         return Matched::Models { gemini, id };
     }
-    Matched::WrongMethod(if gemini { Format::Gemini } else { Format::OpenaiChat })
+    Matched::WrongMethod(if gemini {
+        Format::Gemini
+    } else {
+        Format::OpenaiChat
+    })
 }
 
 /// `{model}/{*tail}`: a slashed name is the longest configured one that the path begins with.
 fn proxy(rest: &str, query: Option<&str>, snapshot: &Snapshot) -> Result<Matched, Failure> {
     let cuts: Vec<usize> = rest.match_indices('/').map(|(at, _)| at).collect();
-    let named = |at: &usize| decode(rest.get(..*at).unwrap_or_default()).ok().filter(|name| snapshot.is_configured(name));
+    let named = |at: &usize| {
+        decode(rest.get(..*at).unwrap_or_default())
+            .ok()
+            .filter(|name| snapshot.is_configured(name))
+    };
     let longest = cuts.iter().rev().find_map(|at| Some((*at, named(at)?)));
     let (at, model) = match (longest, cuts.first()) {
         (Some(found), _) => found,
@@ -121,8 +155,14 @@ fn proxy(rest: &str, query: Option<&str>, snapshot: &Snapshot) -> Result<Matched
     if model.is_empty() || tail.is_empty() || has_dots(tail) {
         return Err(unknown_route(rest));
     }
-    let tail = Tail { path: tail.to_owned(), query: query.map(without_key) };
-    Ok(Matched::Model { endpoint: Endpoint::Proxy(tail), model: Some(model) })
+    let tail = Tail {
+        path: tail.to_owned(),
+        query: query.map(without_key),
+    };
+    Ok(Matched::Model {
+        endpoint: Endpoint::Proxy(tail),
+        model: Some(model),
+    })
 }
 
 /// A path that climbs out of the provider's base, plainly or encoded.
@@ -135,7 +175,11 @@ fn has_dots(tail: &str) -> bool {
 
 /// A caller's key never reaches an upstream.
 fn without_key(query: &str) -> String {
-    query.split('&').filter(|pair| !pair.starts_with("key=")).collect::<Vec<_>>().join("&")
+    query
+        .split('&')
+        .filter(|pair| !pair.starts_with("key="))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 fn unknown_route(path: &str) -> Failure {
@@ -148,7 +192,12 @@ fn decode(text: &str) -> Result<String, Failure> {
     if !text.contains('%') {
         return Ok(text.to_owned());
     }
-    let bad = || Failure::new(Kind::InvalidRequest, "the model's name in the path is not well encoded");
+    let bad = || {
+        Failure::new(
+            Kind::InvalidRequest,
+            "the model's name in the path is not well encoded",
+        )
+    };
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -6,9 +6,13 @@
 use polygate_core::{Failure, Usage};
 use serde_json::value::RawValue;
 
+use crate::Format;
+
 /// A chat request, whatever format it came in.
 #[derive(Clone, Debug, Default)]
 pub struct ChatRequest {
+    /// The format it came in: what members in `extra` mean.
+    pub source: Option<Format>,
     /// The model as the client named it.
     pub model: String,
     /// The client wants a stream.

@@ -1,5 +1,75 @@
-//! Gemini generateContent.
+//! Gemini `generateContent`.
 
-/// Gemini generateContent.
+mod error;
+mod request;
+mod response;
+mod stream;
+mod types;
+
+use bytes::Bytes;
+use polygate_core::{Failure, Usage};
+
+use crate::{
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Loss, Signal, StreamDecoder, UpstreamError,
+    upstream_error,
+};
+
+/// The format.
 #[derive(Debug)]
 pub struct Gemini;
+
+impl Dialect for Gemini {
+    fn encode_error(&self, failure: &Failure, request_id: &str) -> Bytes {
+        error::encode(failure, request_id)
+    }
+
+    fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes {
+        [
+            b"data: ",
+            error::encode(failure, request_id).as_ref(),
+            b"\n\n",
+        ]
+        .concat()
+        .into()
+    }
+
+    fn decode_error(&self, body: &[u8]) -> Option<UpstreamError> {
+        upstream_error::decode(body)
+    }
+
+    fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
+        response::check(body)
+    }
+
+    fn sniff(&self, frame: &Frame<'_>) -> Signal {
+        stream::sniff(frame)
+    }
+
+    /// Every chunk has usage; there is no end mark, only a reason to finish.
+    fn marks(&self) -> &'static [&'static [u8]] {
+        &[
+            b"usageMetadata",
+            b"finishReason",
+            b"blockReason",
+            b"\"error\"",
+        ]
+    }
+}
+
+impl Egress for Gemini {
+    fn encode_request(
+        &self,
+        request: &ChatRequest,
+        _model: &str,
+    ) -> Result<(Bytes, Vec<Loss>), Failure> {
+        request::encode(request)
+    }
+
+    fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
+        response::decode(body)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(stream::Decoder::default())
+    }
+}

@@ -11,15 +11,16 @@ pub mod gemini;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod raw;
-// pub mod registry;
+pub mod registry;
 pub mod sse;
+pub mod upstream_error;
 
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
 
 pub use canon::{ChatEvent, ChatRequest, ChatResponse, Loss};
 pub use raw::RawObject;
-// pub use registry::{dialect, egress, ingress};
+pub use registry::{dialect, egress, ingress};
 pub use sse::{Frame, Framer};
 
 /// A chat wire format, independent of who speaks it.
@@ -111,6 +112,15 @@ pub enum Progress {
     Finish,
     /// The mark after which nothing follows (`[DONE]`, `message_stop`, `response.completed`, …).
     End,
+}
+
+/// The stream closed without its end.
+pub fn ended_early() -> Failure {
+    Failure::new(
+        polygate_core::Kind::Broken,
+        "the provider's stream ended before its end",
+    )
+    .ambiguous()
 }
 
 /// A format in which clients ask, for upstreams of another format.

@@ -1,5 +1,78 @@
 //! OpenAI Responses.
 
-/// OpenAI Responses.
+mod request;
+mod response;
+mod stream;
+mod types;
+
+use bytes::Bytes;
+use polygate_core::{Failure, Usage};
+use serde_json::json;
+
+use crate::{
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Loss, Signal, StreamDecoder, UpstreamError,
+    openai_chat, upstream_error,
+};
+
+/// The format.
 #[derive(Debug)]
 pub struct OpenaiResponses;
+
+impl Dialect for OpenaiResponses {
+    /// The same as in Chat.
+    fn encode_error(&self, failure: &Failure, request_id: &str) -> Bytes {
+        openai_chat::encode_error(failure, request_id)
+    }
+
+    fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes {
+        let event = json!({
+            "type": "error",
+            "code": failure.code.as_deref().unwrap_or_else(|| failure.kind.name()),
+            "message": failure.message,
+            "param": failure.param,
+            "origin": failure.origin.name(),
+            "request_id": request_id,
+        });
+        format!("event: error\ndata: {event}\n\n").into()
+    }
+
+    fn decode_error(&self, body: &[u8]) -> Option<UpstreamError> {
+        upstream_error::decode(body)
+    }
+
+    fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
+        response::check(body)
+    }
+
+    fn sniff(&self, frame: &Frame<'_>) -> Signal {
+        stream::sniff(frame)
+    }
+
+    fn marks(&self) -> &'static [&'static [u8]] {
+        &[
+            b"response.completed",
+            b"response.incomplete",
+            b"response.failed",
+            b"\"error\"",
+            b"[DONE]",
+        ]
+    }
+}
+
+impl Egress for OpenaiResponses {
+    fn encode_request(
+        &self,
+        request: &ChatRequest,
+        model: &str,
+    ) -> Result<(Bytes, Vec<Loss>), Failure> {
+        request::encode(request, model)
+    }
+
+    fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
+        response::decode(body)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(stream::Decoder::default())
+    }
+}

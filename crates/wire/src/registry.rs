@@ -1,6 +1,8 @@
 //! The only list of formats and what each can do: a format is added here, in one match a seam.
 
-use crate::{Dialect, Egress, Format, Ingress, anthropic_messages, gemini, openai_chat, openai_responses};
+use crate::{
+    Dialect, Egress, Format, Ingress, anthropic_messages, gemini, openai_chat, openai_responses,
+};
 
 /// Errors and meanings of a format. Every format has them.
 pub fn dialect(format: Format) -> &'static dyn Dialect {

@@ -133,7 +133,7 @@ impl Relay {
                 return Poll::Ready(if self.meter.good {
                     self.keep(failure)
                 } else {
-                    Err(failure.unwrap_or_else(crate::lane::ended_early))
+                    Err(failure.unwrap_or_else(polygate_wire::ended_early))
                 });
             }
             if self.out.len() > PREAMBLE_LIMIT {

@@ -1,7 +1,8 @@
 //! Prometheus metrics under their published names.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -29,7 +30,32 @@ pub struct Metrics {
     dropped: Counter,
     active_now: [(&'static str, AtomicI64); crate::call::ENDPOINTS],
     totals: Totals,
+    /// Written by the pump only, never on the request path.
+    breakdown: Mutex<Breakdown>,
+    health: Family<ProviderLabel, Gauge>,
+    latency: Family<ProviderLabel, Histogram>,
 }
+
+/// Counts by kind since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Breakdown {
+    /// Calls by how long they took.
+    pub latency_ms: BTreeMap<&'static str, u64>,
+    /// Calls by the model's label.
+    pub by_model: BTreeMap<Arc<str>, u64>,
+    /// Attempts by provider.
+    pub by_provider: BTreeMap<Arc<str>, u64>,
+}
+
+/// Upper ends of the published latency classes, in milliseconds.
+const LATENCIES: [(&str, u128); 6] = [
+    ("<100", 100),
+    ("100-499", 500),
+    ("500-999", 1000),
+    ("1000-4999", 5000),
+    ("5000-29999", 30_000),
+    (">=30000", u128::MAX),
+];
 
 /// Sums since the start, for the JSON answer of `/admin/metrics`.
 #[derive(Debug, Default)]
@@ -79,6 +105,11 @@ struct EndpointLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabel {
+    provider: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     provider: Arc<str>,
     outcome: &'static str,
@@ -121,6 +152,19 @@ impl Metrics {
             "Tries of candidates, by outcome",
             attempts.clone(),
         );
+        let health = Family::default();
+        registry.register(
+            "llm_proxy_provider_health",
+            "1 where a provider can be asked, 0 where it rests",
+            health.clone(),
+        );
+        let latency =
+            Family::<ProviderLabel, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register(
+            "llm_proxy_provider_latency_seconds",
+            "Time of one attempt until it is decided",
+            latency.clone(),
+        );
         let dropped = Counter::default();
         registry.register(
             "polygate_records_dropped",
@@ -138,6 +182,9 @@ impl Metrics {
             dropped,
             active_now,
             totals: Totals::default(),
+            breakdown: Mutex::default(),
+            health,
+            latency,
         }
     }
 
@@ -200,6 +247,7 @@ impl Metrics {
         }
         self.observe_tokens(record);
         self.add_totals(record);
+        self.add_breakdown(record);
     }
 
     fn observe_tokens(&self, record: &CallRecord) {
@@ -237,13 +285,53 @@ impl Metrics {
             .fetch_add(record.attempts.len() as u64, Ordering::Relaxed);
     }
 
+    fn add_breakdown(&self, record: &CallRecord) {
+        let mut breakdown = self
+            .breakdown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let millis = record.duration.as_millis();
+        if let Some((class, _)) = LATENCIES.iter().find(|(_, below)| millis < *below) {
+            *breakdown.latency_ms.entry(class).or_default() += 1;
+        }
+        *breakdown.by_model.entry(record.label.clone()).or_default() += 1;
+        for attempt in &record.attempts {
+            *breakdown
+                .by_provider
+                .entry(attempt.provider.clone())
+                .or_default() += 1;
+            let label = ProviderLabel {
+                provider: attempt.provider.clone(),
+            };
+            self.latency
+                .get_or_create(&label)
+                .observe(attempt.duration.as_secs_f64());
+        }
+    }
+
+    /// Counts by kind since the start.
+    pub fn breakdown(&self) -> Breakdown {
+        self.breakdown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Sums since the start.
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// The text that Prometheus scrapes.
-    pub fn render(&self) -> String {
+    /// The text that Prometheus scrapes, with the health of providers as it is now.
+    pub fn render(&self, health: &[(Arc<str>, bool)]) -> String {
+        self.health.clear();
+        for (provider, up) in health {
+            self.health
+                .get_or_create(&ProviderLabel {
+                    provider: provider.clone(),
+                })
+                .set(i64::from(*up));
+        }
         for (endpoint, count) in &self.active_now {
             self.active
                 .get_or_create(&EndpointLabel { endpoint })

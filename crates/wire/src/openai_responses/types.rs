@@ -1,0 +1,95 @@
+//! The members of Responses that the gateway reads, borrowed from the bytes.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A stream event; which members are there depends on `type`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(default)]
+    pub output_index: usize,
+    #[serde(default)]
+    pub content_index: usize,
+    #[serde(default)]
+    pub summary_index: usize,
+    #[serde(borrow, default)]
+    pub delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub item: Option<Item<'a>>,
+    #[serde(borrow, default)]
+    pub response: Option<Answer<'a>>,
+    #[serde(borrow, default)]
+    pub error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub code: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub message: Option<Cow<'a, str>>,
+}
+
+/// A whole answer.
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer<'a> {
+    #[serde(borrow, default)]
+    pub id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub status: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub incomplete_details: Option<Incomplete<'a>>,
+    #[serde(borrow, default)]
+    pub output: Option<Vec<Item<'a>>>,
+    #[serde(borrow, default)]
+    pub usage: Option<&'a RawValue>,
+}
+
+/// A whole answer as far as it is checked without translating.
+#[derive(Debug, Deserialize)]
+pub(super) struct AnswerPeek<'a> {
+    #[serde(borrow, default)]
+    pub status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub usage: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Incomplete<'a> {
+    #[serde(borrow, default)]
+    pub reason: Option<Cow<'a, str>>,
+}
+
+/// An item of the output.
+#[derive(Debug, Deserialize)]
+pub(super) struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub call_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub arguments: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub content: Option<Vec<ContentPart<'a>>>,
+    #[serde(borrow, default)]
+    pub summary: Option<Vec<ContentPart<'a>>>,
+}
+
+/// A piece of a message or of a reasoning's summary.
+#[derive(Debug, Deserialize)]
+pub(super) struct ContentPart<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub refusal: Option<Cow<'a, str>>,
+}
