@@ -96,12 +96,14 @@ impl Server {
     ) {
         // Two small writes would meet the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let (state, router, builder) = (self.state.clone(), router.clone(), builder.clone());
+        let doors = Arc::new((self.state.clone(), router.clone()));
+        let builder = builder.clone();
         let watcher = connections.watcher();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let (state, router) = (&state, &router);
+            let service = service_fn(move |request| {
+                let doors = doors.clone();
                 async move {
+                    let (state, router) = &*doors;
                     Ok::<_, Infallible>(ingress::handle(state, router, peer.ip(), request).await)
                 }
             });

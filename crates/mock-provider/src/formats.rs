@@ -1,0 +1,127 @@
+//! The formats a mock speaks, as a table: how each reads a question and writes an answer, a stream and an error.
+
+mod anthropic;
+mod gemini;
+mod lists;
+mod openai_chat;
+mod openai_responses;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::reply::{Ask, Reply};
+use crate::route::Endpoint;
+
+pub(crate) use lists::{embeddings, gemini_embeddings, models};
+
+/// One format.
+pub(crate) struct Shape {
+    pub read: fn(&Value) -> Ask,
+    pub answer: fn(&Reply) -> Value,
+    pub events: fn(&Reply) -> Vec<Bytes>,
+    pub error: fn(u16, &str) -> Value,
+    pub error_event: fn(&str) -> Bytes,
+}
+
+const CHAT: Shape = Shape {
+    read: openai_chat::read,
+    answer: openai_chat::answer,
+    events: openai_chat::events,
+    error: openai_chat::error,
+    error_event: openai_chat::error_event,
+};
+
+const COMPLETIONS: Shape = Shape {
+    read: openai_chat::read_completion,
+    answer: openai_chat::completion,
+    events: openai_chat::completion_events,
+    ..CHAT
+};
+
+const RESPONSES: Shape = Shape {
+    read: openai_responses::read,
+    answer: openai_responses::answer,
+    events: openai_responses::events,
+    error: openai_chat::error,
+    error_event: openai_responses::error_event,
+};
+
+const MESSAGES: Shape = Shape {
+    read: anthropic::read,
+    answer: anthropic::answer,
+    events: anthropic::events,
+    error: anthropic::error,
+    error_event: anthropic::error_event,
+};
+
+const GEMINI: Shape = Shape {
+    read: gemini::read,
+    answer: gemini::answer,
+    events: gemini::events,
+    error: gemini::error,
+    error_event: gemini::error_event,
+};
+
+/// The format of an endpoint.
+pub(crate) fn shape(endpoint: Endpoint) -> &'static Shape {
+    match endpoint {
+        Endpoint::Completions => &COMPLETIONS,
+        Endpoint::Responses => &RESPONSES,
+        Endpoint::Messages | Endpoint::CountTokens => &MESSAGES,
+        Endpoint::Generate
+        | Endpoint::StreamGenerate
+        | Endpoint::GeminiCount
+        | Endpoint::GeminiEmbed => &GEMINI,
+        Endpoint::Chat | Endpoint::Embeddings | Endpoint::Models | Endpoint::Other => &CHAT,
+    }
+}
+
+/// The text of a member that is a string, or a list of parts with texts.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts = parts
+                .iter()
+                .filter_map(|part| part.as_str().or_else(|| part.get("text")?.as_str()));
+            texts.collect::<Vec<_>>().join(" ")
+        }
+        _ => String::new(),
+    }
+}
+
+/// A server-sent event without a name.
+fn data(value: &Value) -> Bytes {
+    format!("data: {value}\n\n").into()
+}
+
+/// A server-sent event named by its `type`.
+fn named(value: &Value) -> Bytes {
+    let name = value
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("message");
+    format!("event: {name}\ndata: {value}\n\n").into()
+}
+
+/// A text in so many pieces.
+fn pieces(text: &str, count: usize) -> Vec<String> {
+    let chars: Vec<char> = text.chars().collect();
+    let size = chars.len().div_ceil(count).max(1);
+    chars
+        .chunks(size)
+        .map(|piece| piece.iter().collect())
+        .collect()
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
+fn string(value: &Value, name: &str) -> String {
+    member(value, name).as_str().unwrap_or_default().to_owned()
+}
+
+fn empty_schema() -> Value {
+    json!({"type": "object"})
+}

@@ -1,0 +1,128 @@
+//! Gemini.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{data, empty_schema, member, string, text_of};
+use crate::reply::{Ask, AskedTool, Reply, Stop};
+
+pub(super) fn read(body: &Value) -> Ask {
+    let contents = member(body, "contents")
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let last = contents.last().cloned().unwrap_or_default();
+    let parts = member(&last, "parts")
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let result = parts.iter().find_map(|part| part.get("functionResponse"));
+    let declared = member(body, "tools")
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|tool| tool.get("functionDeclarations")?.as_array())
+        .flatten();
+    let config = &member(body, "toolConfig")["functionCallingConfig"];
+    let generation = member(body, "generationConfig");
+    let schema = |tool: &Value| {
+        tool.get("parametersJsonSchema")
+            .or_else(|| tool.get("parameters"))
+            .cloned()
+            .unwrap_or_else(empty_schema)
+    };
+    Ask {
+        model: String::new(),
+        stream: false,
+        prompt: text_of(member(&last, "parts")),
+        all_text: contents
+            .iter()
+            .map(|content| text_of(member(content, "parts")).len())
+            .sum::<usize>()
+            + text_of(&member(body, "systemInstruction")["parts"]).len(),
+        tools: declared
+            .map(|tool| AskedTool {
+                name: string(tool, "name"),
+                schema: schema(tool),
+            })
+            .collect(),
+        forced: (config["mode"] == "ANY").then(|| {
+            config["allowedFunctionNames"][0]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        }),
+        tool_result: result.map(|result| member(result, "response").to_string()),
+        max_tokens: member(generation, "maxOutputTokens").as_u64(),
+        include_usage: true,
+    }
+}
+
+fn usage(reply: &Reply) -> Value {
+    json!({"promptTokenCount": reply.input, "candidatesTokenCount": reply.output, "totalTokenCount": reply.input + reply.output})
+}
+
+fn chunk(reply: &Reply, parts: &Value, last: bool) -> Value {
+    let mut candidate = json!({"content": {"role": "model", "parts": parts}, "index": 0});
+    if last {
+        candidate["finishReason"] = json!(if reply.stop == Stop::Length {
+            "MAX_TOKENS"
+        } else {
+            "STOP"
+        });
+    }
+    let usage = if last {
+        usage(reply)
+    } else {
+        json!({"promptTokenCount": reply.input, "totalTokenCount": reply.input})
+    };
+    json!({"candidates": [candidate], "usageMetadata": usage, "modelVersion": reply.model, "responseId": format!("resp-{}", reply.id)})
+}
+
+fn calls(reply: &Reply) -> Vec<Value> {
+    reply.calls.iter().map(|call| json!({"functionCall": {"id": call.id, "name": call.name, "args": call.arguments}})).collect()
+}
+
+pub(super) fn answer(reply: &Reply) -> Value {
+    let parts = if reply.calls.is_empty() {
+        json!([{"text": reply.text()}])
+    } else {
+        Value::Array(calls(reply))
+    };
+    chunk(reply, &parts, true)
+}
+
+pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
+    let mut parts: Vec<Value> = reply
+        .words
+        .iter()
+        .map(|word| json!([{"text": word}]))
+        .collect();
+    parts.extend(calls(reply).into_iter().map(|call| json!([call])));
+    let last = parts.len().saturating_sub(1);
+    if parts.is_empty() {
+        parts.push(json!([{"text": ""}]));
+    }
+    parts
+        .iter()
+        .enumerate()
+        .map(|(at, parts)| data(&chunk(reply, parts, at == last)))
+        .collect()
+}
+
+pub(super) fn error(status: u16, message: &str) -> Value {
+    let word = match status {
+        400 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        503 => "UNAVAILABLE",
+        _ => "INTERNAL",
+    };
+    json!({"error": {"code": status, "message": message, "status": word}})
+}
+
+pub(super) fn error_event(message: &str) -> Bytes {
+    data(&error(503, message))
+}
