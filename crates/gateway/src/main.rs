@@ -1,1 +1,101 @@
-fn main() {}
+//! Polygate: one gateway between every AI client and every AI provider.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use polygate::boot;
+use polygate::cli::{Cli, Command, Serve};
+use polygate::config::env::Environment;
+use polygate::config::{Flags, load, summary};
+use tracing_subscriber::EnvFilter;
+
+/// sysexits' EX_CONFIG: the configuration cannot be used.
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let directory = std::env::current_dir().unwrap_or_else(|_| ".".into());
+    match cli.command {
+        Some(Command::Check { file }) => check(
+            Flags {
+                config: Some(file),
+                ..Flags::default()
+            },
+            &directory,
+        ),
+        Some(Command::Mock(args)) => {
+            logs(None, &Environment::default());
+            run(boot::mock(args))
+        }
+        Some(Command::Serve(args)) => serve(args, &directory),
+        None => serve(cli.serve, &directory),
+    }
+}
+
+fn serve(args: Serve, directory: &Path) -> ExitCode {
+    let environment = Environment::of_process(directory);
+    logs(args.log_level.as_deref(), &environment);
+    let flags = Flags {
+        config: args.config.or(args.file),
+        host: args.host,
+        port: args.port,
+    };
+    match load(&flags, &environment, directory) {
+        Ok(loaded) => run(boot::serve(loaded, flags, directory)),
+        Err(report) => refuse(&report),
+    }
+}
+
+fn check(flags: Flags, directory: &Path) -> ExitCode {
+    match load(&flags, &Environment::of_process(directory), directory) {
+        Ok(loaded) => {
+            let _ = std::io::stdout().write_all(summary(&loaded).as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(report) => refuse(&report),
+    }
+}
+
+fn refuse(report: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{report}");
+    ExitCode::from(EX_CONFIG)
+}
+
+fn run(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(future) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "polygate: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// `RUST_LOG`, then the flag, then the variables, then `info`.
+fn logs(flag: Option<&str>, environment: &Environment) {
+    let level = flag.or_else(|| {
+        environment
+            .first(&["POLYGATE_LOG_LEVEL", "AI_PROXY_LOG_LEVEL"])
+            .map(|(_, level)| level)
+    });
+    let filter = environment.get("RUST_LOG").or(level).unwrap_or("info");
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,299 @@
+//! Joins the parts: configuration, engine, probes, reload, server, and their end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use polygate_core::{Secret, SystemClock};
+use polygate_engine::Engine;
+use polygate_engine::config::{Config, Credential, Provider};
+use polygate_engine::observe::{Metrics, Recorders};
+use polygate_engine::probe;
+use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
+use polygate_server::{Server, State, Stop};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli;
+use crate::config::{Dialect, Flags, Loaded};
+use crate::reload::Reloader;
+
+/// The delay between two words of the demo, so that a stream looks like one.
+const DEMO_TOKEN_MS: u64 = 15;
+
+/// Serves until told to stop.
+pub async fn serve(mut loaded: Loaded, flags: Flags, directory: &Path) -> anyhow::Result<()> {
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    let demo = demo(&mut loaded).await?;
+    let server = loaded.config.server.clone();
+    let model = example_model(&loaded.config, demo.is_some());
+    let clock = Arc::new(SystemClock::new());
+    let metrics = Arc::new(Metrics::new());
+    let (recorders, pump, flush) = Recorders::new(metrics.clone());
+    let engine = Engine::new(loaded.config, clock, metrics, recorders)
+        .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+    let engine = Arc::new(engine);
+    let pump = tokio::spawn(pump.run());
+    let address = SocketAddr::new(server.host, server.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    let admin_key = match loaded.admin_key {
+        Some(key) => key,
+        None => admin_key(&loaded.data_dir)?,
+    };
+    announce(address, &engine, loaded.dialect, demo.is_some(), &model);
+    let probes = tokio::spawn(probe::run(engine.clone()));
+    let reloader = loaded.path.map(|path| {
+        let reloader = Reloader {
+            engine: engine.clone(),
+            flags,
+            directory: directory.to_path_buf(),
+            path,
+            text: loaded.text,
+        };
+        tokio::spawn(reloader.run())
+    });
+    let state = State {
+        engine,
+        flush: flush.clone(),
+        admin_key,
+        ready: Arc::new(AtomicBool::new(true)),
+    };
+    let stop = stop_signals(Stop {
+        delay: server.shutdown_delay,
+        grace: server.shutdown_grace,
+    })?;
+    let cut = Server::new(listener, state).run(stop).await;
+    if cut > 0 {
+        tracing::warn!(
+            connections = cut,
+            "the grace period is over: what was still open is cut"
+        );
+    }
+    probes.abort();
+    if let Some(reloader) = reloader {
+        reloader.abort();
+    }
+    flush.flush().await;
+    pump.abort();
+    Ok(())
+}
+
+/// Runs the simulated provider alone.
+pub async fn mock(args: cli::Mock) -> anyhow::Result<()> {
+    let options = Options {
+        addr: Some(SocketAddr::new(args.host, args.port)),
+        name: Some(args.name),
+        models: args.models,
+        api_key: args.api_key,
+        keep_bodies: args.keep_bodies,
+    };
+    let mock = Mock::start(options)
+        .await
+        .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
+    if args.latency_ms > 0 || args.token_ms > 0 {
+        let then = Behaviour {
+            latency_ms: args.latency_ms,
+            token_ms: args.token_ms,
+            ..Behaviour::default()
+        };
+        mock.script(Rule {
+            then,
+            ..Rule::default()
+        });
+    }
+    say(&format!(
+        "simulated provider on {} (rules: POST /_mock/script, ledger: GET /_mock/ledger)",
+        mock.url()
+    ));
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        () = mock.serve() => {}
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(())
+}
+
+/// With nothing configured, a simulated provider inside, so that the very first request is answered.
+async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
+    if loaded.dialect != Dialect::Zero || !loaded.config.providers.is_empty() {
+        return Ok(None);
+    }
+    let mock = Mock::start(Options {
+        name: Some("Polygate's demo".to_owned()),
+        ..Options::default()
+    })
+    .await?;
+    mock.script(Rule {
+        then: Behaviour {
+            token_ms: DEMO_TOKEN_MS,
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let mut provider = Provider::new("demo", "mock");
+    provider.api_base = Some(mock.url());
+    provider.credentials.push(Credential {
+        name: "demo".to_owned(),
+        api_key: Secret::new(""),
+        weight: 1,
+    });
+    loaded.config.providers.push(provider);
+    tokio::spawn(mock.serve());
+    Ok(Some(()))
+}
+
+/// A model's name for the `curl` line.
+fn example_model(config: &Config, is_demo: bool) -> String {
+    if is_demo {
+        return "demo".to_owned();
+    }
+    let mapped = config
+        .providers
+        .iter()
+        .filter(|provider| !provider.disabled)
+        .find_map(|provider| {
+            let mapping = provider
+                .models
+                .iter()
+                .find(|mapping| mapping.pattern.is_exact())?;
+            Some(format!(
+                "{}{}",
+                provider.prefix.as_deref().unwrap_or_default(),
+                mapping.pattern.source()
+            ))
+        });
+    let named = config.models.first().map(|model| model.name.clone());
+    let vendors = || {
+        const EXAMPLES: [(&str, &str); 5] = [
+            ("openai", "gpt-4o-mini"),
+            ("anthropic", "claude-sonnet-4-5"),
+            ("gemini", "gemini-2.5-flash"),
+            ("deepseek", "deepseek-chat"),
+            ("openrouter", "openrouter/auto"),
+        ];
+        let kinds: Vec<&str> = config
+            .providers
+            .iter()
+            .map(|provider| provider.kind.as_str())
+            .collect();
+        EXAMPLES
+            .iter()
+            .find(|(kind, _)| kinds.contains(kind))
+            .map(|(_, model)| (*model).to_owned())
+    };
+    named
+        .or(mapped)
+        .or_else(vendors)
+        .unwrap_or_else(|| "MODEL".to_owned())
+}
+
+fn announce(address: SocketAddr, engine: &Engine, dialect: Dialect, is_demo: bool, model: &str) {
+    let shown = if address.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], address.port()))
+    } else {
+        address
+    };
+    let snapshot = engine.snapshot();
+    let providers: Vec<&str> = snapshot
+        .upstreams
+        .iter()
+        .map(|upstream| &*upstream.name)
+        .collect();
+    tracing::info!(%address, configuration = dialect.name(), providers = providers.join(","), "listening");
+    if providers.is_empty() {
+        tracing::warn!("no provider is configured: every call will be refused");
+    }
+    let needs_key = engine.keys().needs_key();
+    if !needs_key {
+        tracing::warn!(
+            "no keys are configured: callers on loopback and private addresses need none"
+        );
+    }
+    let key = if needs_key {
+        " -H 'Authorization: Bearer YOUR_KEY'"
+    } else {
+        ""
+    };
+    let note = if is_demo {
+        " (no provider keys found: a simulated provider answers)"
+    } else {
+        ""
+    };
+    say(&format!(
+        "Polygate listens on http://{shown}{note}. Try:\n\n  curl http://{shown}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n"
+    ));
+}
+
+/// For the person at the terminal; logs go to standard error.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reading is no reason to stop.
+    let _ = writeln!(out, "{text}");
+    let _ = out.flush();
+}
+
+/// The admin key of the data directory, made at first start.
+fn admin_key(data_dir: &Path) -> anyhow::Result<Secret> {
+    let path = data_dir.join("admin-key");
+    if let Ok(key) = std::fs::read_to_string(&path) {
+        anyhow::ensure!(
+            key.trim().len() >= 16,
+            "{} holds no usable key: remove it to have one made",
+            path.display()
+        );
+        return Ok(Secret::new(key.trim()));
+    }
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot make {}", data_dir.display()))?;
+    let random: [u8; 24] = rand::random();
+    let key = random.iter().fold(String::from("pg-admin-"), |key, byte| {
+        format!("{key}{byte:02x}")
+    });
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    file.write_all(key.as_bytes())?;
+    tracing::info!(path = %path.display(), "an admin key was made");
+    Ok(Secret::new(key))
+}
+
+/// SIGTERM and SIGINT stop; a second one stops at once.
+fn stop_signals(stop: Stop) -> anyhow::Result<watch::Receiver<Option<Stop>>> {
+    let (tell, told) = watch::channel(None);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!(
+            grace_seconds = stop.grace.as_secs(),
+            "stopping: what is in flight may finish"
+        );
+        let _ = tell.send(Some(stop));
+        next().await;
+        tracing::warn!("stopping at once");
+        // Long enough for the log line, too short for anyone to wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        std::process::exit(1);
+    });
+    Ok(told)
+}

@@ -1,0 +1,86 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// One gateway between every AI client and every AI provider.
+#[derive(Debug, Parser)]
+#[command(
+    name = "polygate",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// What to do; serves unless told otherwise.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// Everything but the default.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve (the default)
+    Serve(Serve),
+    /// Read a configuration file and print what it resolves to
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Run the simulated provider alone
+    Mock(Mock),
+}
+
+/// How to serve.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Serve {
+    /// Configuration file
+    #[arg(value_name = "CONFIG")]
+    pub file: Option<PathBuf>,
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Port to listen on
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// error, warn, info, debug or trace; RUST_LOG goes before it
+    #[arg(long)]
+    pub log_level: Option<String>,
+}
+
+/// How to run the simulated provider.
+#[derive(Args, Clone, Debug)]
+pub struct Mock {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 for a free one
+    #[arg(long, default_value_t = 9090)]
+    pub port: u16,
+    /// Its name, in answers and in its ledger
+    #[arg(long, default_value = "mock")]
+    pub name: String,
+    /// A key that every request must show
+    #[arg(long)]
+    pub api_key: Option<String>,
+    /// Models that its lists name
+    #[arg(long = "model")]
+    pub models: Vec<String>,
+    /// Milliseconds before every answer
+    #[arg(long, default_value_t = 0)]
+    pub latency_ms: u64,
+    /// Milliseconds between events of a stream
+    #[arg(long, default_value_t = 0)]
+    pub token_ms: u64,
+    /// Keep headers and bodies of requests in the ledger (GET /_mock/ledger)
+    #[arg(long)]
+    pub keep_bodies: bool,
+}
