@@ -131,7 +131,7 @@ async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
         return Ok(None);
     }
     let mock = Mock::start(Options {
-        name: Some("Polygate's demo".to_owned()),
+        name: Some("polygate-demo".to_owned()),
         ..Options::default()
     })
     .await?;

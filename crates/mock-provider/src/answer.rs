@@ -28,8 +28,11 @@ pub(crate) struct Asked {
 /// What comes of a request: an answer, or a connection that ends without one.
 pub(crate) enum Answered {
     Response(Response<Playing>),
-    Nothing { reset: bool },
-    Never,
+    Nothing {
+        reset: bool,
+    },
+    /// Silence, until the client goes: the entry's number.
+    Never(usize),
 }
 
 const JSON: &str = "application/json";
@@ -145,7 +148,7 @@ fn no_answer(behaviour: &Behaviour, entry: usize, shared: &Shared) -> Option<Ans
     let answered = match behaviour.fault {
         Some(Fault::Refuse) => Answered::Nothing { reset: false },
         Some(Fault::Reset) => Answered::Nothing { reset: true },
-        Some(Fault::Stall) => return Some(Answered::Never),
+        Some(Fault::Stall) => return Some(Answered::Never(entry)),
         _ => return None,
     };
     shared

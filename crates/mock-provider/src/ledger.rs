@@ -1,5 +1,6 @@
 //! What a mock served: its side of every account.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -61,34 +62,53 @@ fn as_text<S: Serializer>(body: &Option<Bytes>, serializer: S) -> Result<S::Ok, 
         .serialize(serializer)
 }
 
+/// The most entries that are kept: the oldest go first.
+const KEPT: usize = 200_000;
+
 /// All entries of one mock.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<Vec<Entry>>);
+pub(crate) struct Ledger(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: VecDeque<Entry>,
+    /// How many came before the first that is kept.
+    gone: usize,
+}
 
 impl Ledger {
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.lock().clone()
+        self.lock().entries.iter().cloned().collect()
     }
 
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        let mut kept = self.lock();
+        kept.gone += kept.entries.len();
+        kept.entries.clear();
     }
 
-    /// Adds an entry and returns its place.
+    /// Adds an entry and returns its number.
     pub(crate) fn open(&self, mut entry: Entry) -> usize {
-        let mut entries = self.lock();
-        entry.seq = entries.len();
-        entries.push(entry);
-        entries.len() - 1
+        let mut kept = self.lock();
+        if kept.entries.len() >= KEPT {
+            kept.entries.pop_front();
+            kept.gone += 1;
+        }
+        entry.seq = kept.gone + kept.entries.len();
+        let seq = entry.seq;
+        kept.entries.push_back(entry);
+        seq
     }
 
-    pub(crate) fn update(&self, at: usize, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.lock().get_mut(at) {
+    pub(crate) fn update(&self, seq: usize, change: impl FnOnce(&mut Entry)) {
+        let mut kept = self.lock();
+        let at = seq.checked_sub(kept.gone);
+        if let Some(entry) = at.and_then(|at| kept.entries.get_mut(at)) {
             change(entry);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::Options;
 use crate::answer::{Answered, Asked, answer};
 use crate::fault::Playing;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Outcome};
 use crate::script::Script;
 
 /// What all connections of a mock share.
@@ -136,10 +136,28 @@ async fn handle(
             connection.reset.store(reset, Ordering::SeqCst);
             connection.close.notify_one();
         }
-        Answered::Never => {}
+        Answered::Never(entry) => {
+            // Dropped when the client goes.
+            let _gone = Gone { shared, entry };
+            return std::future::pending().await;
+        }
     }
     // The connection ends before this does, or never.
     std::future::pending().await
+}
+
+/// Notes that the client left a request that was never answered.
+struct Gone {
+    shared: Arc<Shared>,
+    entry: usize,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.shared
+            .ledger
+            .update(self.entry, |entry| entry.outcome = Outcome::ClientGone);
+    }
 }
 
 /// A stream whose end can be a reset.

@@ -1,9 +1,12 @@
 //! Anthropic Messages.
 
+mod blocks;
 mod error;
 mod request;
 mod response;
+mod schema;
 mod stream;
+mod thinking;
 mod types;
 
 use bytes::Bytes;
@@ -46,7 +49,15 @@ impl Dialect for AnthropicMessages {
     }
 
     fn marks(&self) -> &'static [&'static [u8]] {
-        &[b"message_delta", b"message_stop", b"\"error\""]
+        &[
+            b"message_start",
+            b"message_delta",
+            b"message_stop",
+            b"\"error\"",
+            b"event: error",
+            b"event:error",
+            b"[DONE]",
+        ]
     }
 }
 

@@ -1,6 +1,8 @@
 //! Gemini `generateContent`.
 
+mod contents;
 mod error;
+mod pieces;
 mod request;
 mod response;
 mod stream;
@@ -60,9 +62,9 @@ impl Egress for Gemini {
     fn encode_request(
         &self,
         request: &ChatRequest,
-        _model: &str,
+        model: &str,
     ) -> Result<(Bytes, Vec<Loss>), Failure> {
-        request::encode(request)
+        request::encode(request, model)
     }
 
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {

@@ -8,11 +8,14 @@
 pub mod anthropic_messages;
 pub mod canon;
 pub mod gemini;
+mod lenient;
+mod media;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod raw;
 pub mod registry;
 pub mod sse;
+mod turns;
 pub mod upstream_error;
 
 use bytes::Bytes;

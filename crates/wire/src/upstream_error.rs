@@ -56,7 +56,7 @@ fn of_object(error: &Value) -> Option<UpstreamError> {
 }
 
 /// Codes that errors inside a success carry → what they mean, and the status they would have had.
-const IN_BAND: [(&str, Kind, u16); 16] = [
+const IN_BAND: [(&str, Kind, u16); 26] = [
     ("rate_limit", Kind::UpstreamRateLimited, 429),
     ("resource_exhausted", Kind::UpstreamRateLimited, 429),
     ("too_many_requests", Kind::UpstreamRateLimited, 429),
@@ -73,6 +73,16 @@ const IN_BAND: [(&str, Kind, u16); 16] = [
     ("invalid_prompt", Kind::InvalidRequest, 400),
     ("context_length", Kind::InvalidRequest, 400),
     ("400", Kind::InvalidRequest, 400),
+    ("failed_precondition", Kind::InvalidRequest, 400),
+    ("unauthenticated", Kind::UpstreamAuth, 401),
+    ("api_key_invalid", Kind::UpstreamAuth, 401),
+    ("request_too_large", Kind::TooLarge, 413),
+    ("timeout", Kind::Timeout, 504),
+    ("deadline_exceeded", Kind::Timeout, 504),
+    ("unavailable", Kind::UpstreamError, 503),
+    ("api_error", Kind::UpstreamError, 500),
+    ("server_error", Kind::UpstreamError, 500),
+    ("internal", Kind::UpstreamError, 500),
 ];
 
 /// An error that came inside a success: in a 200 answer or in a stream.

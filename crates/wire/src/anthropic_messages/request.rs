@@ -1,61 +1,49 @@
 //! The hub's request → Anthropic's.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use polygate_core::{Failure, Kind};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use crate::Loss;
-use crate::canon::{
-    ChatRequest, Losses, Media, MediaSource, Message, OutputShape, Part, Role, Tool, ToolChoice,
-    ToolResult,
-};
-
-/// Anthropic demands a limit: what is sent where the client gave none.
-const DEFAULT_MAX_TOKENS: u64 = 8192;
-
-/// Efforts as thinking budgets.
-const BUDGETS: [(&str, u64); 4] = [
-    ("low", 1024),
-    ("medium", 4096),
-    ("high", 16384),
-    ("xhigh", 32768),
-];
+use super::blocks::{Message, messages};
+use super::schema;
+use super::thinking::{Thinking, plan};
+use crate::canon::{ChatRequest, Given, Losses, OutputShape, Tool, ToolChoice};
+use crate::raw::Edit;
+use crate::turns::conversation;
+use crate::{Loss, RawObject};
 
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
     max_tokens: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    system: Vec<Value>,
-    messages: Vec<Turn>,
+    system: Vec<SystemText<'a>>,
+    messages: Vec<Message<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<ToolOut<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_choice: Option<Value>,
+    tool_choice: Option<Choice<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thinking: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<u64>,
+    thinking: Option<Thinking>,
+    #[serde(skip_serializing_if = "OutputConfig::is_empty")]
+    output_config: OutputConfig<'a>,
+    #[serde(flatten)]
+    sampling: Sampling,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stop_sequences: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_config: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Value>,
+    metadata: Option<Metadata<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
 }
 
 #[derive(Serialize)]
-struct Turn {
-    role: &'static str,
-    content: Vec<Value>,
+#[serde(tag = "type", rename = "text")]
+struct SystemText<'a> {
+    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -63,306 +51,223 @@ struct ToolOut<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    input_schema: Schema<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strict: Option<bool>,
+    input_schema: Cow<'a, RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    strict: bool,
 }
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum Schema<'a> {
-    Given(&'a RawValue),
-    Empty(Value),
+struct Choice<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    disable_parallel_tool_use: bool,
+}
+
+#[derive(Default, Serialize)]
+struct OutputConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<OutputFormat<'a>>,
+}
+
+impl OutputConfig<'_> {
+    fn is_empty(&self) -> bool {
+        self.effort.is_none() && self.format.is_none()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "json_schema")]
+struct OutputFormat<'a> {
+    schema: Cow<'a, RawValue>,
+}
+
+#[derive(Default, Serialize)]
+struct Sampling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    user_id: &'a str,
 }
 
 /// Writes a request; names what it cannot carry.
 pub(super) fn encode(request: &ChatRequest, model: &str) -> Result<(Bytes, Vec<Loss>), Failure> {
     let mut losses = Losses::default();
-    let budget = budget(request, &mut losses);
-    let limit = request
-        .max_tokens
-        .as_ref()
-        .map_or(DEFAULT_MAX_TOKENS, |given| given.value);
-    let messages = turns(request, &mut losses)?;
+    let said = conversation(&request.messages, &mut losses)?;
+    let plan = plan(request, model, &said, &mut losses);
+    let is_thinking = plan.thinking.is_some();
     let body = Body {
         model,
-        // Thinking counts as output and must leave room for an answer.
-        max_tokens: budget.map_or(limit, |budget| limit.max(budget + 1024)),
-        system: system(request, &mut losses),
-        messages,
-        tools: request.tools.iter().map(tool).collect(),
-        tool_choice: tool_choice(request, budget.is_some(), &mut losses),
-        thinking: budget.map(|budget| json!({"type": "enabled", "budget_tokens": budget})),
-        temperature: temperature(request, budget.is_some(), &mut losses),
-        top_p: unless_thinking(request.top_p.as_ref(), budget.is_some(), &mut losses),
-        top_k: unless_thinking(request.top_k.as_ref(), budget.is_some(), &mut losses),
+        max_tokens: plan.max_tokens,
+        messages: messages(&said.turns, &mut losses)?,
+        system: said.system.iter().map(|text| SystemText { text }).collect(),
+        tools: request.tools.iter().map(tool).collect::<Result<_, _>>()?,
+        tool_choice: tool_choice(request, is_thinking, &mut losses),
+        thinking: plan.thinking,
+        output_config: OutputConfig {
+            effort: plan.effort,
+            format: output_format(request, &mut losses),
+        },
+        sampling: sampling(request, is_thinking, &mut losses),
         stop_sequences: stop_sequences(request, &mut losses),
-        output_config: output_config(request, &mut losses),
-        metadata: request
-            .user
-            .as_ref()
-            .map(|user| json!({"user_id": user.value})),
+        metadata: request.user.as_ref().map(|user| Metadata {
+            user_id: &user.value,
+        }),
         stream: request.stream,
     };
-    losses.unless_absent(&request.seed);
-    losses.unless_absent(&request.presence_penalty);
-    losses.unless_absent(&request.frequency_penalty);
-    request.extra.iter().for_each(|extra| losses.at(&extra.at));
+    no_place_for(request, &mut losses);
     let bytes = serde_json::to_vec(&body)
         .map_err(|_| Failure::new(Kind::Internal, "the request could not be written"))?;
     Ok((bytes.into(), losses.into_vec()))
 }
 
-fn budget(request: &ChatRequest, losses: &mut Losses) -> Option<u64> {
-    let effort = request.reasoning_effort.as_ref()?;
-    let known = BUDGETS
-        .iter()
-        .find(|(name, _)| *name == effort.value)
-        .map(|(_, budget)| *budget);
-    if known.is_none() && !matches!(effort.value.as_str(), "none" | "minimal") {
-        losses.at(&effort.at);
+/// Members that Anthropic does not have. A penalty of nothing is none.
+fn no_place_for(request: &ChatRequest, losses: &mut Losses) {
+    losses.unless_absent(&request.seed);
+    for penalty in [&request.presence_penalty, &request.frequency_penalty] {
+        if penalty.as_ref().is_some_and(|given| given.value != 0.0) {
+            losses.unless_absent(penalty);
+        }
     }
-    // Thinking may not be asked for while a turn of tool calls without its thinking is replayed.
-    let replays_calls = request.messages.iter().any(|message| {
-        message
-            .parts
-            .iter()
-            .any(|part| matches!(part, Part::ToolCall(_)))
+    for extra in &request.extra {
+        losses.at(extra.at.clone());
+    }
+}
+
+/// Anthropic's scale ends at 1; thinking allows no sampling at all, and newer models not temperature and `top_p` together.
+fn sampling(request: &ChatRequest, is_thinking: bool, losses: &mut Losses) -> Sampling {
+    let mut sampling = Sampling::default();
+    if is_thinking {
+        losses.unless_absent(
+            &request
+                .temperature
+                .clone()
+                .filter(|given| given.value != 1.0),
+        );
+        losses.unless_absent(&request.top_p.clone().filter(|given| given.value != 1.0));
+        losses.unless_absent(&request.top_k);
+        return sampling;
+    }
+    sampling.top_k = request.top_k.as_ref().map(|given| given.value);
+    sampling.temperature = request.temperature.as_ref().map(|given| {
+        let clamped = given.value.clamp(0.0, 1.0);
+        if clamped != given.value {
+            losses.at(given.at.clone());
+        }
+        clamped
     });
-    if known.is_some() && replays_calls {
-        losses.at(&effort.at);
-        return None;
+    match &request.top_p {
+        Some(given) if sampling.temperature.is_some() && given.value != 1.0 => {
+            losses.at(given.at.clone());
+        }
+        Some(given) if sampling.temperature.is_none() => sampling.top_p = Some(given.value),
+        _ => {}
     }
-    known
+    sampling
 }
 
-fn unless_thinking<T: Copy>(
-    given: Option<&crate::canon::Given<T>>,
-    thinking: bool,
-    losses: &mut Losses,
-) -> Option<T> {
-    let given = given?;
-    if thinking {
-        losses.at(&given.at);
-        return None;
-    }
-    Some(given.value)
-}
-
-/// Anthropic's scale ends at 1.
-fn temperature(request: &ChatRequest, thinking: bool, losses: &mut Losses) -> Option<f64> {
-    let value = unless_thinking(request.temperature.as_ref(), thinking, losses)?;
-    if value > 1.0 {
-        losses.unless_absent(&request.temperature);
-    }
-    Some(value.clamp(0.0, 1.0))
-}
-
-/// Blank sequences are refused there.
+/// Sequences of nothing but blanks are refused there.
 fn stop_sequences<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Vec<&'a str> {
     let Some(stop) = &request.stop else {
         return vec![];
     };
-    let (kept, blank): (Vec<&str>, Vec<&str>) = stop
-        .value
-        .iter()
-        .map(String::as_str)
-        .partition(|word| !word.trim().is_empty());
+    let words = stop.value.iter().map(String::as_str);
+    let (kept, blank): (Vec<&str>, Vec<&str>) = words.partition(|word| !word.trim().is_empty());
     if !blank.is_empty() {
-        losses.at(&stop.at);
+        losses.at(stop.at.clone());
     }
     kept
 }
 
-fn output_config(request: &ChatRequest, losses: &mut Losses) -> Option<Value> {
+/// `output_config.format`, as recorded traffic uses it without any beta header.
+fn output_format<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<OutputFormat<'a>> {
     let output = request.output.as_ref()?;
-    match &output.value {
-        OutputShape::JsonSchema { schema, .. } => {
-            let schema: Value = serde_json::from_str(schema.get()).ok()?;
-            Some(json!({"format": {"type": "json_schema", "schema": schema}}))
-        }
-        OutputShape::JsonObject => {
-            losses.at(&output.at);
-            None
-        }
-    }
-}
-
-fn tool(tool: &Tool) -> ToolOut<'_> {
-    let schema = tool.parameters.as_deref().map_or_else(
-        || Schema::Empty(json!({"type": "object", "properties": {}})),
-        Schema::Given,
-    );
-    ToolOut {
-        name: &tool.name,
-        description: tool.description.as_deref(),
-        input_schema: schema,
-        strict: tool.strict.filter(|strict| *strict),
-    }
-}
-
-fn tool_choice(request: &ChatRequest, thinking: bool, losses: &mut Losses) -> Option<Value> {
-    if request.tools.is_empty() {
-        return None;
-    }
-    let mut choice = match request.tool_choice.as_ref().map(|given| &given.value) {
-        None | Some(ToolChoice::Auto) => json!({"type": "auto"}),
-        Some(ToolChoice::None) => return Some(json!({"type": "none"})),
-        // Thinking allows no force.
-        Some(_) if thinking => {
-            losses.unless_absent(&request.tool_choice);
-            json!({"type": "auto"})
-        }
-        Some(ToolChoice::Required) => json!({"type": "any"}),
-        Some(ToolChoice::Named(name)) => json!({"type": "tool", "name": name}),
+    let fitted = match &output.value {
+        OutputShape::JsonSchema { schema, .. } => schema::fit(schema),
+        OutputShape::JsonObject => None,
     };
-    let one_at_a_time = request
-        .parallel_tool_calls
-        .as_ref()
-        .is_some_and(|given| !given.value);
-    if one_at_a_time {
-        choice["disable_parallel_tool_use"] = Value::Bool(true);
+    if fitted.as_ref().is_none_or(|fitted| fitted.is_loosened) {
+        losses.at(output.at.clone());
     }
-    (request.tool_choice.is_some() || one_at_a_time).then_some(choice)
-}
-
-/// System and developer messages stand outside the conversation, in their order.
-fn system(request: &ChatRequest, losses: &mut Losses) -> Vec<Value> {
-    let mut blocks = Vec::new();
-    for message in request.messages.iter().filter(|message| is_system(message)) {
-        for part in &message.parts {
-            match part {
-                Part::Text(text) if !text.trim().is_empty() => {
-                    blocks.push(json!({"type": "text", "text": text}))
-                }
-                Part::Text(_) => {}
-                _ => losses.at(format!("{}/content", message.at)),
-            }
-        }
-    }
-    blocks
-}
-
-fn is_system(message: &Message) -> bool {
-    matches!(message.role, Role::System | Role::Developer)
-}
-
-/// Turns alternate: neighbours of one role are one turn, and results of tools come first in theirs.
-fn turns(request: &ChatRequest, losses: &mut Losses) -> Result<Vec<Turn>, Failure> {
-    let mut turns: Vec<Turn> = Vec::new();
-    for message in request
-        .messages
-        .iter()
-        .filter(|message| !is_system(message))
-    {
-        let role = if message.role == Role::Assistant {
-            "assistant"
-        } else {
-            "user"
-        };
-        let mut content = Vec::new();
-        for part in &message.parts {
-            match block(part, message, losses)? {
-                Some(block) => content.push(block),
-                None => losses.at(format!("{}/content", message.at)),
-            }
-        }
-        // Text of nothing but space is refused there, and says nothing.
-        content.retain(|block| {
-            block["type"] != "text"
-                || block["text"]
-                    .as_str()
-                    .is_some_and(|text| !text.trim().is_empty())
-        });
-        match turns.last_mut().filter(|turn| turn.role == role) {
-            Some(turn) => turn.content.extend(content),
-            None => turns.push(Turn { role, content }),
-        }
-    }
-    for turn in &mut turns {
-        turn.content
-            .sort_by_key(|block| block["type"] != "tool_result");
-    }
-    turns.retain(|turn| !turn.content.is_empty());
-    if turns.is_empty() {
-        return Err(Failure::new(
-            Kind::InvalidRequest,
-            "no message has anything that this provider can be sent",
-        )
-        .param("messages"));
-    }
-    Ok(turns)
-}
-
-/// A part as a block; `None` where there is no such block.
-fn block(part: &Part, message: &Message, losses: &mut Losses) -> Result<Option<Value>, Failure> {
-    Ok(match part {
-        Part::Text(text) | Part::Refusal(text) => Some(json!({"type": "text", "text": text})),
-        Part::Image(media) => {
-            if media
-                .detail
-                .as_deref()
-                .is_some_and(|detail| detail != "auto")
-            {
-                losses.at(format!("{}/content", message.at));
-            }
-            source(media, "image/png").map(|source| json!({"type": "image", "source": source}))
-        }
-        Part::File(media) => source(media, "application/pdf").map(|source| match &media.name {
-            Some(name) => json!({"type": "document", "source": source, "title": name}),
-            None => json!({"type": "document", "source": source}),
-        }),
-        // Without its signature thinking would be refused; to forge one is out of the question.
-        Part::Audio(_) | Part::Reasoning(_) => None,
-        Part::ToolCall(call) => {
-            let input = arguments(&call.arguments, &message.at)?;
-            Some(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}))
-        }
-        Part::ToolResult(result) => Some(tool_result(result, message, losses)?),
+    Some(OutputFormat {
+        schema: fitted?.json,
     })
 }
 
-fn tool_result(
-    result: &ToolResult,
-    message: &Message,
+fn tool(tool: &Tool) -> Result<ToolOut<'_>, Failure> {
+    let input_schema = input_schema(tool).ok_or_else(|| {
+        let message = format!(
+            "the parameters of the tool '{}' are not a JSON schema of an object",
+            tool.name
+        );
+        Failure::new(Kind::InvalidRequest, message).param(tool.at.clone())
+    })?;
+    Ok(ToolOut {
+        name: &tool.name,
+        description: tool.description.as_deref(),
+        input_schema,
+        strict: tool.strict == Some(true),
+    })
+}
+
+/// The client's bytes; `type` is required there, and added where it is missing.
+fn input_schema(tool: &Tool) -> Option<Cow<'_, RawValue>> {
+    const NOTHING: &str = r#"{"type":"object","properties":{}}"#;
+    let owned = |text: String| RawValue::from_string(text).ok().map(Cow::Owned);
+    let Some(given) = tool.parameters.as_deref().filter(|raw| raw.get() != "null") else {
+        return owned(NOTHING.to_owned());
+    };
+    let object = RawObject::parse(Bytes::copy_from_slice(given.get().as_bytes())).ok()?;
+    if object.iter().next().is_none() {
+        return owned(NOTHING.to_owned());
+    }
+    if object.get("type").is_some() {
+        return Some(Cow::Borrowed(given));
+    }
+    let typed = object.edit(&[Edit::Set("type", "\"object\"")]);
+    owned(String::from_utf8(typed.to_vec()).ok()?)
+}
+
+fn tool_choice<'a>(
+    request: &'a ChatRequest,
+    is_thinking: bool,
     losses: &mut Losses,
-) -> Result<Value, Failure> {
-    let mut content = Vec::new();
-    for part in &result.content {
-        match block(part, message, losses)? {
-            Some(block) => content.push(block),
-            None => losses.at(format!("{}/content", message.at)),
-        }
+) -> Option<Choice<'a>> {
+    let given = request.tool_choice.as_ref();
+    let wanted = given.map(|given| &given.value);
+    let is_forced = matches!(wanted, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    if is_forced && (request.tools.is_empty() || is_thinking) {
+        // There is nothing to force, or thinking allows no force.
+        losses.unless_absent(&request.tool_choice);
     }
-    let mut value =
-        json!({"type": "tool_result", "tool_use_id": result.call_id, "content": content});
-    if result.is_error {
-        value["is_error"] = Value::Bool(true);
+    if request.tools.is_empty() {
+        return None;
     }
-    Ok(value)
+    let (kind, name) = match wanted {
+        Some(ToolChoice::None) => ("none", None),
+        Some(ToolChoice::Required) if !is_thinking => ("any", None),
+        Some(ToolChoice::Named(name)) if !is_thinking => ("tool", Some(name.as_str())),
+        _ => ("auto", None),
+    };
+    let one_at_a_time = is_refused(request.parallel_tool_calls.as_ref()) && kind != "none";
+    (given.is_some() || one_at_a_time).then_some(Choice {
+        kind,
+        name,
+        disable_parallel_tool_use: one_at_a_time,
+    })
 }
 
-/// Arguments must be an object there; a call of nothing has none.
-fn arguments(text: &str, at: &str) -> Result<Value, Failure> {
-    if text.trim().is_empty() {
-        return Ok(json!({}));
-    }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(Value::Object(object)),
-        _ => {
-            let message = "the arguments of a tool call in the history are not a JSON object, which this provider demands";
-            Err(Failure::new(Kind::InvalidRequest, message).param(format!("{at}/tool_calls")))
-        }
-    }
-}
-
-fn source(media: &Media, default_mime: &str) -> Option<Value> {
-    match &media.source {
-        MediaSource::Base64(data) => {
-            let mime = media.mime.as_deref().unwrap_or(default_mime);
-            Some(json!({"type": "base64", "media_type": mime, "data": data}))
-        }
-        MediaSource::Url(url) => Some(json!({"type": "url", "url": url})),
-        MediaSource::FileId(_) => None,
-    }
+fn is_refused(given: Option<&Given<bool>>) -> bool {
+    given.is_some_and(|given| !given.value)
 }

@@ -3,52 +3,65 @@
 use polygate_core::{Failure, Usage};
 use serde_json::value::RawValue;
 
-use super::types::{AnswerPeek, ContentBlock, Message, UsageMember, stop};
+use super::types::{Answer, Block, BlockKind, Counts, Peek, StopReason};
 use crate::canon::{ChatResponse, Part, ToolCall};
-use crate::upstream_error::{answer, in_band, member};
+use crate::upstream_error::{answer, in_band, junk, member};
 
 /// A JSON object without an error inside; returns the usage it reports.
 pub(super) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: AnswerPeek<'_> = answer(body)?;
+    let peek: Peek<'_> = answer(body)?;
     match member(peek.error) {
         Some(error) => Err(in_band(error)),
-        None => Ok(peek
-            .usage
-            .and_then(|raw| serde_json::from_str::<UsageMember>(raw.get()).ok())
-            .map(|usage| usage.counts())),
+        None => Ok(peek.usage.and_then(counts).map(Counts::usage)),
     }
+}
+
+fn counts(raw: &RawValue) -> Option<Counts> {
+    serde_json::from_str(raw.get()).ok()
 }
 
 /// Reads an answer.
 pub(super) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let message: Message<'_> = answer(body)?;
+    let answer: Answer<'_> = answer(body)?;
+    if let Some(error) = member(answer.error) {
+        return Err(in_band(error));
+    }
+    let Some(content) = answer.content else {
+        return Err(junk("the provider's answer has no content"));
+    };
+    let parts: Vec<Part> = content.into_iter().filter_map(part).collect();
+    let reason = answer.stop_reason.unwrap_or_else(|| presumed(&parts));
     Ok(ChatResponse {
-        id: message.id.map(Into::into),
-        model: message.model.map(Into::into),
-        parts: message
-            .content
-            .unwrap_or_default()
-            .iter()
-            .filter_map(part)
-            .collect(),
-        stop: stop(
-            message.stop_reason.as_deref(),
-            message.stop_sequence.as_deref(),
-        ),
-        usage: message.usage.map(|usage| usage.counts()),
+        id: answer.id.map(Into::into),
+        model: answer.model.map(Into::into),
+        parts,
+        stop: reason.stop(answer.stop_sequence),
+        usage: answer.usage.map(Counts::usage),
     })
 }
 
-/// A block as a part. Blocks of the vendor's own tools and hidden thinking say nothing that a chat client could show.
-fn part(block: &ContentBlock<'_>) -> Option<Part> {
-    match &*block.kind {
-        "text" => Some(Part::Text(block.text.as_deref()?.to_owned())),
-        "thinking" => Some(Part::Reasoning(block.thinking.as_deref()?.to_owned())),
-        "tool_use" => Some(Part::ToolCall(ToolCall {
-            id: block.id.as_deref()?.to_owned(),
-            name: block.name.as_deref()?.to_owned(),
-            arguments: block.input.map_or("{}", RawValue::get).to_owned(),
-        })),
-        _ => None,
+/// Imitations leave the reason out: what was said tells it.
+fn presumed(parts: &[Part]) -> StopReason {
+    if parts.iter().any(|part| matches!(part, Part::ToolCall(_))) {
+        StopReason::ToolUse
+    } else {
+        StopReason::EndTurn
     }
+}
+
+fn part(block: Block<'_>) -> Option<Part> {
+    match block.kind? {
+        BlockKind::Text => said(block.text()).map(Part::Text),
+        BlockKind::Thinking => said(block.text()).map(Part::Reasoning),
+        BlockKind::ToolUse => Some(Part::ToolCall(ToolCall {
+            arguments: block.input().to_owned(),
+            id: block.id.map(Into::into).unwrap_or_default(),
+            name: block.name.map(Into::into).unwrap_or_default(),
+        })),
+        BlockKind::Other => None,
+    }
+}
+
+fn said(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }

@@ -1,145 +1,216 @@
-//! The members of Anthropic's answers that the gateway reads, borrowed from the bytes.
-
-use std::borrow::Cow;
+//! What the gateway reads of Anthropic's answers and events, borrowed from their bytes. Anything may be missing or `null`.
 
 use polygate_core::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::canon::Stop;
+use crate::lenient::{Count, Text};
 
-/// A stream event; which members are there depends on `type`.
-#[derive(Debug, Deserialize)]
+/// A stream event; which members are there depends on its type.
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    pub kind: Cow<'a, str>,
-    #[serde(default)]
-    pub index: usize,
-    #[serde(borrow, default)]
-    pub message: Option<MessageStart<'a>>,
-    #[serde(borrow, default)]
-    pub content_block: Option<ContentBlock<'a>>,
-    #[serde(borrow, default)]
+    #[serde(rename = "type")]
+    pub kind: Option<EventKind>,
+    pub index: Option<usize>,
+    #[serde(borrow)]
+    pub message: Option<Head<'a>>,
+    #[serde(borrow)]
+    pub content_block: Option<Block<'a>>,
+    #[serde(borrow)]
     pub delta: Option<Delta<'a>>,
-    #[serde(default)]
-    pub usage: Option<UsageMember>,
-    #[serde(borrow, default)]
+    pub usage: Option<Counts>,
+    #[serde(borrow)]
     pub error: Option<&'a RawValue>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct MessageStart<'a> {
-    #[serde(borrow, default)]
-    pub id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub model: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub usage: Option<UsageMember>,
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EventKind {
+    MessageStart,
+    ContentBlockStart,
+    ContentBlockDelta,
+    ContentBlockStop,
+    MessageDelta,
+    MessageStop,
+    Error,
+    #[serde(other)]
+    Other,
 }
 
-/// A piece of content, whole or at its start.
+/// The message as it starts.
 #[derive(Debug, Deserialize)]
-pub(super) struct ContentBlock<'a> {
-    #[serde(borrow, rename = "type")]
-    pub kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub thinking: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+pub(super) struct Head<'a> {
+    #[serde(borrow)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub model: Option<Text<'a>>,
+    pub usage: Option<Counts>,
+}
+
+/// A block, whole or as it starts.
+#[derive(Debug, Deserialize)]
+pub(super) struct Block<'a> {
+    #[serde(rename = "type")]
+    pub kind: Option<BlockKind>,
+    #[serde(borrow)]
+    pub text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub thinking: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    #[serde(borrow)]
     pub input: Option<&'a RawValue>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Delta<'a> {
-    #[serde(borrow)]
-    pub text: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    pub thinking: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    pub partial_json: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    pub stop_reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    pub stop_sequence: Option<Cow<'a, str>>,
+/// Kinds of blocks that the hub has a name for. Tools that run at the vendor and hidden thinking are not among them.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BlockKind {
+    Text,
+    Thinking,
+    ToolUse,
+    #[serde(other)]
+    Other,
 }
 
-impl Delta<'_> {
-    /// The text that this delta adds, whatever its kind.
-    pub(super) fn piece(&self) -> Option<&str> {
-        [&self.text, &self.thinking, &self.partial_json]
-            .into_iter()
-            .find_map(|piece| piece.as_deref())
+impl Block<'_> {
+    /// Text that is there already.
+    pub(super) fn text(&self) -> &str {
+        let text = match self.kind {
+            Some(BlockKind::Thinking) => &self.thinking,
+            _ => &self.text,
+        };
+        text.as_deref().unwrap_or_default()
+    }
+
+    /// The input of a call as JSON text; `{}` where there is none.
+    pub(super) fn input(&self) -> &str {
+        let input = self.input.map(RawValue::get);
+        input.filter(|text| text.starts_with('{')).unwrap_or("{}")
+    }
+}
+
+/// What `content_block_delta` and `message_delta` bring.
+#[derive(Debug, Deserialize)]
+pub(super) struct Delta<'a> {
+    #[serde(borrow)]
+    pub text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub thinking: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub partial_json: Option<Text<'a>>,
+    pub stop_reason: Option<StopReason>,
+    #[serde(borrow)]
+    pub stop_sequence: Option<Text<'a>>,
+}
+
+impl<'a> Delta<'a> {
+    /// Why the message ended, and the stop sequence if that is why.
+    pub(super) fn reason(self) -> Option<(StopReason, Option<Text<'a>>)> {
+        Some((self.stop_reason?, self.stop_sequence))
+    }
+
+    /// The piece of text or JSON, whichever it is; signatures and citations are none.
+    pub(super) fn piece(&self) -> &str {
+        let pieces = [&self.text, &self.thinking, &self.partial_json];
+        let piece = pieces.into_iter().find_map(Option::as_deref);
+        piece.unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StopReason {
+    EndTurn,
+    MaxTokens,
+    ModelContextWindowExceeded,
+    StopSequence,
+    ToolUse,
+    PauseTurn,
+    Refusal,
+    #[serde(other)]
+    Other,
+}
+
+impl StopReason {
+    /// In the hub's words.
+    pub(super) fn stop(self, sequence: Option<Text<'_>>) -> Stop {
+        match self {
+            StopReason::EndTurn | StopReason::Other => Stop::End,
+            StopReason::MaxTokens | StopReason::ModelContextWindowExceeded => Stop::Length,
+            StopReason::StopSequence => Stop::StopSequence(sequence.map(Into::into)),
+            StopReason::ToolUse => Stop::ToolUse,
+            StopReason::PauseTurn => Stop::Pause,
+            StopReason::Refusal => Stop::Refusal,
+        }
     }
 }
 
 /// A whole answer.
 #[derive(Debug, Deserialize)]
-pub(super) struct Message<'a> {
-    #[serde(borrow, default)]
-    pub id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub model: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub content: Option<Vec<ContentBlock<'a>>>,
-    #[serde(borrow, default)]
-    pub stop_reason: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub stop_sequence: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub usage: Option<UsageMember>,
+pub(super) struct Answer<'a> {
+    #[serde(borrow)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub model: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub content: Option<Vec<Block<'a>>>,
+    pub stop_reason: Option<StopReason>,
+    #[serde(borrow)]
+    pub stop_sequence: Option<Text<'a>>,
+    pub usage: Option<Counts>,
+    #[serde(borrow)]
+    pub error: Option<&'a RawValue>,
 }
 
-/// A whole answer, as far as it is checked without translating. Token counts have `input_tokens` beside the answer.
+/// A whole answer as far as the native lane needs it. Answers of other calls (counted tokens) pass too.
 #[derive(Debug, Deserialize)]
-pub(super) struct AnswerPeek<'a> {
-    #[serde(borrow, default)]
+pub(super) struct Peek<'a> {
+    #[serde(borrow)]
     pub error: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub usage: Option<&'a RawValue>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Token counts.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct UsageMember {
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
+pub(super) struct Counts {
+    input_tokens: Count,
+    output_tokens: Count,
+    cache_read_input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    output_tokens_details: Option<Details>,
 }
 
-impl UsageMember {
-    /// The counts; Anthropic's `input_tokens` leaves out what the cache read or wrote.
-    pub(super) fn counts(&self) -> Usage {
-        let cache_read = self.cache_read_input_tokens.unwrap_or_default();
-        let cache_write = self.cache_creation_input_tokens.unwrap_or_default();
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    thinking_tokens: Count,
+}
+
+impl Counts {
+    /// In the hub's terms: `input_tokens` leaves out what the cache read or wrote.
+    pub(super) fn usage(self) -> Usage {
+        let cached = self.cache_read_input_tokens.0;
+        let written = self.cache_creation_input_tokens.0;
         Usage {
             input: self
                 .input_tokens
+                .0
+                .saturating_add(cached)
+                .saturating_add(written),
+            output: self.output_tokens.0,
+            cache_read: cached,
+            cache_write: written,
+            reasoning: self
+                .output_tokens_details
                 .unwrap_or_default()
-                .saturating_add(cache_read)
-                .saturating_add(cache_write),
-            output: self.output_tokens.unwrap_or_default(),
-            cache_read,
-            cache_write,
-            reasoning: 0,
+                .thinking_tokens
+                .0,
         }
-    }
-}
-
-/// Why it stopped, in the hub's words.
-pub(super) fn stop(reason: Option<&str>, sequence: Option<&str>) -> Stop {
-    match reason.unwrap_or("end_turn") {
-        "max_tokens" | "model_context_window_exceeded" => Stop::Length,
-        "tool_use" => Stop::ToolUse,
-        "stop_sequence" => Stop::StopSequence(sequence.map(str::to_owned)),
-        "refusal" => Stop::Refusal,
-        "pause_turn" => Stop::Pause,
-        _ => Stop::End,
     }
 }

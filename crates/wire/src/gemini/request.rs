@@ -1,47 +1,153 @@
-//! The hub's request → Gemini's. The model is in the path, not here.
+//! The hub's request → Gemini's. The model stands in the path, not here.
 
 use bytes::Bytes;
 use polygate_core::{Failure, Kind};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
+use super::contents::{self, Content};
 use crate::Loss;
-use crate::canon::{
-    ChatRequest, Losses, Media, MediaSource, Message, OutputShape, Part, Role, ToolChoice,
-    ToolResult,
-};
+use crate::canon::{ChatRequest, Losses, OutputShape, ToolChoice};
+use crate::turns::conversation;
 
-/// Efforts as thinking budgets: Google's own equivalents.
-const BUDGETS: [(&str, u64); 6] = [
-    ("none", 0),
+/// OpenAI's efforts as budgets of thinking tokens, as Google itself equates them for its OpenAI-shaped endpoint.
+const BUDGETS: [(&str, u32); 6] = [
     ("minimal", 512),
     ("low", 1024),
     ("medium", 8192),
     ("high", 24576),
     ("xhigh", 24576),
+    ("max", 24576),
 ];
 
+/// The least that models take which cannot do without.
+const LEAST_BUDGET: u32 = 128;
+
+/// The most stop sequences.
+const MOST_STOPS: usize = 5;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_instruction: Option<Content<'a>>,
+    contents: Vec<Content<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<[ToolOut<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_config: Option<ToolConfig<'a>>,
+    #[serde(skip_serializing_if = "GenerationConfig::is_empty")]
+    generation_config: GenerationConfig<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolOut<'a> {
+    function_declarations: Vec<Declaration<'a>>,
+}
+
+/// `parametersJsonSchema` and not `parameters`: it takes JSON Schema with the client's own bytes, where the older member is a
+/// dialect that refuses `$schema`, `$ref`, `additionalProperties` and lists of types. Both are in Google's specification, and
+/// recorded traffic has it answered with 200.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Declaration<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters_json_schema: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolConfig<'a> {
+    function_calling_config: CallingConfig<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CallingConfig<'a> {
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_function_names: Option<[&'a str; 1]>,
+}
+
+#[derive(Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GenerationConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<f64>,
+    #[serde(flatten)]
+    output: Output<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_config: Option<Thinking>,
+}
+
+impl GenerationConfig<'_> {
+    fn is_empty(&self) -> bool {
+        self.output.response_mime_type.is_none() && *self == Self::default()
+    }
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Output<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_json_schema: Option<&'a RawValue>,
+}
+
+/// A schema never comes without its type, which therefore tells.
+impl PartialEq for Output<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.response_mime_type == other.response_mime_type
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Thinking {
+    thinking_budget: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    include_thoughts: bool,
+}
+
 /// Writes a request; names what it cannot carry.
-pub(super) fn encode(request: &ChatRequest) -> Result<(Bytes, Vec<Loss>), Failure> {
+pub(super) fn encode(request: &ChatRequest, model: &str) -> Result<(Bytes, Vec<Loss>), Failure> {
     let mut losses = Losses::default();
-    let mut body = Map::new();
-    if let Some(system) = system(request, &mut losses) {
-        body.insert("systemInstruction".to_owned(), system);
-    }
-    body.insert(
-        "contents".to_owned(),
-        Value::Array(contents(request, &mut losses)?),
-    );
-    if !request.tools.is_empty() {
-        body.insert("tools".to_owned(), tools(request));
-        if let Some(choice) = &request.tool_choice {
-            body.insert("toolConfig".to_owned(), tool_config(&choice.value));
-        }
-    }
-    let generation = generation_config(request, &mut losses);
-    if !generation.is_empty() {
-        body.insert("generationConfig".to_owned(), Value::Object(generation));
-    }
+    let said = conversation(&request.messages, &mut losses)?;
+    let body = Body {
+        system_instruction: contents::system(&said.system),
+        contents: contents::conversation(&said.turns, &mut losses)?,
+        tools: tools(request, &mut losses),
+        tool_config: tool_config(request, &mut losses),
+        generation_config: generation_config(request, model, &mut losses),
+    };
+    no_place_for(request, &mut losses);
+    let bytes = serde_json::to_vec(&body)
+        .map_err(|_| Failure::new(Kind::Internal, "the request could not be written"))?;
+    Ok((bytes.into(), losses.into_vec()))
+}
+
+/// Members that Gemini does not have. Several calls in one turn are its way already.
+fn no_place_for(request: &ChatRequest, losses: &mut Losses) {
+    losses.unless_absent(&request.user);
     if request
         .parallel_tool_calls
         .as_ref()
@@ -49,241 +155,153 @@ pub(super) fn encode(request: &ChatRequest) -> Result<(Bytes, Vec<Loss>), Failur
     {
         losses.unless_absent(&request.parallel_tool_calls);
     }
-    losses.unless_absent(&request.user);
-    request
+    for extra in &request.extra {
+        losses.at(extra.at.clone());
+    }
+}
+
+fn tools<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<[ToolOut<'a>; 1]> {
+    for tool in request
         .tools
         .iter()
         .filter(|tool| tool.strict == Some(true))
-        .for_each(|tool| losses.at(format!("{}/function/strict", tool.at)));
-    request.extra.iter().for_each(|extra| losses.at(&extra.at));
-    Ok((Value::Object(body).to_string().into(), losses.into_vec()))
-}
-
-fn generation_config(request: &ChatRequest, losses: &mut Losses) -> Map<String, Value> {
-    let mut config = Map::new();
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            config.insert(name.to_owned(), value);
-        }
-    };
-    set(
-        "temperature",
-        request.temperature.as_ref().map(|given| json!(given.value)),
-    );
-    set(
-        "topP",
-        request.top_p.as_ref().map(|given| json!(given.value)),
-    );
-    set(
-        "topK",
-        request.top_k.as_ref().map(|given| json!(given.value)),
-    );
-    set(
-        "maxOutputTokens",
-        request.max_tokens.as_ref().map(|given| json!(given.value)),
-    );
-    set(
-        "stopSequences",
-        request.stop.as_ref().map(|given| json!(given.value)),
-    );
-    set(
-        "seed",
-        request.seed.as_ref().map(|given| json!(given.value)),
-    );
-    set(
-        "presencePenalty",
-        request
-            .presence_penalty
-            .as_ref()
-            .map(|given| json!(given.value)),
-    );
-    set(
-        "frequencyPenalty",
-        request
-            .frequency_penalty
-            .as_ref()
-            .map(|given| json!(given.value)),
-    );
-    if let Some(effort) = &request.reasoning_effort {
-        match BUDGETS.iter().find(|(name, _)| *name == effort.value) {
-            Some((_, budget)) => set("thinkingConfig", Some(json!({"thinkingBudget": budget}))),
-            None => losses.at(&effort.at),
-        }
-    }
-    if let Some(output) = &request.output {
-        set("responseMimeType", Some(json!("application/json")));
-        if let OutputShape::JsonSchema { schema, .. } = &output.value {
-            set("responseJsonSchema", Some(tree(schema)));
-        }
-    }
-    config
-}
-
-/// `parametersJsonSchema` takes JSON Schema as clients write it; the older `parameters` refuses `$schema`, `additionalProperties` and more.
-fn tools(request: &ChatRequest) -> Value {
-    let declarations = request.tools.iter().map(|tool| {
-        let mut declaration = json!({"name": tool.name});
-        if let Some(description) = &tool.description {
-            declaration["description"] = json!(description);
-        }
-        if let Some(parameters) = &tool.parameters {
-            declaration["parametersJsonSchema"] = tree(parameters);
-        }
-        declaration
-    });
-    json!([{"functionDeclarations": declarations.collect::<Vec<_>>()}])
-}
-
-fn tree(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).unwrap_or(Value::Null)
-}
-
-fn tool_config(choice: &ToolChoice) -> Value {
-    let config = match choice {
-        ToolChoice::Auto => json!({"mode": "AUTO"}),
-        ToolChoice::None => json!({"mode": "NONE"}),
-        ToolChoice::Required => json!({"mode": "ANY"}),
-        ToolChoice::Named(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
-    };
-    json!({"functionCallingConfig": config})
-}
-
-fn is_system(message: &Message) -> bool {
-    matches!(message.role, Role::System | Role::Developer)
-}
-
-fn system(request: &ChatRequest, losses: &mut Losses) -> Option<Value> {
-    let mut parts = Vec::new();
-    for message in request.messages.iter().filter(|message| is_system(message)) {
-        for part in &message.parts {
-            match part {
-                Part::Text(text) => parts.push(json!({"text": text})),
-                _ => losses.at(format!("{}/content", message.at)),
-            }
-        }
-    }
-    (!parts.is_empty()).then(|| json!({"parts": parts}))
-}
-
-/// Turns; neighbours of one role are one turn.
-fn contents(request: &ChatRequest, losses: &mut Losses) -> Result<Vec<Value>, Failure> {
-    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
-    for message in request
-        .messages
-        .iter()
-        .filter(|message| !is_system(message))
     {
-        let role = if message.role == Role::Assistant {
-            "model"
-        } else {
-            "user"
-        };
-        let mut parts = Vec::new();
-        for part in &message.parts {
-            match part_out(part, message, losses)? {
-                Some(part) => parts.push(part),
-                None => losses.at(format!("{}/content", message.at)),
-            }
-        }
-        match turns.last_mut().filter(|(known, _)| *known == role) {
-            Some((_, known)) => known.extend(parts),
-            None => turns.push((role, parts)),
-        }
+        losses.at(format!("{}/function/strict", tool.at));
     }
-    turns.retain(|(_, parts)| !parts.is_empty());
-    if turns.is_empty() {
-        return Err(Failure::new(
-            Kind::InvalidRequest,
-            "no message has anything that this provider can be sent",
-        )
-        .param("messages"));
-    }
-    Ok(turns
-        .into_iter()
-        .map(|(role, parts)| json!({"role": role, "parts": parts}))
-        .collect())
-}
-
-/// A part; `None` where there is no such part.
-fn part_out(part: &Part, message: &Message, losses: &mut Losses) -> Result<Option<Value>, Failure> {
-    Ok(match part {
-        Part::Text(text) | Part::Refusal(text) => Some(json!({"text": text})),
-        Part::Image(media) => media_out(media, "image/png"),
-        Part::File(media) => media_out(media, "application/pdf"),
-        Part::Audio(media) => media_out(media, "audio/wav"),
-        Part::Reasoning(_) => None,
-        Part::ToolCall(call) => {
-            let args = arguments(&call.arguments, &message.at)?;
-            Some(json!({"functionCall": {"id": call.id, "name": call.name, "args": args}}))
-        }
-        Part::ToolResult(result) => Some(function_response(result, message, losses)),
+    let declarations = request.tools.iter().map(|tool| Declaration {
+        name: &tool.name,
+        description: tool.description.as_deref(),
+        parameters_json_schema: tool.parameters.as_deref().filter(|raw| has_members(raw)),
+    });
+    (!request.tools.is_empty()).then(|| {
+        [ToolOut {
+            function_declarations: declarations.collect(),
+        }]
     })
 }
 
-fn media_out(media: &Media, default_mime: &str) -> Option<Value> {
-    let mime = media.mime.as_deref();
-    match &media.source {
-        MediaSource::Base64(data) => {
-            Some(json!({"inlineData": {"mimeType": mime.unwrap_or(default_mime), "data": data}}))
-        }
-        MediaSource::Url(url) => {
-            let mime = mime.or_else(|| mime_of(url)).unwrap_or(default_mime);
-            Some(json!({"fileData": {"mimeType": mime, "fileUri": url}}))
-        }
-        MediaSource::FileId(_) => None,
-    }
+fn has_members(schema: &RawValue) -> bool {
+    let inner = schema
+        .get()
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    inner.is_some_and(|inner| !inner.trim().is_empty())
 }
 
-/// What an address's ending says it is.
-fn mime_of(url: &str) -> Option<&'static str> {
-    const ENDINGS: [(&str, &str); 7] = [
-        (".png", "image/png"),
-        (".jpg", "image/jpeg"),
-        (".jpeg", "image/jpeg"),
-        (".webp", "image/webp"),
-        (".gif", "image/gif"),
-        (".pdf", "application/pdf"),
-        (".mp4", "video/mp4"),
-    ];
-    let path = url
-        .split(['?', '#'])
-        .next()
-        .unwrap_or(url)
-        .to_ascii_lowercase();
-    ENDINGS
-        .iter()
-        .find(|(ending, _)| path.ends_with(ending))
-        .map(|(_, mime)| *mime)
-}
-
-/// Results are objects there: an object's text as it is, anything else under a name.
-fn function_response(result: &ToolResult, message: &Message, losses: &mut Losses) -> Value {
-    let mut texts = Vec::new();
-    for part in &result.content {
-        match part {
-            Part::Text(text) => texts.push(text.as_str()),
-            _ => losses.at(format!("{}/content", message.at)),
-        }
-    }
-    let text = texts.join("\n");
-    let response = match serde_json::from_str(&text) {
-        _ if result.is_error => json!({"error": text}),
-        Ok(Value::Object(object)) => Value::Object(object),
-        _ => json!({"result": text}),
+fn tool_config<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<ToolConfig<'a>> {
+    let given = request.tool_choice.as_ref()?;
+    let (mode, name) = match &given.value {
+        ToolChoice::Auto => ("AUTO", None),
+        ToolChoice::None => ("NONE", None),
+        ToolChoice::Required => ("ANY", None),
+        ToolChoice::Named(name) => ("ANY", Some([name.as_str()])),
     };
-    let name = result.name.as_deref().unwrap_or(&result.call_id);
-    json!({"functionResponse": {"id": result.call_id, "name": name, "response": response}})
+    if request.tools.is_empty() {
+        if mode == "ANY" {
+            losses.at(given.at.clone());
+        }
+        return None;
+    }
+    Some(ToolConfig {
+        function_calling_config: CallingConfig {
+            mode,
+            allowed_function_names: name,
+        },
+    })
 }
 
-fn arguments(text: &str, at: &str) -> Result<Value, Failure> {
-    if text.trim().is_empty() {
-        return Ok(json!({}));
+fn generation_config<'a>(
+    request: &'a ChatRequest,
+    model: &str,
+    losses: &mut Losses,
+) -> GenerationConfig<'a> {
+    GenerationConfig {
+        temperature: request.temperature.as_ref().map(|given| given.value),
+        top_p: request.top_p.as_ref().map(|given| given.value),
+        top_k: request.top_k.as_ref().map(|given| given.value),
+        max_output_tokens: request.max_tokens.as_ref().map(|given| given.value),
+        stop_sequences: stop_sequences(request, losses),
+        seed: seed(request, losses),
+        presence_penalty: request.presence_penalty.as_ref().map(|given| given.value),
+        frequency_penalty: request.frequency_penalty.as_ref().map(|given| given.value),
+        output: output(request, model, losses),
+        thinking_config: thinking(request, model, losses),
     }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(Value::Object(object)),
-        _ => {
-            let message = "the arguments of a tool call in the history are not a JSON object, which this provider demands";
-            Err(Failure::new(Kind::InvalidRequest, message).param(format!("{at}/tool_calls")))
+}
+
+fn stop_sequences<'a>(request: &'a ChatRequest, losses: &mut Losses) -> &'a [String] {
+    let Some(stop) = &request.stop else {
+        return &[];
+    };
+    if stop.value.len() > MOST_STOPS {
+        losses.at(stop.at.clone());
+    }
+    stop.value.get(..MOST_STOPS).unwrap_or(&stop.value)
+}
+
+/// Google's seeds have 32 bits.
+fn seed(request: &ChatRequest, losses: &mut Losses) -> Option<i32> {
+    let given = request.seed.as_ref()?;
+    let seed = i32::try_from(given.value).ok();
+    if seed.is_none() {
+        losses.at(given.at.clone());
+    }
+    seed
+}
+
+fn output<'a>(request: &'a ChatRequest, model: &str, losses: &mut Losses) -> Output<'a> {
+    let Some(given) = &request.output else {
+        return Output::default();
+    };
+    if !request.tools.is_empty() && is_before(model, 3) {
+        // "Function calling with a response mime type: 'application/json' is unsupported".
+        losses.at(given.at.clone());
+        return Output::default();
+    }
+    Output {
+        response_mime_type: Some("application/json"),
+        response_json_schema: match &given.value {
+            OutputShape::JsonObject => None,
+            OutputShape::JsonSchema { schema, .. } => Some(schema),
+        },
+    }
+}
+
+fn thinking(request: &ChatRequest, model: &str, losses: &mut Losses) -> Option<Thinking> {
+    let effort = request.reasoning_effort.as_ref()?;
+    let wanted = effort.value.as_str();
+    if is_before(model, 2) || model.contains("gemini-2.0") {
+        // These do not think.
+        if wanted != "none" {
+            losses.at(effort.at.clone());
         }
+        return None;
     }
+    if wanted == "none" {
+        let thinks_always = model.contains("pro") || model.contains("gemini-3");
+        if thinks_always {
+            losses.at(effort.at.clone());
+        }
+        return Some(Thinking {
+            thinking_budget: if thinks_always { LEAST_BUDGET } else { 0 },
+            include_thoughts: false,
+        });
+    }
+    let row = BUDGETS.iter().find(|(name, _)| *name == wanted);
+    if row.is_none() {
+        losses.at(effort.at.clone());
+    }
+    row.map(|(_, budget)| Thinking {
+        thinking_budget: *budget,
+        include_thoughts: true,
+    })
+}
+
+/// Whether the model is of a generation before this one; of names that do not tell, none is.
+fn is_before(model: &str, generation: u32) -> bool {
+    let number = model.split_once("gemini-").and_then(|(_, rest)| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse::<u32>().ok()
+    });
+    number.is_some_and(|number| number < generation)
 }

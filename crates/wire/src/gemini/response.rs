@@ -1,84 +1,102 @@
-//! Whole answers: checking one without a tree, reading one into the hub.
+//! Whole answers: checking one without a tree, reading one into the hub the way its stream would be read.
 
 use polygate_core::{Failure, Usage};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::types::{Answer, AnswerPeek, PartMember, UsageMember, stop};
-use crate::canon::{ChatResponse, Part, Stop, ToolCall};
+use super::stream::Decoder;
+use super::types::{Answer, Counts, Peek};
+use crate::canon::{Block, ChatEvent, ChatResponse, Part, Stop, ToolCall};
 use crate::upstream_error::{answer, in_band, junk, member};
 
-/// A JSON object without an error inside; returns the usage it reports.
+/// JSON without an error inside; returns the usage it reports. A stream that was not asked for as events is a list of answers.
 pub(super) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: AnswerPeek<'_> = answer(body)?;
-    match member(peek.error) {
-        Some(error) => Err(in_band(error)),
-        None => Ok(peek
-            .usage_metadata
-            .and_then(|raw| serde_json::from_str::<UsageMember>(raw.get()).ok())
-            .map(|usage| usage.counts())),
+    let mut usage = None;
+    for peek in one_or_many::<Peek<'_>>(body)? {
+        if let Some(error) = member(peek.error) {
+            return Err(in_band(error));
+        }
+        if let Some(counts) = peek.usage_metadata.and_then(counts) {
+            Usage::merge(usage.get_or_insert_default(), counts.usage());
+        }
+    }
+    Ok(usage)
+}
+
+fn counts(raw: &RawValue) -> Option<Counts> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn one_or_many<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<T>, Failure> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        answer(body)
+    } else {
+        answer(body).map(|one| vec![one])
     }
 }
 
 /// Reads an answer: its first candidate, or that the prompt was blocked.
 pub(super) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let answer: Answer<'_> = answer(body)?;
-    let blocked = answer
-        .prompt_feedback
-        .is_some_and(|feedback| feedback.block_reason.is_some());
-    let candidate = answer
-        .candidates
-        .unwrap_or_default()
-        .into_iter()
-        .find(|candidate| candidate.index == 0);
-    if candidate.is_none() && !blocked {
+    let answers: Vec<Answer<'_>> = one_or_many(body)?;
+    let has_candidate = answers.iter().any(Answer::has_candidate);
+    let explains = |answer: &Answer<'_>| answer.prompt_feedback.is_some() || answer.error.is_some();
+    if !has_candidate && !answers.iter().any(explains) {
         return Err(junk("the provider's answer has no candidate"));
     }
-    let reason = candidate
-        .as_ref()
-        .and_then(|candidate| candidate.finish_reason.clone());
-    let members = candidate
-        .and_then(|candidate| candidate.content?.parts)
-        .unwrap_or_default();
-    let id = answer.response_id.as_deref();
-    let mut parts: Vec<Part> = Vec::new();
-    for member in &members {
-        push(&mut parts, member, id);
+    let (mut decoder, mut events) = (Decoder::default(), Vec::new());
+    for answer in answers {
+        decoder.answer(answer, body, &mut events);
     }
-    let called = parts.iter().any(|part| matches!(part, Part::ToolCall(_)));
-    let stop = if blocked {
-        Stop::ContentFilter
-    } else {
-        stop(reason.as_deref().unwrap_or("STOP"), called)
-    };
-    let usage = answer.usage_metadata.map(|usage| usage.counts());
-    Ok(ChatResponse {
-        id: id.map(str::to_owned),
-        model: answer.model_version.map(Into::into),
-        parts,
-        stop,
-        usage,
-    })
+    if !has_candidate {
+        decoder.is_filtered();
+    }
+    decoder.end(&mut events);
+    gather(events)
 }
 
-/// Adds a part; neighbours of one kind are one text, as they are in a stream.
-fn push(parts: &mut Vec<Part>, member: &PartMember<'_>, id: Option<&str>) {
-    if let Some(text) = member.text.as_deref().filter(|text| !text.is_empty()) {
-        match (parts.last_mut(), member.thought == Some(true)) {
-            (Some(Part::Reasoning(known)), true) | (Some(Part::Text(known)), false) => {
-                known.push_str(text)
+/// Events → the answer that they tell.
+fn gather(events: Vec<ChatEvent>) -> Result<ChatResponse, Failure> {
+    let mut response = ChatResponse {
+        id: None,
+        model: None,
+        parts: vec![],
+        stop: Stop::End,
+        usage: None,
+    };
+    for event in events {
+        match event {
+            ChatEvent::Start { id, model } => (response.id, response.model) = (id, model),
+            ChatEvent::Open { block, .. } => response.parts.push(empty(block)),
+            ChatEvent::Delta { index, text } => {
+                let part = response.parts.get_mut(index);
+                part.into_iter().for_each(|part| extend(part, &text));
             }
-            (_, true) => parts.push(Part::Reasoning(text.to_owned())),
-            (_, false) => parts.push(Part::Text(text.to_owned())),
+            ChatEvent::Close { .. } => {}
+            ChatEvent::Usage(usage) => response.usage = Some(usage),
+            ChatEvent::Stop(stop) => response.stop = stop,
+            ChatEvent::Failed(failure) => return Err(*failure),
         }
     }
-    if let Some(call) = &member.function_call {
-        let number = parts
-            .iter()
-            .filter(|part| matches!(part, Part::ToolCall(_)))
-            .count();
-        parts.push(Part::ToolCall(ToolCall {
-            id: call.id(id, number),
-            name: call.name.as_ref().to_owned(),
-            arguments: call.arguments().to_owned(),
-        }));
+    Ok(response)
+}
+
+fn empty(block: Block) -> Part {
+    match block {
+        Block::Text => Part::Text(String::new()),
+        Block::Reasoning => Part::Reasoning(String::new()),
+        Block::Refusal => Part::Refusal(String::new()),
+        Block::ToolCall { id, name } => Part::ToolCall(ToolCall {
+            id,
+            name,
+            arguments: String::new(),
+        }),
+    }
+}
+
+fn extend(part: &mut Part, text: &str) {
+    match part {
+        Part::Text(known) | Part::Reasoning(known) | Part::Refusal(known) => known.push_str(text),
+        Part::ToolCall(call) => call.arguments.push_str(text),
+        Part::Image(_) | Part::File(_) | Part::Audio(_) | Part::ToolResult(_) => {}
     }
 }

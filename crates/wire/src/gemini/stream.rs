@@ -1,53 +1,58 @@
 //! Gemini's chunks: what one means, and reading them into the hub.
 //!
-//! Chunks have no brackets: a text goes on while parts of its kind come, a call is whole in one part.
+//! Chunks have no brackets: a text goes on while parts of its kind come, a call is whole in one part or comes in pieces. Nor is
+//! there an end: with code execution Google says why it stopped and goes on, so that only the last reason, at the end of the
+//! bytes, is the one.
 
-use polygate_core::Failure;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::types::{Answer, PartMember, stop};
+use polygate_core::{Failure, Kind, Scope, Usage};
+use serde_json::value::RawValue;
+
+use super::pieces::Pieces;
+use super::types::{Answer, Candidate, FinishReason, FunctionCall, Outcome, PartIn};
 use crate::canon::{Block, ChatEvent, Stop};
 use crate::upstream_error::{in_band, junk, member};
 use crate::{Frame, Progress, Signal, StreamDecoder};
 
 /// What a chunk means.
 pub(super) fn sniff(frame: &Frame<'_>) -> Signal {
-    let answer = match chunk(frame) {
-        Ok(answer) => answer,
-        Err(failure) => {
-            return Signal {
-                failure: Some(Box::new(failure)),
-                ..Signal::default()
-            };
-        }
-    };
-    if let Some(error) = member(answer.error) {
-        return Signal {
-            failure: Some(Box::new(in_band(error))),
-            ..Signal::default()
-        };
+    if is_silent(frame) {
+        return Signal::default();
     }
-    let candidates = answer.candidates.unwrap_or_default();
-    let blocked = answer
-        .prompt_feedback
-        .is_some_and(|feedback| feedback.block_reason.is_some());
-    let finished = blocked
-        || candidates
-            .iter()
-            .any(|candidate| candidate.finish_reason.is_some());
-    let parts = candidates
-        .iter()
-        .filter_map(|candidate| candidate.content.as_ref()?.parts.as_ref())
-        .flatten();
-    let progress = match (finished, parts.into_iter().any(PartMember::has_content)) {
-        (true, _) => Progress::Finish,
-        (false, true) => Progress::Content,
-        (false, false) => Progress::Preamble,
+    let failed = |failure| Signal {
+        failure: Some(Box::new(failure)),
+        ..Signal::default()
+    };
+    match chunk(frame) {
+        Ok(answer) => match member(answer.error) {
+            Some(error) => failed(in_band(error)),
+            None => signal(&answer),
+        },
+        Err(failure) => failed(failure),
+    }
+}
+
+fn signal(answer: &Answer<'_>) -> Signal {
+    let candidates = answer.candidates.as_deref().unwrap_or_default();
+    let has_finished = |candidate: &Candidate<'_>| candidate.finish_reason.is_some();
+    let progress = if answer.is_blocked() || candidates.iter().any(has_finished) {
+        Progress::Finish
+    } else if candidates.iter().any(Candidate::has_content) {
+        Progress::Content
+    } else {
+        Progress::Preamble
     };
     Signal {
         progress,
-        usage: answer.usage_metadata.map(|usage| usage.counts()),
+        usage: answer.usage_metadata.map(|counts| counts.usage()),
         failure: None,
     }
+}
+
+/// Imitations end like OpenAI; Google has no end mark.
+fn is_silent(frame: &Frame<'_>) -> bool {
+    frame.is_empty() || frame.data.trim_ascii() == b"[DONE]"
 }
 
 fn chunk<'a>(frame: &'a Frame<'_>) -> Result<Answer<'a>, Failure> {
@@ -58,130 +63,278 @@ fn chunk<'a>(frame: &'a Frame<'_>) -> Result<Answer<'a>, Failure> {
 /// Reads chunks.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    /// The text that goes on: its kind and index.
-    open: Option<(Block, usize)>,
+    open: Option<Open>,
+    /// The hub's next index.
     next: usize,
+    /// What makes ids of calls this answer's own, where Google gives none.
+    name: String,
     calls: usize,
-    started: bool,
-    stopped: bool,
+    /// Text or a call has come.
+    has_answer: bool,
+    usage: Usage,
+    /// Why it stopped, as last said.
+    reason: Option<Ending>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Silent,
+    Saying,
+    /// Stopped, or an error was reported: nothing counts any more.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Done,
+    Length,
+    Filtered,
+}
+
+/// The block that goes on.
+#[derive(Debug)]
+struct Open {
+    index: usize,
+    kind: Going,
+}
+
+#[derive(Debug)]
+enum Going {
+    Text,
+    Reasoning,
+    Call(Pieces),
 }
 
 impl Decoder {
-    fn part(&mut self, part: &PartMember<'_>, id: Option<&str>, out: &mut Vec<ChatEvent>) {
-        if let Some(text) = part.text.as_deref().filter(|text| !text.is_empty()) {
-            let block = if part.thought == Some(true) {
-                Block::Reasoning
-            } else {
-                Block::Text
-            };
-            let index = self.text_block(block, out);
-            out.push(ChatEvent::Delta {
-                index,
-                text: text.to_owned(),
-            });
+    /// Reads an answer or a chunk of one; `bytes` name it where it has no id.
+    pub(super) fn answer(
+        &mut self,
+        mut answer: Answer<'_>,
+        bytes: &[u8],
+        out: &mut Vec<ChatEvent>,
+    ) {
+        if self.state == State::Over {
+            return;
         }
-        if let Some(call) = &part.function_call {
-            self.close(out);
-            let block = Block::ToolCall {
-                id: call.id(id, self.calls),
-                name: call.name.as_ref().to_owned(),
-            };
-            self.calls += 1;
-            let index = self.open(block, out);
-            out.push(ChatEvent::Delta {
-                index,
-                text: call.arguments().to_owned(),
-            });
-            out.push(ChatEvent::Close { index });
+        if let Some(error) = member(answer.error) {
+            return self.fail(in_band(error), out);
+        }
+        if self.state == State::Silent {
+            self.start(&answer, bytes, out);
+        }
+        let mut candidate = answer.take_candidate();
+        for part in candidate
+            .as_mut()
+            .map(Candidate::take_parts)
+            .unwrap_or_default()
+        {
+            self.part(part, out);
+        }
+        let mut usage = self.usage;
+        usage.merge(
+            answer
+                .usage_metadata
+                .map(|counts| counts.usage())
+                .unwrap_or_default(),
+        );
+        if usage != self.usage {
+            self.usage = usage;
+            out.push(ChatEvent::Usage(usage));
+        }
+        if answer.is_blocked() {
+            self.reason = Some(Ending::Filtered);
+        } else if let Some(candidate) = candidate
+            && let Some(reason) = candidate.finish_reason
+        {
+            self.ended(reason, candidate.finish_message.as_deref(), out);
         }
     }
 
-    fn text_block(&mut self, block: Block, out: &mut Vec<ChatEvent>) -> usize {
-        if let Some((_, index)) = self.open.as_ref().filter(|(kind, _)| *kind == block) {
-            return *index;
+    fn start(&mut self, answer: &Answer<'_>, bytes: &[u8], out: &mut Vec<ChatEvent>) {
+        self.state = State::Saying;
+        let id = answer.response_id.as_deref().filter(|id| !id.is_empty());
+        self.name = id.map_or_else(|| digest(bytes), str::to_owned);
+        out.push(ChatEvent::Start {
+            id: id.map(str::to_owned),
+            model: answer.model_version.as_deref().map(str::to_owned),
+        });
+    }
+
+    fn part(&mut self, part: PartIn<'_>, out: &mut Vec<ChatEvent>) {
+        if let Some(text) = part.text.filter(|text| !text.is_empty()) {
+            let index = self.text(part.thought == Some(true), out);
+            out.push(ChatEvent::Delta {
+                index,
+                text: text.into(),
+            });
         }
+        if let Some(call) = part.function_call {
+            self.call(call, out);
+        }
+    }
+
+    /// The index of the text that goes on, or of a new one.
+    fn text(&mut self, is_thought: bool, out: &mut Vec<ChatEvent>) -> usize {
+        self.has_answer |= !is_thought;
+        match &self.open {
+            Some(Open {
+                index,
+                kind: Going::Text,
+            }) if !is_thought => return *index,
+            Some(Open {
+                index,
+                kind: Going::Reasoning,
+            }) if is_thought => return *index,
+            _ => {}
+        }
+        let (block, kind) = if is_thought {
+            (Block::Reasoning, Going::Reasoning)
+        } else {
+            (Block::Text, Going::Text)
+        };
+        self.open(block, kind, out)
+    }
+
+    fn open(&mut self, block: Block, kind: Going, out: &mut Vec<ChatEvent>) -> usize {
         self.close(out);
-        let index = self.open(block.clone(), out);
-        self.open = Some((block, index));
-        index
-    }
-
-    fn open(&mut self, block: Block, out: &mut Vec<ChatEvent>) -> usize {
         let index = self.next;
         self.next += 1;
         out.push(ChatEvent::Open { index, block });
+        self.open = Some(Open { index, kind });
         index
     }
 
-    fn close(&mut self, out: &mut Vec<ChatEvent>) {
-        if let Some((_, index)) = self.open.take() {
-            out.push(ChatEvent::Close { index });
+    fn call(&mut self, call: FunctionCall<'_>, out: &mut Vec<ChatEvent>) {
+        let goes_on = call.will_continue == Some(true);
+        if let Some(name) = call.name.as_deref().filter(|name| !name.is_empty()) {
+            let id = call.id.as_deref().filter(|id| !id.is_empty());
+            let id = id.map_or_else(
+                || format!("call_{}_{}", self.name, self.calls),
+                str::to_owned,
+            );
+            self.calls += 1;
+            self.has_answer = true;
+            let args = call
+                .args
+                .map(RawValue::get)
+                .filter(|text| text.starts_with('{'));
+            let block = Block::ToolCall {
+                id,
+                name: name.to_owned(),
+            };
+            if !goes_on && call.partial_args.is_none() {
+                return self.whole(block, args.unwrap_or("{}"), out);
+            }
+            self.open(block, Going::Call(Pieces::new(args)), out);
+        }
+        if let Some(Open {
+            kind: Going::Call(pieces),
+            ..
+        }) = &mut self.open
+        {
+            call.partial_args
+                .iter()
+                .flatten()
+                .for_each(|piece| pieces.add(piece));
+            if !goes_on {
+                self.close(out);
+            }
         }
     }
 
-    fn stop(&mut self, stop: Stop, out: &mut Vec<ChatEvent>) {
-        if !std::mem::replace(&mut self.stopped, true) {
-            self.close(out);
-            out.push(ChatEvent::Stop(stop));
-        }
+    /// A call whose arguments are there: in the bytes that Google wrote.
+    fn whole(&mut self, block: Block, arguments: &str, out: &mut Vec<ChatEvent>) {
+        self.close(out);
+        let index = self.next;
+        self.next += 1;
+        out.push(ChatEvent::Open { index, block });
+        out.push(ChatEvent::Delta {
+            index,
+            text: arguments.to_owned(),
+        });
+        out.push(ChatEvent::Close { index });
     }
+
+    fn close(&mut self, out: &mut Vec<ChatEvent>) {
+        let Some(Open { index, kind }) = self.open.take() else {
+            return;
+        };
+        if let Going::Call(pieces) = kind {
+            let text = pieces.finish();
+            out.push(ChatEvent::Delta { index, text });
+        }
+        out.push(ChatEvent::Close { index });
+    }
+
+    fn ended(&mut self, reason: FinishReason, message: Option<&str>, out: &mut Vec<ChatEvent>) {
+        self.reason = Some(match reason.outcome() {
+            Outcome::Done => Ending::Done,
+            Outcome::Length => Ending::Length,
+            Outcome::Filtered => Ending::Filtered,
+            Outcome::Botched(_) if self.has_answer => Ending::Done,
+            Outcome::Botched(code) => return self.fail(botched(code, message), out),
+        });
+    }
+
+    /// The prompt was not let through, though Google gave no reason.
+    pub(super) fn is_filtered(&mut self) {
+        self.reason.get_or_insert(Ending::Filtered);
+    }
+
+    /// Ends the answer, once. Whether a reason was needed is the caller's to know.
+    pub(super) fn end(&mut self, out: &mut Vec<ChatEvent>) {
+        if self.state == State::Over {
+            return;
+        }
+        self.state = State::Over;
+        self.close(out);
+        out.push(ChatEvent::Stop(match self.reason {
+            Some(Ending::Length) => Stop::Length,
+            Some(Ending::Filtered) => Stop::ContentFilter,
+            // Google says `STOP` after calls too.
+            Some(Ending::Done) | None if self.calls > 0 => Stop::ToolUse,
+            Some(Ending::Done) | None => Stop::End,
+        }));
+    }
+
+    fn fail(&mut self, failure: Failure, out: &mut Vec<ChatEvent>) {
+        self.state = State::Over;
+        out.push(ChatEvent::Failed(Box::new(failure)));
+    }
+}
+
+/// An empty success would leave an agent standing: that the model wrote nothing readable is an error, and another try may do.
+fn botched(code: &str, message: Option<&str>) -> Failure {
+    let said = message.filter(|text| !text.is_empty());
+    let message = said.unwrap_or("the model's answer could not be read by its provider");
+    let mut failure = Failure::new(Kind::UpstreamError, message);
+    failure.code = Some(code.to_owned());
+    // The model's slip, not the provider's: nobody has to rest.
+    failure.scope = Scope::Request;
+    failure
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 impl StreamDecoder for Decoder {
     fn decode(&mut self, frame: &Frame<'_>, out: &mut Vec<ChatEvent>) -> Result<(), Failure> {
-        if frame.is_empty() {
-            return Ok(());
-        }
-        let answer = chunk(frame)?;
-        if let Some(error) = member(answer.error) {
-            out.push(ChatEvent::Failed(Box::new(in_band(error))));
-            return Ok(());
-        }
-        if !std::mem::replace(&mut self.started, true) {
-            let text =
-                |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(str::to_owned);
-            out.push(ChatEvent::Start {
-                id: text(&answer.response_id),
-                model: text(&answer.model_version),
-            });
-        }
-        let id = answer.response_id.as_deref();
-        // Only the first candidate has a place in a chat answer.
-        let candidate = answer
-            .candidates
-            .unwrap_or_default()
-            .into_iter()
-            .find(|candidate| candidate.index == 0);
-        let reason = candidate
-            .as_ref()
-            .and_then(|candidate| candidate.finish_reason.clone());
-        for part in candidate
-            .and_then(|candidate| candidate.content?.parts)
-            .unwrap_or_default()
-        {
-            self.part(&part, id, out);
-        }
-        out.extend(
-            answer
-                .usage_metadata
-                .map(|usage| ChatEvent::Usage(usage.counts())),
-        );
-        if answer
-            .prompt_feedback
-            .is_some_and(|feedback| feedback.block_reason.is_some())
-        {
-            self.stop(Stop::ContentFilter, out);
-        } else if let Some(reason) = reason {
-            self.stop(stop(&reason, self.calls > 0), out);
+        if !is_silent(frame) && self.state != State::Over {
+            self.answer(chunk(frame)?, &frame.data, out);
         }
         Ok(())
     }
 
-    fn finish(&mut self, _out: &mut Vec<ChatEvent>) -> Result<(), Failure> {
-        if self.stopped {
-            Ok(())
-        } else {
-            Err(crate::ended_early())
+    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), Failure> {
+        if self.reason.is_none() {
+            return Err(crate::ended_early());
         }
+        self.end(out);
+        Ok(())
     }
 }

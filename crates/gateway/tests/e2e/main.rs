@@ -1,0 +1,12 @@
+//! End to end: the real binary between real sockets, in front of scriptable providers.
+
+mod admin;
+mod bad_input;
+mod cancel;
+mod corpus;
+mod failover;
+mod keys;
+mod lanes;
+mod reload;
+mod routing;
+mod support;

@@ -1,0 +1,190 @@
+//! Turns of the hub → Gemini's contents.
+
+use std::borrow::Cow;
+
+use polygate_core::Failure;
+use serde::Serialize;
+
+use crate::canon::{Losses, Media, MediaSource, Part, Role, ToolResult};
+use crate::media::mime;
+use crate::turns::{NO_RESULT, Object, Piece, Turn, What, arguments, contents, nothing_left};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Content<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    parts: Vec<PartOut<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum PartOut<'a> {
+    Text(&'a str),
+    InlineData {
+        mime_type: Cow<'a, str>,
+        data: &'a str,
+    },
+    FileData {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mime_type: Option<Cow<'a, str>>,
+        file_uri: &'a str,
+    },
+    FunctionCall {
+        id: String,
+        name: &'a str,
+        args: Object<'a>,
+    },
+    FunctionResponse {
+        id: String,
+        name: &'a str,
+        response: Response<'a>,
+    },
+}
+
+/// What a function answered; always an object there.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Response<'a> {
+    Object(Object<'a>),
+    Result { result: Cow<'a, str> },
+    Error { error: Cow<'a, str> },
+}
+
+/// Instructions, outside the conversation.
+pub(super) fn system<'a>(texts: &[&'a str]) -> Option<Content<'a>> {
+    (!texts.is_empty()).then(|| Content {
+        role: None,
+        parts: texts.iter().map(|text| PartOut::Text(text)).collect(),
+    })
+}
+
+/// The conversation. Nothing that a user said may vanish whole.
+pub(super) fn conversation<'a>(
+    turns: &[Turn<'a>],
+    losses: &mut Losses,
+) -> Result<Vec<Content<'a>>, Failure> {
+    let mut all = Vec::with_capacity(turns.len());
+    for turn in turns {
+        let parts = parts(&turn.pieces, losses)?;
+        let is_user = turn.role == Role::User;
+        match (parts.is_empty(), is_user) {
+            (true, true) => return Err(nothing_left(turn)),
+            (true, false) => {}
+            (false, _) => all.push(Content {
+                role: Some(if is_user { "user" } else { "model" }),
+                parts,
+            }),
+        }
+    }
+    Ok(all)
+}
+
+fn parts<'a>(pieces: &[Piece<'a>], losses: &mut Losses) -> Result<Vec<PartOut<'a>>, Failure> {
+    let mut parts = Vec::with_capacity(pieces.len());
+    // Pictures that tools answered with: a function's response has no place for them, the turn has.
+    let mut shown = Vec::new();
+    for piece in pieces {
+        let part = match &piece.what {
+            What::Text(text) => Some(PartOut::Text(text)),
+            What::Image(media) | What::File(media) | What::Audio(media) => {
+                media_out(media, &piece.at, losses)
+            }
+            What::Call(call, id) => Some(PartOut::FunctionCall {
+                id: id.clone(),
+                name: &call.name,
+                args: arguments(call, &piece.at)?,
+            }),
+            What::Answer(call, id, result) => {
+                if let Some(result) = result {
+                    shown.extend(media_of(result, &piece.at, losses));
+                }
+                Some(PartOut::FunctionResponse {
+                    id: id.clone(),
+                    name: &call.name,
+                    response: response(*result),
+                })
+            }
+            What::Result(_) => None,
+        };
+        match part {
+            Some(part) => parts.push(part),
+            None => losses.at(piece.at.clone()),
+        }
+    }
+    let responses = parts
+        .iter()
+        .take_while(|part| matches!(part, PartOut::FunctionResponse { .. }));
+    let after = responses.count();
+    parts.splice(after..after, shown);
+    Ok(parts)
+}
+
+fn media_of<'a>(result: &'a ToolResult, at: &str, losses: &mut Losses) -> Vec<PartOut<'a>> {
+    let mut parts = Vec::new();
+    for piece in contents(result, at) {
+        let (What::Image(media) | What::File(media) | What::Audio(media)) = &piece.what else {
+            continue;
+        };
+        match media_out(media, &piece.at, losses) {
+            Some(part) => parts.push(part),
+            None => losses.at(piece.at),
+        }
+    }
+    parts
+}
+
+/// An object's text is the response as it is; any other text stands under a name, as Google's own SDK puts it.
+fn response(result: Option<&ToolResult>) -> Response<'_> {
+    let Some(result) = result else {
+        return Response::Error {
+            error: Cow::Borrowed(NO_RESULT),
+        };
+    };
+    if result.is_error {
+        return Response::Error {
+            error: text_of(result),
+        };
+    }
+    if let [Part::Text(text)] = result.content.as_slice()
+        && let Some(object) = Object::of(text)
+    {
+        return Response::Object(object);
+    }
+    Response::Result {
+        result: text_of(result),
+    }
+}
+
+fn text_of(result: &ToolResult) -> Cow<'_, str> {
+    if let [Part::Text(text)] = result.content.as_slice() {
+        return Cow::Borrowed(text);
+    }
+    let texts = result.content.iter().filter_map(|part| match part {
+        Part::Text(text) | Part::Refusal(text) => Some(text.as_str()),
+        _ => None,
+    });
+    Cow::Owned(texts.collect::<Vec<_>>().join("\n"))
+}
+
+fn media_out<'a>(media: &'a Media, at: &str, losses: &mut Losses) -> Option<PartOut<'a>> {
+    let mime_type = mime(media);
+    let part = match &media.source {
+        MediaSource::Base64(data) => PartOut::InlineData {
+            mime_type: mime_type?,
+            data,
+        },
+        MediaSource::Url(file_uri) => PartOut::FileData {
+            mime_type,
+            file_uri,
+        },
+        MediaSource::FileId(_) => return None,
+    };
+    if media
+        .detail
+        .as_deref()
+        .is_some_and(|detail| detail != "auto")
+    {
+        losses.at(format!("{at}/image_url/detail"));
+    }
+    Some(part)
+}

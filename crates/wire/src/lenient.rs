@@ -1,0 +1,125 @@
+//! Members that forgive what real providers send: lone surrogates in text, counts as strings or floats, `null` for nothing.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// A JSON string, borrowed where it has no escapes. Half a surrogate pair becomes the replacement character:
+/// providers cut emoji in two between chunks, and serde refuses such strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Text<'_>> for String {
+    fn from(text: Text<'_>) -> Self {
+        text.0.into_owned()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As bytes: the one way past serde_json's check for surrogates.
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Text(String::from_utf8_lossy(bytes)))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(
+            String::from_utf8_lossy(bytes).into_owned(),
+        )))
+    }
+}
+
+/// A token count: a number however written; `null` and what is below zero count as none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count(pub u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl Visitor<'_> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a count")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Count, E> {
+        Ok(Count(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Count, E> {
+        Ok(Count(u64::try_from(number).unwrap_or(0)))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Count, E> {
+        // The cast saturates: below zero and NaN are 0.
+        Ok(Count(number as u64))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Count, E> {
+        text.parse()
+            .map(Count)
+            .map_err(|_| E::custom("not a count"))
+    }
+
+    fn visit_unit<E>(self) -> Result<Count, E> {
+        Ok(Count(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_survives_half_a_pair() {
+        let text: Text<'_> = serde_json::from_str(r#""a\ud83d b\u00e9""#).expect("a string");
+        assert!(text.starts_with('a') && text.ends_with(" bé"));
+        let plain: Text<'_> = serde_json::from_str("\"plain\"").expect("a string");
+        assert!(matches!(plain.0, Cow::Borrowed("plain")));
+        assert!(serde_json::from_str::<Text<'_>>("7").is_err());
+        assert_eq!(
+            serde_json::from_str::<Option<Text<'_>>>("null").ok(),
+            Some(None)
+        );
+    }
+
+    #[test]
+    fn counts_come_in_many_ways() {
+        for (json, count) in [("7", 7), ("7.0", 7), ("\"7\"", 7), ("null", 0), ("-1", 0)] {
+            assert_eq!(
+                serde_json::from_str::<Count>(json).ok(),
+                Some(Count(count)),
+                "{json}"
+            );
+        }
+    }
+}

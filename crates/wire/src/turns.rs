@@ -1,0 +1,362 @@
+//! A conversation as strict upstreams want it: instructions apart, roles alternating, every call answered in the turn after it.
+//!
+//! OpenAI's clients may put system messages anywhere, repeat a role, and answer calls one message each; Anthropic and Gemini
+//! refuse all three. What has to be bent for that is named as a loss.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use polygate_core::{Failure, Kind};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::canon::{Losses, Media, Message, Part, Role, ToolCall, ToolResult};
+
+/// The conversation, borrowed from the request.
+#[derive(Debug, Default)]
+pub(crate) struct Conversation<'a> {
+    /// Instructions of operator and application, in order.
+    pub system: Vec<&'a str>,
+    /// Turns, roles alternating. Never empty turns.
+    pub turns: Vec<Turn<'a>>,
+}
+
+/// What one side says before the other does.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    /// [`Role::User`] or [`Role::Assistant`].
+    pub role: Role,
+    /// Its pieces; answers of tools come first.
+    pub pieces: Vec<Piece<'a>>,
+}
+
+/// A piece of a turn and where it stood.
+#[derive(Debug)]
+pub(crate) struct Piece<'a> {
+    /// What it is.
+    pub what: What<'a>,
+    /// JSON pointer into the client's request.
+    pub at: String,
+}
+
+/// What a piece is.
+#[derive(Debug)]
+pub(crate) enum What<'a> {
+    /// Text that is more than blanks.
+    Text(&'a str),
+    /// A picture.
+    Image(&'a Media),
+    /// A document.
+    File(&'a Media),
+    /// Sound.
+    Audio(&'a Media),
+    /// A call, under an id that no other call of the conversation has.
+    Call(&'a ToolCall, String),
+    /// The answer to a call, `None` where the client gave none, under the call's id.
+    Answer(&'a ToolCall, String, Option<&'a ToolResult>),
+    /// A result before it has found its call.
+    Result(&'a ToolResult),
+}
+
+/// Shapes the messages; fails where nothing is left to send.
+pub(crate) fn conversation<'a>(
+    messages: &'a [Message],
+    losses: &mut Losses,
+) -> Result<Conversation<'a>, Failure> {
+    let mut shaped = Conversation::default();
+    for message in messages {
+        let is_system = matches!(message.role, Role::System | Role::Developer);
+        if is_system {
+            shaped.system.extend(instructions(message, losses));
+        } else {
+            shaped.say(message, losses);
+        }
+    }
+    if shaped.turns.is_empty() {
+        shaped.instructions_alone(messages, losses)?;
+    }
+    Settling::default().run(&mut shaped.turns, losses);
+    Ok(shaped)
+}
+
+impl<'a> Conversation<'a> {
+    fn say(&mut self, message: &'a Message, losses: &mut Losses) {
+        let pieces = pieces(message, losses);
+        if pieces.is_empty() {
+            if message.parts.iter().all(is_blank) {
+                losses.at(format!("{}/content", message.at));
+            }
+            return;
+        }
+        match self
+            .turns
+            .last_mut()
+            .filter(|turn| turn.role == message.role)
+        {
+            Some(turn) => turn.pieces.extend(pieces),
+            None => self.turns.push(Turn {
+                role: message.role,
+                pieces,
+            }),
+        }
+    }
+
+    /// Instructions and nothing else: the model still has to be asked something.
+    fn instructions_alone(
+        &mut self,
+        messages: &[Message],
+        losses: &mut Losses,
+    ) -> Result<(), Failure> {
+        let at = |message: &Message| format!("{}/role", message.at);
+        let Some(first) = messages.first().filter(|_| !self.system.is_empty()) else {
+            let message = "no message has any content";
+            return Err(Failure::new(Kind::InvalidRequest, message).param("messages"));
+        };
+        losses.at(at(first));
+        let pieces = std::mem::take(&mut self.system)
+            .into_iter()
+            .map(|text| Piece {
+                what: What::Text(text),
+                at: at(first),
+            })
+            .collect();
+        self.turns.push(Turn {
+            role: Role::User,
+            pieces,
+        });
+        Ok(())
+    }
+}
+
+fn is_blank(part: &Part) -> bool {
+    matches!(part, Part::Text(text) | Part::Refusal(text) if text.trim().is_empty())
+}
+
+fn instructions<'a>(message: &'a Message, losses: &mut Losses) -> Vec<&'a str> {
+    let mut texts = Vec::new();
+    for (index, part) in message.parts.iter().enumerate() {
+        match part {
+            Part::Text(text) if text.trim().is_empty() => {}
+            Part::Text(text) => texts.push(text.as_str()),
+            _ => losses.at(format!("{}/content/{index}", message.at)),
+        }
+    }
+    texts
+}
+
+/// A message's pieces. Thinking is left out: without its signature it would be refused, and to forge one is out of the question.
+fn pieces<'a>(message: &'a Message, losses: &mut Losses) -> Vec<Piece<'a>> {
+    let mut pieces = Vec::with_capacity(message.parts.len());
+    let (mut content, mut calls) = (0, 0);
+    for part in &message.parts {
+        let in_content = format!("{}/content/{content}", message.at);
+        let (what, at) = match part {
+            Part::Reasoning(_) => {
+                losses.at(format!("{}/reasoning_content", message.at));
+                continue;
+            }
+            Part::ToolCall(call) => {
+                let at = format!("{}/tool_calls/{calls}", message.at);
+                calls += 1;
+                (What::Call(call, String::new()), at)
+            }
+            Part::ToolResult(result) => (What::Result(result), format!("{}/content", message.at)),
+            Part::Text(text) | Part::Refusal(text) => (What::Text(text), in_content),
+            Part::Image(media) => (What::Image(media), in_content),
+            Part::File(media) => (What::File(media), in_content),
+            Part::Audio(media) => (What::Audio(media), in_content),
+        };
+        content += 1;
+        if !is_blank(part) {
+            pieces.push(Piece { what, at });
+        }
+    }
+    pieces
+}
+
+/// Joins results to their calls, turn by turn.
+#[derive(Default)]
+struct Settling<'a> {
+    /// Calls of the turn before, with their ids.
+    open: Vec<(&'a ToolCall, String, String)>,
+    /// Every id given so far.
+    ids: HashSet<String>,
+}
+
+impl<'a> Settling<'a> {
+    fn run(mut self, turns: &mut Vec<Turn<'a>>, losses: &mut Losses) {
+        for turn in turns.iter_mut() {
+            match turn.role {
+                Role::Assistant => self.calls(turn),
+                _ => self.answers(turn, losses),
+            }
+        }
+        if !self.open.is_empty() {
+            let mut last = Turn {
+                role: Role::User,
+                pieces: vec![],
+            };
+            self.answers(&mut last, losses);
+            turns.push(last);
+        }
+    }
+
+    fn calls(&mut self, turn: &mut Turn<'a>) {
+        for piece in &mut turn.pieces {
+            if let What::Call(call, id) = &mut piece.what {
+                *id = self.unique(&call.id);
+                self.open.push((call, id.clone(), piece.at.clone()));
+            }
+        }
+    }
+
+    /// Clients name calls after their functions or repeat ids of other vendors' making: upstreams want letters, and each id once.
+    fn unique(&mut self, wanted: &str) -> String {
+        let base = clean(wanted);
+        let mut id = base.clone().into_owned();
+        let mut number = 2;
+        while !self.ids.insert(id.clone()) {
+            id = format!("{base}_{number}");
+            number += 1;
+        }
+        id
+    }
+
+    /// Answers first, in the order of their calls; then whatever else the user said.
+    fn answers(&mut self, turn: &mut Turn<'a>, losses: &mut Losses) {
+        let (results, others): (Vec<_>, Vec<_>) = std::mem::take(&mut turn.pieces)
+            .into_iter()
+            .partition(|piece| matches!(piece.what, What::Result(_)));
+        let mut results: Vec<Option<Piece<'a>>> = results.into_iter().map(Some).collect();
+        for (call, id, at) in std::mem::take(&mut self.open) {
+            let found = results.iter_mut().find(|piece| answers(piece, call));
+            turn.pieces.push(match found.and_then(Option::take) {
+                Some(Piece {
+                    what: What::Result(result),
+                    at,
+                }) => Piece {
+                    what: What::Answer(call, id, Some(result)),
+                    at,
+                },
+                _ => {
+                    losses.at(at.clone());
+                    Piece {
+                        what: What::Answer(call, id, None),
+                        at,
+                    }
+                }
+            });
+        }
+        for orphan in results.into_iter().flatten() {
+            losses.at(orphan.at.clone());
+            turn.pieces.extend(as_said(orphan));
+        }
+        turn.pieces.extend(others);
+    }
+}
+
+fn answers(piece: &Option<Piece<'_>>, call: &ToolCall) -> bool {
+    match piece {
+        Some(Piece {
+            what: What::Result(result),
+            ..
+        }) if result.call_id.is_empty() => result.name.as_deref() == Some(&call.name),
+        Some(Piece {
+            what: What::Result(result),
+            ..
+        }) => result.call_id == call.id,
+        _ => false,
+    }
+}
+
+/// A result that answers no call: its content stays in the conversation, as the user's own words.
+fn as_said(orphan: Piece<'_>) -> Vec<Piece<'_>> {
+    let What::Result(result) = orphan.what else {
+        return vec![];
+    };
+    contents(result, &orphan.at)
+}
+
+/// What a tool answered, piece by piece.
+pub(crate) fn contents<'a>(result: &'a ToolResult, at: &str) -> Vec<Piece<'a>> {
+    let pieces = result
+        .content
+        .iter()
+        .enumerate()
+        .filter(|(_, part)| !is_blank(part));
+    let pieces = pieces.filter_map(|(index, part)| {
+        let what = match part {
+            Part::Text(text) | Part::Refusal(text) => What::Text(text),
+            Part::Image(media) => What::Image(media),
+            Part::File(media) => What::File(media),
+            Part::Audio(media) => What::Audio(media),
+            Part::Reasoning(_) | Part::ToolCall(_) | Part::ToolResult(_) => return None,
+        };
+        Some(Piece {
+            what,
+            at: format!("{at}/{index}"),
+        })
+    });
+    pieces.collect()
+}
+
+/// What stands for the answer that a client never gave.
+pub(crate) const NO_RESULT: &str = "No result was given for this call.";
+
+fn clean(id: &str) -> Cow<'_, str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if id.is_empty() {
+        return Cow::Borrowed("call");
+    }
+    if id.bytes().all(fits) {
+        return Cow::Borrowed(id);
+    }
+    let fit = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    Cow::Owned(id.chars().map(fit).collect())
+}
+
+/// A JSON object, bytes as they came, or an empty one.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Object<'a> {
+    /// The client's or the model's own text.
+    Raw(&'a RawValue),
+    /// `{}`
+    Empty {},
+}
+
+impl<'a> Object<'a> {
+    /// JSON text that is an object.
+    pub(crate) fn of(text: &'a str) -> Option<Self> {
+        let text = text.trim();
+        let raw = text.starts_with('{').then(|| serde_json::from_str(text));
+        raw?.ok().map(Object::Raw)
+    }
+}
+
+/// A call's arguments as the object that upstreams want: nothing is an empty one, anything else but an object cannot be sent.
+pub(crate) fn arguments<'a>(call: &'a ToolCall, at: &str) -> Result<Object<'a>, Failure> {
+    if matches!(call.arguments.trim(), "" | "null") {
+        return Ok(Object::Empty {});
+    }
+    Object::of(&call.arguments).ok_or_else(|| {
+        let message = format!(
+            "the arguments of the call of '{}' are not a JSON object",
+            call.name
+        );
+        Failure::new(Kind::InvalidRequest, message).param(format!("{at}/function/arguments"))
+    })
+}
+
+/// A turn of which nothing can be sent: to drop it would be to answer another question.
+pub(crate) fn nothing_left(turn: &Turn<'_>) -> Failure {
+    let at = turn.pieces.first().map_or("/messages", |piece| &piece.at);
+    let message = "nothing of a turn of the conversation can be sent to this provider";
+    Failure::new(Kind::Untranslatable, message).param(at)
+}
