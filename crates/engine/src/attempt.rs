@@ -184,8 +184,19 @@ impl Attempt<'_> {
         if let Some(failure) = self.not_a_stream(&answer, &lane) {
             return Err(failure);
         }
-        if is_json(answer.headers()) {
-            return Err(self.json_instead(answer.into_body(), &lane, deadline).await);
+        let says_json = is_json(answer.headers());
+        let mut body = answer.into_body();
+        let mut first = Bytes::new();
+        if says_json {
+            // Some upstreams call their streams JSON: the first byte tells.
+            first = self.first_piece(&mut body, deadline).await?;
+            if first
+                .trim_ascii_start()
+                .first()
+                .is_none_or(|byte| matches!(byte, b'{' | b'['))
+            {
+                return Err(self.json_instead(first, body, &lane, deadline).await);
+            }
         }
         let parts = RelayParts {
             client: self.call.inbound.endpoint.format(),
@@ -195,7 +206,8 @@ impl Attempt<'_> {
             clock: self.clock.clone(),
         };
         let mut relay = Relay::new(
-            answer.into_body(),
+            body,
+            first,
             StreamLane::new(lane, &self.call.inbound.endpoint),
             parts,
         );
@@ -228,10 +240,38 @@ impl Attempt<'_> {
             .then(|| junk("the provider answered with a web page instead of a stream"))
     }
 
+    async fn first_piece(&self, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Failure> {
+        loop {
+            match timeout_at(deadline, body.frame()).await {
+                Err(_) => {
+                    return Err(
+                        Failure::new(Kind::Timeout, "the provider sent nothing in time")
+                            .ambiguous(),
+                    );
+                }
+                Ok(Some(Err(_))) => return Err(broken_answer()),
+                Ok(None) => return Ok(Bytes::new()),
+                Ok(Some(Ok(frame))) => {
+                    let piece = frame.into_data().unwrap_or_default();
+                    if !piece.trim_ascii_start().is_empty() {
+                        return Ok(piece);
+                    }
+                }
+            }
+        }
+    }
+
     /// A stream was asked for, JSON came: an error inside 200, or an upstream that does not stream.
-    async fn json_instead(&self, body: Incoming, lane: &Lane, deadline: Instant) -> Failure {
+    async fn json_instead(
+        &self,
+        first: Bytes,
+        body: Incoming,
+        lane: &Lane,
+        deadline: Instant,
+    ) -> Failure {
         match self.read(body, deadline).await {
-            Ok(Read::Whole(body)) => {
+            Ok(Read::Whole(rest)) => {
+                let body = [first, rest].concat();
                 let checked = dialect(lane.upstream_format()).check_answer(&body);
                 checked.err().unwrap_or_else(|| {
                     junk("the provider answered with one piece of JSON instead of a stream")
@@ -304,6 +344,14 @@ fn taken(recorder: &mut Option<Recorder>) -> Result<Recorder, Failure> {
 
 fn junk(message: &str) -> Failure {
     Failure::new(Kind::UpstreamJunk, message).ambiguous()
+}
+
+fn broken_answer() -> Failure {
+    Failure::new(
+        Kind::Broken,
+        "the connection to the provider broke in its answer",
+    )
+    .ambiguous()
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

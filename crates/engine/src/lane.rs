@@ -393,8 +393,7 @@ fn native_block(
             meter.usage(usage);
         }
         meter.progress(signal.progress);
-        let only_usage = signal.usage.is_some() && signal.progress == Progress::Preamble;
-        if drop_usage_frame && only_usage {
+        if drop_usage_frame && signal.is_only_usage {
             out.push(block.slice(passed..frame_start));
             passed = at;
         }

@@ -168,17 +168,16 @@ fn everyone_rests(route: &Route, now: Duration) -> Failure {
     let mut reasons: Vec<&str> = rests.iter().map(|(reason, _)| reason.name()).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    let kind = if by_limit {
-        Kind::AllLimited
-    } else {
-        Kind::NoCandidate
+    let lacks_model = !rests.is_empty() && rests.iter().all(|(reason, _)| *reason == Reason::Model);
+    let kind = match (by_limit, lacks_model) {
+        (true, _) => Kind::AllLimited,
+        // They said so a moment ago: asking again would say the same.
+        (_, true) => Kind::UnknownModel,
+        _ => Kind::NoCandidate,
     };
-    Failure::new(
-        kind,
-        format!(
-            "every provider of this model rests ({})",
-            reasons.join(", ")
-        ),
-    )
-    .retry_after(wait)
+    let message = format!(
+        "every provider of this model rests ({})",
+        reasons.join(", ")
+    );
+    Failure::new(kind, message).retry_after(wait)
 }

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod error;
+mod model;
 mod request;
 mod response;
 mod schema;

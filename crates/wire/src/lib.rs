@@ -99,8 +99,33 @@ pub struct Signal {
     pub progress: Progress,
     /// Token counts that the frame reports.
     pub usage: Option<Usage>,
+    /// The frame carries usage and nothing else that a client could miss.
+    pub is_only_usage: bool,
     /// The error that the frame is.
     pub failure: Option<Box<Failure>>,
+}
+
+impl Signal {
+    /// A frame that says what failed.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self {
+            failure: Some(Box::new(failure)),
+            ..Self::default()
+        }
+    }
+
+    /// A frame that is not as the format says: JSON with members of unknown shape passes as content, anything else is no stream.
+    pub(crate) fn unreadable(frame: &Frame<'_>) -> Self {
+        match serde_json::from_slice::<serde::de::IgnoredAny>(&frame.data) {
+            Ok(_) => Self {
+                progress: Progress::Content,
+                ..Self::default()
+            },
+            Err(_) => Self::failed(upstream_error::junk(
+                "the provider's stream has an event that is not one",
+            )),
+        }
+    }
 }
 
 /// How far a stream is, as one frame shows it.
@@ -180,6 +205,12 @@ pub trait Egress: Send + Sync {
 pub trait StreamDecoder: Send {
     /// Reads one frame. `Err` for a frame that is no frame of this format; errors that the upstream reports come as [`ChatEvent::Failed`].
     fn decode(&mut self, frame: &Frame<'_>, out: &mut Vec<ChatEvent>) -> Result<(), Failure>;
+
+    /// Why the answer stopped has been said, though more may come: silence from here on is a proper end. For formats without an
+    /// end mark, whose `Stop` therefore waits for [`finish`](Self::finish).
+    fn may_end(&self) -> bool {
+        false
+    }
 
     /// The upstream's bytes ended. Appends what a proper end still owes; `Err` where the end came too early.
     fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), Failure>;

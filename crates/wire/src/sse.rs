@@ -212,7 +212,10 @@ fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
 
-    fn run(pieces: &[&[u8]]) -> (Vec<u8>, Vec<(Option<String>, Vec<u8>)>) {
+    /// The bytes passed on, and the event names and data read from them.
+    type Run = (Vec<u8>, Vec<(Option<String>, Vec<u8>)>);
+
+    fn run(pieces: &[&[u8]]) -> Run {
         let mut framer = Framer::new();
         let mut passed = Vec::new();
         let mut events = Vec::new();

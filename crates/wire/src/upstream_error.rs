@@ -55,6 +55,9 @@ fn of_object(error: &Value) -> Option<UpstreamError> {
     })
 }
 
+/// The most of an upstream's own sentence that is passed on.
+const MESSAGE_LIMIT: usize = 2000;
+
 /// Codes that errors inside a success carry → what they mean, and the status they would have had.
 const IN_BAND: [(&str, Kind, u16); 26] = [
     ("rate_limit", Kind::UpstreamRateLimited, 429),
@@ -99,7 +102,7 @@ pub fn in_band(said: UpstreamError) -> Failure {
     let message = if said.message.is_empty() {
         "the provider reported an error in its answer".to_owned()
     } else {
-        said.message
+        said.message.chars().take(MESSAGE_LIMIT).collect()
     };
     let mut failure = Failure::new(kind, message);
     failure.status = status;

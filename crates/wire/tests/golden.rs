@@ -44,10 +44,7 @@ fn every_case_comes_out_as_written() {
         let Some(egress) = egress(format) else {
             continue;
         };
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/golden")
-            .join(format.name());
-        for dir in folders(&root) {
+        for dir in folders(&root(format)) {
             let case = Case {
                 dir,
                 egress,
@@ -64,6 +61,45 @@ fn every_case_comes_out_as_written() {
         wrong.len(),
         wrong.join("\n\n")
     );
+}
+
+/// Bytes changed, doubled and left out: whatever comes, nothing panics, and what is told keeps to the grammar.
+#[test]
+fn mutilated_streams_keep_to_the_grammar() {
+    let mut random = Random::default();
+    for format in Format::ALL {
+        let Some(egress) = egress(format) else {
+            continue;
+        };
+        for path in folders(&root(format))
+            .iter()
+            .map(|dir| dir.join("stream.sse"))
+        {
+            let bytes = fs::read(&path).unwrap_or_default();
+            for _ in 0..200 {
+                let mutilated = random.mutilate(&bytes);
+                let told = decode(egress, &[&mutilated]);
+                let text = String::from_utf8_lossy(&mutilated);
+                assert_eq!(
+                    check_grammar(&told),
+                    Ok(()),
+                    "{} as\n{text}",
+                    path.display()
+                );
+                each_frame(&[&mutilated], |_, frame| {
+                    dialect(format).sniff(frame);
+                    true
+                });
+                let _ = egress.decode_response(&mutilated);
+            }
+        }
+    }
+}
+
+fn root(format: Format) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(format.name())
 }
 
 fn folders(root: &Path) -> Vec<PathBuf> {
@@ -269,18 +305,54 @@ fn cuts(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
         all.extend((0..=bytes.len()).map(|cut| vec![&bytes[..cut], &bytes[cut..]]));
         return all;
     }
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = Random::default();
     for _ in 0..100 {
         let (mut rest, mut pieces) = (bytes, Vec::new());
         while !rest.is_empty() {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let (piece, after) = rest.split_at(rest.len().min(1 + (state % 700) as usize));
+            let (piece, after) = rest.split_at(rest.len().min(1 + random.below(700)));
             pieces.push(piece);
             rest = after;
         }
         all.push(pieces);
     }
     all
+}
+
+/// Bytes that mean something in JSON or in a stream, and one that means nothing.
+const NOISE: &[u8] = b"{}[]\",:0an\r\n\xff";
+
+/// A generator with a fixed seed.
+struct Random(u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit.max(1) as u64) as usize
+    }
+
+    fn mutilate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        let at = self.below(lines.len());
+        match self.below(3) {
+            0 if !lines.is_empty() => drop(lines.remove(at)),
+            1 if !lines.is_empty() => lines.insert(at, lines[self.below(lines.len())]),
+            _ => {}
+        }
+        let mut bytes = lines.concat();
+        for _ in 0..self.below(3) {
+            let at = self.below(bytes.len());
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = NOISE[self.below(NOISE.len())];
+            }
+        }
+        bytes
+    }
 }

@@ -36,6 +36,8 @@ const KEEPALIVE: &[u8] = b": keepalive\n\n";
 
 /// A stream with everything it needs to end well or badly.
 pub struct Relay {
+    /// What was read before it was clear that this is a stream.
+    first: Bytes,
     upstream: Option<Incoming>,
     framer: Framer,
     lane: StreamLane,
@@ -78,12 +80,13 @@ enum Silence {
 
 impl Relay {
     /// Takes over an upstream's answer.
-    pub fn new(upstream: Incoming, lane: StreamLane, parts: RelayParts) -> Self {
+    pub fn new(upstream: Incoming, first: Bytes, lane: StreamLane, parts: RelayParts) -> Self {
         let timeouts = &parts.snapshot.config.timeouts;
         let keepalive =
             Some(timeouts.keepalive).filter(|every| !every.is_zero() && lane.takes_comments());
         let watch = Watch::new(timeouts.idle, keepalive);
         Self {
+            first,
             upstream: Some(upstream),
             framer: Framer::new(),
             lane,
@@ -196,26 +199,18 @@ impl Relay {
         let Some(upstream) = self.upstream.as_mut() else {
             return Poll::Ready(false);
         };
+        if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            return Poll::Ready(self.read(first));
+        }
         match ready!(Pin::new(upstream).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 self.watch.chunk();
-                let Ok(chunk) = frame.into_data() else {
-                    return Poll::Ready(true);
-                };
-                let read = match self.framer.push(chunk) {
-                    Ok(block) if block.is_empty() => Ok(()),
-                    Ok(block) => self.lane.block(block, &mut self.meter, &mut self.out),
-                    Err(_) => Err(Failure::new(
-                        Kind::UpstreamJunk,
-                        "a single event of the provider's stream is too long",
-                    )
-                    .ambiguous()),
-                };
-                if let Err(failure) = read {
-                    self.fail(failure);
+                if let Ok(chunk) = frame.into_data() {
+                    return Poll::Ready(self.read(chunk));
                 }
             }
-            Some(Err(_)) if self.meter.ended => self.upstream = None,
+            Some(Err(_)) if self.meter.ended => self.end(),
             Some(Err(_)) => self.fail(
                 Failure::new(
                     Kind::Broken,
@@ -226,6 +221,20 @@ impl Relay {
             None => self.end(),
         }
         Poll::Ready(self.upstream.is_some())
+    }
+
+    /// Reads one chunk. False when the stream failed on it.
+    fn read(&mut self, chunk: Bytes) -> bool {
+        let too_long = "a single event of the provider's stream is too long";
+        let read = match self.framer.push(chunk) {
+            Ok(block) if block.is_empty() => Ok(()),
+            Ok(block) => self.lane.block(block, &mut self.meter, &mut self.out),
+            Err(_) => Err(Failure::new(Kind::UpstreamJunk, too_long).ambiguous()),
+        };
+        if let Err(failure) = read {
+            self.fail(failure);
+        }
+        self.upstream.is_some()
     }
 
     /// The upstream closed: a last frame without its blank line, then whatever a proper end still owes.

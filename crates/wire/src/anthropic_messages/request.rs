@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::blocks::{Message, messages};
+use super::model::{Model, Takes};
 use super::schema;
 use super::thinking::{Thinking, plan};
 use crate::canon::{ChatRequest, Given, Losses, OutputShape, Tool, ToolChoice};
@@ -105,21 +106,27 @@ struct Metadata<'a> {
 pub(super) fn encode(request: &ChatRequest, model: &str) -> Result<(Bytes, Vec<Loss>), Failure> {
     let mut losses = Losses::default();
     let said = conversation(&request.messages, &mut losses)?;
-    let plan = plan(request, model, &said, &mut losses);
-    let is_thinking = plan.thinking.is_some();
+    let facts = Model::named(model);
+    let plan = plan(request, facts, &said, &mut losses);
+    let has_budget = matches!(plan.thinking, Some(Thinking::Enabled { .. }));
+    let takes = if plan.thinking.is_some() {
+        Takes::Nothing
+    } else {
+        facts.sampling
+    };
     let body = Body {
         model,
         max_tokens: plan.max_tokens,
         messages: messages(&said.turns, &mut losses)?,
         system: said.system.iter().map(|text| SystemText { text }).collect(),
-        tools: request.tools.iter().map(tool).collect::<Result<_, _>>()?,
-        tool_choice: tool_choice(request, is_thinking, &mut losses),
+        tools: tools(request, &mut losses)?,
+        tool_choice: tool_choice(request, has_budget, &mut losses),
         thinking: plan.thinking,
         output_config: OutputConfig {
             effort: plan.effort,
             format: output_format(request, &mut losses),
         },
-        sampling: sampling(request, is_thinking, &mut losses),
+        sampling: sampling(request, takes, &mut losses),
         stop_sequences: stop_sequences(request, &mut losses),
         metadata: request.user.as_ref().map(|user| Metadata {
             user_id: &user.value,
@@ -145,17 +152,13 @@ fn no_place_for(request: &ChatRequest, losses: &mut Losses) {
     }
 }
 
-/// Anthropic's scale ends at 1; thinking allows no sampling at all, and newer models not temperature and `top_p` together.
-fn sampling(request: &ChatRequest, is_thinking: bool, losses: &mut Losses) -> Sampling {
+/// Anthropic's scale ends at 1. Defaults that are not taken need not be sent.
+fn sampling(request: &ChatRequest, takes: Takes, losses: &mut Losses) -> Sampling {
     let mut sampling = Sampling::default();
-    if is_thinking {
-        losses.unless_absent(
-            &request
-                .temperature
-                .clone()
-                .filter(|given| given.value != 1.0),
-        );
-        losses.unless_absent(&request.top_p.clone().filter(|given| given.value != 1.0));
+    let changed = |given: &Option<Given<f64>>| given.clone().filter(|given| given.value != 1.0);
+    if takes == Takes::Nothing {
+        losses.unless_absent(&changed(&request.temperature));
+        losses.unless_absent(&changed(&request.top_p));
         losses.unless_absent(&request.top_k);
         return sampling;
     }
@@ -167,12 +170,10 @@ fn sampling(request: &ChatRequest, is_thinking: bool, losses: &mut Losses) -> Sa
         }
         clamped
     });
-    match &request.top_p {
-        Some(given) if sampling.temperature.is_some() && given.value != 1.0 => {
-            losses.at(given.at.clone());
-        }
-        Some(given) if sampling.temperature.is_none() => sampling.top_p = Some(given.value),
-        _ => {}
+    if sampling.temperature.is_some() && takes == Takes::Either {
+        losses.unless_absent(&changed(&request.top_p));
+    } else {
+        sampling.top_p = request.top_p.as_ref().map(|given| given.value);
     }
     sampling
 }
@@ -197,28 +198,39 @@ fn output_format<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<Ou
         OutputShape::JsonSchema { schema, .. } => schema::fit(schema),
         OutputShape::JsonObject => None,
     };
-    if fitted.as_ref().is_none_or(|fitted| fitted.is_loosened) {
-        losses.at(output.at.clone());
+    match &fitted {
+        None => losses.at(output.at.clone()),
+        Some(fitted) if fitted.is_loosened => {
+            losses.at(format!("{}/json_schema/schema", output.at))
+        }
+        Some(_) => {}
     }
-    Some(OutputFormat {
-        schema: fitted?.json,
+    fitted.map(|fitted| OutputFormat {
+        schema: fitted.json,
     })
 }
 
-fn tool(tool: &Tool) -> Result<ToolOut<'_>, Failure> {
-    let input_schema = input_schema(tool).ok_or_else(|| {
-        let message = format!(
-            "the parameters of the tool '{}' are not a JSON schema of an object",
-            tool.name
-        );
-        Failure::new(Kind::InvalidRequest, message).param(tool.at.clone())
-    })?;
-    Ok(ToolOut {
-        name: &tool.name,
-        description: tool.description.as_deref(),
-        input_schema,
-        strict: tool.strict == Some(true),
-    })
+fn tools<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Result<Vec<ToolOut<'a>>, Failure> {
+    let tools = request.tools.iter().map(|tool| {
+        let input_schema = input_schema(tool).ok_or_else(|| {
+            let name = &tool.name;
+            let message =
+                format!("the parameters of the tool '{name}' are not a JSON schema of an object");
+            Failure::new(Kind::InvalidRequest, message).param(tool.at.clone())
+        })?;
+        // A schema that Anthropic's grammar cannot hold would be refused; it still guides the model.
+        let strict = tool.strict == Some(true) && schema::is_strict(&input_schema);
+        if tool.strict == Some(true) && !strict {
+            losses.at(format!("{}/function/strict", tool.at));
+        }
+        Ok(ToolOut {
+            name: &tool.name,
+            description: tool.description.as_deref(),
+            input_schema,
+            strict,
+        })
+    });
+    tools.collect()
 }
 
 /// The client's bytes; `type` is required there, and added where it is missing.
@@ -241,14 +253,14 @@ fn input_schema(tool: &Tool) -> Option<Cow<'_, RawValue>> {
 
 fn tool_choice<'a>(
     request: &'a ChatRequest,
-    is_thinking: bool,
+    has_budget: bool,
     losses: &mut Losses,
 ) -> Option<Choice<'a>> {
     let given = request.tool_choice.as_ref();
     let wanted = given.map(|given| &given.value);
     let is_forced = matches!(wanted, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    if is_forced && (request.tools.is_empty() || is_thinking) {
-        // There is nothing to force, or thinking allows no force.
+    if is_forced && (request.tools.is_empty() || has_budget) {
+        // There is nothing to force, or thinking on a budget allows no force.
         losses.unless_absent(&request.tool_choice);
     }
     if request.tools.is_empty() {
@@ -256,8 +268,8 @@ fn tool_choice<'a>(
     }
     let (kind, name) = match wanted {
         Some(ToolChoice::None) => ("none", None),
-        Some(ToolChoice::Required) if !is_thinking => ("any", None),
-        Some(ToolChoice::Named(name)) if !is_thinking => ("tool", Some(name.as_str())),
+        Some(ToolChoice::Required) if !has_budget => ("any", None),
+        Some(ToolChoice::Named(name)) if !has_budget => ("tool", Some(name.as_str())),
         _ => ("auto", None),
     };
     let one_at_a_time = is_refused(request.parallel_tool_calls.as_ref()) && kind != "none";

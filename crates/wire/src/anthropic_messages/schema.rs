@@ -47,6 +47,11 @@ pub(super) fn fit(schema: &RawValue) -> Option<Fitted<'_>> {
     })
 }
 
+/// Whether a schema can be sent as it is.
+pub(super) fn is_strict(schema: &RawValue) -> bool {
+    fit(schema).is_some_and(|fitted| matches!(fitted.json, Cow::Borrowed(_)))
+}
+
 #[derive(Default)]
 struct Change {
     tightened: bool,

@@ -1,6 +1,6 @@
 //! Anthropic's events: what one means, and reading them into the hub, whose grammar is theirs.
 
-use polygate_core::{Failure, Usage};
+use polygate_core::{Failure, Kind, Usage};
 
 use super::types::{
     Block as BlockStart, BlockKind, Counts, Delta, Event, EventKind, Head, StopReason,
@@ -16,10 +16,8 @@ pub(super) fn sniff(frame: &Frame<'_>) -> Signal {
     }
     match event(frame) {
         Ok(event) => signal(&event),
-        Err(failure) => Signal {
-            failure: Some(failure),
-            ..Signal::default()
-        },
+        Err(failure) if failure.kind == Kind::UpstreamJunk => Signal::unreadable(frame),
+        Err(failure) => Signal::failed(*failure),
     }
 }
 
@@ -45,7 +43,7 @@ fn signal(event: &Event<'_>) -> Signal {
     Signal {
         progress,
         usage: event.usage.or(started).map(Counts::usage),
-        failure: None,
+        ..Signal::default()
     }
 }
 
@@ -322,8 +320,11 @@ impl StreamDecoder for Decoder {
         }
         match event(frame) {
             Ok(event) => return self.event(event, out),
-            Err(failure) if failure.kind == polygate_core::Kind::UpstreamJunk => {
-                return Err(*failure);
+            Err(failure) if failure.kind == Kind::UpstreamJunk => {
+                // A last event cut short takes nothing from an answer that is whole.
+                if self.state == State::Saying {
+                    return Err(*failure);
+                }
             }
             Err(failure) => {
                 self.state = State::Failed;

@@ -2,11 +2,9 @@
 
 use serde::Serialize;
 
+use super::model::{Model, Thoughts};
 use crate::canon::{ChatRequest, Losses};
 use crate::turns::{Conversation, What};
-
-/// Anthropic demands a limit: what is sent where the client gave none.
-const DEFAULT_MAX_TOKENS: u64 = 8192;
 
 /// OpenAI's efforts: the budget for models that take one, the effort for the others.
 const EFFORTS: [(&str, u64, &str); 5] = [
@@ -16,9 +14,6 @@ const EFFORTS: [(&str, u64, &str); 5] = [
     ("xhigh", 32768, "xhigh"),
     ("max", 32768, "max"),
 ];
-
-/// The first version that refuses budgets and decides by itself.
-const ADAPTIVE_SINCE: (u32, u32) = (4, 7);
 
 /// The `thinking` member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -44,7 +39,7 @@ pub(super) struct Plan {
 /// Decides on thinking and the limit.
 pub(super) fn plan(
     request: &ChatRequest,
-    model: &str,
+    model: Model,
     conversation: &Conversation<'_>,
     losses: &mut Losses,
 ) -> Plan {
@@ -52,12 +47,12 @@ pub(super) fn plan(
     let mut plan = Plan {
         thinking: None,
         effort: None,
-        max_tokens: given.map_or(DEFAULT_MAX_TOKENS, |given| given.value),
+        max_tokens: given.map_or(model.max_tokens, |given| given.value),
     };
-    let Some((budget, effort)) = wanted(request, conversation, losses) else {
+    let Some((budget, effort)) = wanted(request, model, conversation, losses) else {
         return plan;
     };
-    if version(model).is_some_and(|version| version >= ADAPTIVE_SINCE) {
+    if model.thoughts == Thoughts::Adaptive {
         plan.thinking = Some(Thinking::Adaptive {
             display: "summarized",
         });
@@ -77,6 +72,7 @@ pub(super) fn plan(
 
 fn wanted(
     request: &ChatRequest,
+    model: Model,
     conversation: &Conversation<'_>,
     losses: &mut Losses,
 ) -> Option<(u64, &'static str)> {
@@ -85,8 +81,12 @@ fn wanted(
         return None;
     }
     let row = EFFORTS.iter().find(|(name, ..)| *name == effort.value);
-    // In the middle of a tool's use the turn that called it would have to be replayed with its thinking, which we do not have.
-    let found = row.filter(|_| !is_amid_tools(conversation));
+    let found = row.filter(|_| match model.thoughts {
+        Thoughts::Adaptive => true,
+        // In the middle of a tool's use the call would have to be replayed with the thinking before it, which we do not have.
+        Thoughts::Budget => !is_amid_tools(conversation),
+        Thoughts::None => false,
+    });
     if found.is_none() {
         losses.at(effort.at.clone());
     }
@@ -99,39 +99,4 @@ fn is_amid_tools(conversation: &Conversation<'_>) -> bool {
         let mut pieces = turn.pieces.iter();
         pieces.any(|piece| matches!(piece.what, What::Answer(..)))
     })
-}
-
-/// `claude-opus-4-7`, `claude-sonnet-5`, `anthropic.claude-sonnet-4-20250514-v1:0` → 4.7, 5.0, 4.0.
-fn version(model: &str) -> Option<(u32, u32)> {
-    const FAMILIES: [&str; 3] = ["opus-", "sonnet-", "haiku-"];
-    let (_, rest) = FAMILIES
-        .iter()
-        .find_map(|family| model.split_once(family))?;
-    let mut numbers = rest.split(['-', '.', '@', ':']).map(str::parse::<u32>);
-    let major = numbers.next()?.ok().filter(|major| *major < 100)?;
-    // A date is no minor version.
-    let minor = numbers.next().and_then(Result::ok);
-    Some((major, minor.filter(|minor| *minor < 100).unwrap_or(0)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_from_names() {
-        for (model, expected) in [
-            ("claude-opus-4-7", Some((4, 7))),
-            ("claude-sonnet-5", Some((5, 0))),
-            ("claude-opus-5@20260801", Some((5, 0))),
-            ("anthropic.claude-sonnet-4-20250514-v1:0", Some((4, 0))),
-            ("claude-haiku-4-5-20251001", Some((4, 5))),
-            ("anthropic/claude-opus-4.8", Some((4, 8))),
-            ("claude-3-7-sonnet-20250219", None),
-            ("claude-3-opus-latest", None),
-            ("my-model", None),
-        ] {
-            assert_eq!(version(model), expected, "{model}");
-        }
-    }
 }

@@ -17,28 +17,54 @@ pub(super) struct Content<'a> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(untagged, rename_all_fields = "camelCase")]
 pub(super) enum PartOut<'a> {
-    Text(&'a str),
-    InlineData {
-        mime_type: Cow<'a, str>,
-        data: &'a str,
+    Text {
+        text: &'a str,
     },
-    FileData {
+    Inline {
+        inline_data: Blob<'a>,
+    },
+    File {
+        file_data: FileRef<'a>,
+    },
+    Call {
+        function_call: Call<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        mime_type: Option<Cow<'a, str>>,
-        file_uri: &'a str,
+        thought_signature: Option<&'static str>,
     },
-    FunctionCall {
-        id: String,
-        name: &'a str,
-        args: Object<'a>,
+    Answer {
+        function_response: Answer<'a>,
     },
-    FunctionResponse {
-        id: String,
-        name: &'a str,
-        response: Response<'a>,
-    },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Blob<'a> {
+    mime_type: Cow<'a, str>,
+    data: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FileRef<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mime_type: Option<Cow<'a, str>>,
+    file_uri: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Call<'a> {
+    id: String,
+    name: &'a str,
+    args: Object<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Answer<'a> {
+    id: String,
+    name: &'a str,
+    response: Response<'a>,
 }
 
 /// What a function answered; always an object there.
@@ -54,18 +80,20 @@ pub(super) enum Response<'a> {
 pub(super) fn system<'a>(texts: &[&'a str]) -> Option<Content<'a>> {
     (!texts.is_empty()).then(|| Content {
         role: None,
-        parts: texts.iter().map(|text| PartOut::Text(text)).collect(),
+        parts: texts.iter().map(|text| PartOut::Text { text }).collect(),
     })
 }
 
-/// The conversation. Nothing that a user said may vanish whole.
+/// The conversation. Nothing that a user said may vanish whole. Calls are marked with the word for `unsigned`, where the model
+/// wants one.
 pub(super) fn conversation<'a>(
     turns: &[Turn<'a>],
+    unsigned: Option<&'static str>,
     losses: &mut Losses,
 ) -> Result<Vec<Content<'a>>, Failure> {
     let mut all = Vec::with_capacity(turns.len());
     for turn in turns {
-        let parts = parts(&turn.pieces, losses)?;
+        let parts = parts(&turn.pieces, unsigned, losses)?;
         let is_user = turn.role == Role::User;
         match (parts.is_empty(), is_user) {
             (true, true) => return Err(nothing_left(turn)),
@@ -79,29 +107,38 @@ pub(super) fn conversation<'a>(
     Ok(all)
 }
 
-fn parts<'a>(pieces: &[Piece<'a>], losses: &mut Losses) -> Result<Vec<PartOut<'a>>, Failure> {
+fn parts<'a>(
+    pieces: &[Piece<'a>],
+    unsigned: Option<&'static str>,
+    losses: &mut Losses,
+) -> Result<Vec<PartOut<'a>>, Failure> {
     let mut parts = Vec::with_capacity(pieces.len());
     // Pictures that tools answered with: a function's response has no place for them, the turn has.
     let mut shown = Vec::new();
     for piece in pieces {
         let part = match &piece.what {
-            What::Text(text) => Some(PartOut::Text(text)),
+            What::Text(text) => Some(PartOut::Text { text }),
             What::Image(media) | What::File(media) | What::Audio(media) => {
                 media_out(media, &piece.at, losses)
             }
-            What::Call(call, id) => Some(PartOut::FunctionCall {
-                id: id.clone(),
-                name: &call.name,
-                args: arguments(call, &piece.at)?,
+            What::Call(call, id) => Some(PartOut::Call {
+                function_call: Call {
+                    id: id.clone(),
+                    name: &call.name,
+                    args: arguments(call, &piece.at)?,
+                },
+                thought_signature: unsigned,
             }),
             What::Answer(call, id, result) => {
                 if let Some(result) = result {
                     shown.extend(media_of(result, &piece.at, losses));
                 }
-                Some(PartOut::FunctionResponse {
-                    id: id.clone(),
-                    name: &call.name,
-                    response: response(*result),
+                Some(PartOut::Answer {
+                    function_response: Answer {
+                        id: id.clone(),
+                        name: &call.name,
+                        response: response(*result),
+                    },
                 })
             }
             What::Result(_) => None,
@@ -113,7 +150,7 @@ fn parts<'a>(pieces: &[Piece<'a>], losses: &mut Losses) -> Result<Vec<PartOut<'a
     }
     let responses = parts
         .iter()
-        .take_while(|part| matches!(part, PartOut::FunctionResponse { .. }));
+        .take_while(|part| matches!(part, PartOut::Answer { .. }));
     let after = responses.count();
     parts.splice(after..after, shown);
     Ok(parts)
@@ -169,13 +206,17 @@ fn text_of(result: &ToolResult) -> Cow<'_, str> {
 fn media_out<'a>(media: &'a Media, at: &str, losses: &mut Losses) -> Option<PartOut<'a>> {
     let mime_type = mime(media);
     let part = match &media.source {
-        MediaSource::Base64(data) => PartOut::InlineData {
-            mime_type: mime_type?,
-            data,
+        MediaSource::Base64(data) => PartOut::Inline {
+            inline_data: Blob {
+                mime_type: mime_type?,
+                data,
+            },
         },
-        MediaSource::Url(file_uri) => PartOut::FileData {
-            mime_type,
-            file_uri,
+        MediaSource::Url(file_uri) => PartOut::File {
+            file_data: FileRef {
+                mime_type,
+                file_uri,
+            },
         },
         MediaSource::FileId(_) => return None,
     };

@@ -134,7 +134,7 @@ pub(super) fn encode(request: &ChatRequest, model: &str) -> Result<(Bytes, Vec<L
     let said = conversation(&request.messages, &mut losses)?;
     let body = Body {
         system_instruction: contents::system(&said.system),
-        contents: contents::conversation(&said.turns, &mut losses)?,
+        contents: contents::conversation(&said.turns, unsigned(model), &mut losses)?,
         tools: tools(request, &mut losses),
         tool_config: tool_config(request, &mut losses),
         generation_config: generation_config(request, model, &mut losses),
@@ -297,11 +297,23 @@ fn thinking(request: &ChatRequest, model: &str, losses: &mut Losses) -> Option<T
     })
 }
 
+/// Google's own word for "there is no signature": since generation 3 calls in the history need one or the other, and clients of
+/// another format have none to give back. A signature itself is never made up.
+fn unsigned(model: &str) -> Option<&'static str> {
+    let is_strict = generation(model).map_or(model.ends_with("-latest"), |number| number >= 3);
+    is_strict.then_some("skip_thought_signature_validator")
+}
+
 /// Whether the model is of a generation before this one; of names that do not tell, none is.
-fn is_before(model: &str, generation: u32) -> bool {
-    let number = model.split_once("gemini-").and_then(|(_, rest)| {
-        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-        digits.parse::<u32>().ok()
-    });
-    number.is_some_and(|number| number < generation)
+fn is_before(model: &str, number: u32) -> bool {
+    generation(model).is_some_and(|generation| generation < number)
+}
+
+/// `gemini-2.5-pro` → 2.
+fn generation(model: &str) -> Option<u32> {
+    let (_, rest) = model.split_once("gemini-")?;
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }

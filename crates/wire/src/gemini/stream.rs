@@ -20,16 +20,12 @@ pub(super) fn sniff(frame: &Frame<'_>) -> Signal {
     if is_silent(frame) {
         return Signal::default();
     }
-    let failed = |failure| Signal {
-        failure: Some(Box::new(failure)),
-        ..Signal::default()
-    };
     match chunk(frame) {
         Ok(answer) => match member(answer.error) {
-            Some(error) => failed(in_band(error)),
+            Some(error) => Signal::failed(in_band(error)),
             None => signal(&answer),
         },
-        Err(failure) => failed(failure),
+        Err(_) => Signal::unreadable(frame),
     }
 }
 
@@ -46,7 +42,7 @@ fn signal(answer: &Answer<'_>) -> Signal {
     Signal {
         progress,
         usage: answer.usage_metadata.map(|counts| counts.usage()),
-        failure: None,
+        ..Signal::default()
     }
 }
 
@@ -328,6 +324,10 @@ impl StreamDecoder for Decoder {
             self.answer(chunk(frame)?, &frame.data, out);
         }
         Ok(())
+    }
+
+    fn may_end(&self) -> bool {
+        self.reason.is_some()
     }
 
     fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::response::{UsageOut, finish_reason};
 use super::types::{DeltaPeek, Peek, counts};
 use crate::canon::{Block, ChatEvent, Stop};
-use crate::upstream_error::{in_band, junk, member};
+use crate::upstream_error::{in_band, member};
 use crate::{Frame, Progress, ReplyHead, Signal, StreamEncoder};
 
 /// What a chunk means.
@@ -18,13 +18,13 @@ pub(super) fn sniff(frame: &Frame<'_>) -> Signal {
         };
     }
     let Ok(chunk) = serde_json::from_slice::<Peek<'_>>(&frame.data) else {
-        return failed(junk("the provider's stream has a chunk that is not one"));
+        return Signal::unreadable(frame);
     };
     let choices = chunk.choices.unwrap_or_default();
     let error =
         member(chunk.error).or_else(|| choices.iter().find_map(|choice| member(choice.error)));
     if let Some(error) = error {
-        return failed(in_band(error));
+        return Signal::failed(in_band(error));
     }
     let has_content = choices.iter().any(|choice| {
         let delta = choice
@@ -46,17 +46,12 @@ pub(super) fn sniff(frame: &Frame<'_>) -> Signal {
         (false, true) => Progress::Content,
         (false, false) => Progress::Preamble,
     };
+    let usage = counts(chunk.usage);
     Signal {
         progress,
-        usage: counts(chunk.usage),
+        usage,
+        is_only_usage: usage.is_some() && choices.is_empty(),
         failure: None,
-    }
-}
-
-fn failed(failure: polygate_core::Failure) -> Signal {
-    Signal {
-        failure: Some(Box::new(failure)),
-        ..Signal::default()
     }
 }
 

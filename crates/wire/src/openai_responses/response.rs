@@ -65,7 +65,7 @@ fn parts(item: &Item<'_>) -> Vec<Part> {
         "function_call" => vec![Part::ToolCall(ToolCall {
             id: item.call_id.as_deref().unwrap_or_default().to_owned(),
             name: item.name.as_deref().unwrap_or_default().to_owned(),
-            arguments: item.arguments.as_deref().unwrap_or_default().to_owned(),
+            arguments: item.arguments(),
         })],
         _ => vec![],
     }

@@ -22,14 +22,8 @@ pub(super) fn sniff(frame: &Frame<'_>) -> Signal {
             ..Signal::default()
         };
     }
-    let event = match event(frame) {
-        Ok(event) => event,
-        Err(failure) => {
-            return Signal {
-                failure: Some(Box::new(failure)),
-                ..Signal::default()
-            };
-        }
+    let Ok(event) = event(frame) else {
+        return Signal::unreadable(frame);
     };
     let mut signal = Signal::default();
     match &*event.kind {
@@ -172,12 +166,7 @@ impl Decoder {
                     id: id.to_owned(),
                     name: name.to_owned(),
                 };
-                self.text(
-                    (at, 0),
-                    block,
-                    item.arguments.as_deref().unwrap_or_default(),
-                    out,
-                );
+                self.text((at, 0), block, &item.arguments(), out);
             }
             "message" => {
                 for (part, content) in item

@@ -75,12 +75,23 @@ pub(super) struct Item<'a> {
     pub call_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
+    /// A text in function calls, an object in others.
     #[serde(borrow, default)]
-    pub arguments: Option<Cow<'a, str>>,
+    pub arguments: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub content: Option<Vec<ContentPart<'a>>>,
     #[serde(borrow, default)]
     pub summary: Option<Vec<ContentPart<'a>>>,
+}
+
+impl Item<'_> {
+    /// The arguments of a function call.
+    pub(super) fn arguments(&self) -> String {
+        let Some(raw) = self.arguments else {
+            return String::new();
+        };
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+    }
 }
 
 /// A piece of a message or of a reasoning's summary.
