@@ -181,10 +181,15 @@ impl Attempt<'_> {
         recorder: &mut Option<Recorder>,
     ) -> Result<Reply, Failure> {
         let deadline = started + self.patience();
-        if let Some(failure) = self.not_a_stream(&answer, &lane) {
-            return Err(failure);
+        let format = lane.upstream_format();
+        if content_type(answer.headers()).starts_with("text/html") {
+            return Err(junk(
+                "the provider answered with a web page instead of a stream",
+            ));
         }
-        let says_json = is_json(answer.headers());
+        let stream_lane = StreamLane::new(lane, &self.call.inbound.endpoint);
+        let says_json =
+            is_json(answer.headers()) && stream_lane.content_type() != "application/json";
         let mut body = answer.into_body();
         let mut first = Bytes::new();
         if says_json {
@@ -195,7 +200,7 @@ impl Attempt<'_> {
                 .first()
                 .is_none_or(|byte| matches!(byte, b'{' | b'['))
             {
-                return Err(self.json_instead(first, body, &lane, deadline).await);
+                return Err(self.json_instead(first, body, format, deadline).await);
             }
         }
         let parts = RelayParts {
@@ -205,12 +210,7 @@ impl Attempt<'_> {
             snapshot: self.snapshot.clone(),
             clock: self.clock.clone(),
         };
-        let mut relay = Relay::new(
-            body,
-            first,
-            StreamLane::new(lane, &self.call.inbound.endpoint),
-            parts,
-        );
+        let mut relay = Relay::new(body, first, stream_lane, parts);
         relay.commit(deadline).await.map_err(|mut failure| {
             redact(&mut failure, &self.candidate.credential.secret);
             failure
@@ -232,12 +232,6 @@ impl Attempt<'_> {
             headers,
             body: ReplyBody::Stream(Box::new(relay)),
         })
-    }
-
-    fn not_a_stream(&self, answer: &Response<Incoming>, _lane: &Lane) -> Option<Failure> {
-        let kind = content_type(answer.headers());
-        kind.starts_with("text/html")
-            .then(|| junk("the provider answered with a web page instead of a stream"))
     }
 
     async fn first_piece(&self, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Failure> {
@@ -266,13 +260,13 @@ impl Attempt<'_> {
         &self,
         first: Bytes,
         body: Incoming,
-        lane: &Lane,
+        format: Format,
         deadline: Instant,
     ) -> Failure {
         match self.read(body, deadline).await {
             Ok(Read::Whole(rest)) => {
                 let body = [first, rest].concat();
-                let checked = dialect(lane.upstream_format()).check_answer(&body);
+                let checked = dialect(format).check_answer(&body);
                 checked.err().unwrap_or_else(|| {
                     junk("the provider answered with one piece of JSON instead of a stream")
                 })

@@ -116,6 +116,13 @@ impl Endpoint {
     /// What is asked of an upstream of the same format.
     pub fn native_operation<'a>(&'a self, stream: bool, method: &'a Method) -> Operation<'a> {
         match self {
+            // As the client asked, so the upstream is asked: a JSON array passes as one.
+            Endpoint::Generate {
+                stream: true,
+                sse: false,
+            } => Operation::GeminiMethod {
+                method: "streamGenerateContent",
+            },
             Endpoint::Chat
             | Endpoint::Responses
             | Endpoint::Messages

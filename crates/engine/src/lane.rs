@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use polygate_core::{Failure, Kind, Usage};
 use polygate_providers::{Operation, Provider};
+use polygate_wire::array::{ArrayCutter, elements};
 use polygate_wire::raw::{Edit, quote};
+use polygate_wire::sse::{FrameTooLong, Framer};
 use polygate_wire::{
     ChatEvent, Dialect, Egress, Format, Frame, Ingress, Loss, Progress, RawObject, StreamDecoder,
     StreamEncoder, dialect, egress, ended_early, ingress,
@@ -210,9 +212,11 @@ pub enum StreamLane {
         /// We asked for a usage frame that the client did not want.
         drop_usage_frame: bool,
     },
-    /// Google's stream for callers without `alt=sse`: the frames' data as elements of one JSON array.
+    /// Google's stream for callers without `alt=sse`: elements of one JSON array, which pass.
     Array {
-        /// Frames have been written: a comma comes before the next.
+        /// Finds where elements end.
+        cutter: ArrayCutter,
+        /// Elements have passed: a comma comes before the next.
         begun: bool,
     },
     /// Frames are read, events written.
@@ -258,7 +262,10 @@ impl StreamLane {
     pub fn new(lane: Lane, endpoint: &Endpoint) -> Self {
         match lane {
             Lane::Native(_) if matches!(endpoint, Endpoint::Generate { sse: false, .. }) => {
-                StreamLane::Array { begun: false }
+                StreamLane::Array {
+                    cutter: ArrayCutter::default(),
+                    begun: false,
+                }
             }
             Lane::Native(native) => StreamLane::Native {
                 dialect: dialect(native.format),
@@ -270,6 +277,22 @@ impl StreamLane {
                 events: Vec::new(),
                 dialect: dialect(translated.upstream),
             },
+        }
+    }
+
+    /// Takes a chunk; returns the whole frames that are now complete.
+    pub fn cut(&mut self, framer: &mut Framer, chunk: Bytes) -> Result<Bytes, FrameTooLong> {
+        match self {
+            StreamLane::Array { cutter, .. } => cutter.push(chunk),
+            _ => framer.push(chunk),
+        }
+    }
+
+    /// The bytes that are left when the stream ends, made a whole frame where they are to be one.
+    pub fn cut_last(&mut self, framer: &mut Framer) -> Bytes {
+        match self {
+            StreamLane::Array { cutter, .. } => cutter.finish(),
+            _ => terminated(&framer.finish()),
         }
     }
 
@@ -285,7 +308,7 @@ impl StreamLane {
                 dialect,
                 drop_usage_frame,
             } => native_block(*dialect, *drop_usage_frame, block, meter, out),
-            StreamLane::Array { begun } => array_block(begun, &block, meter, out),
+            StreamLane::Array { begun, .. } => array_block(begun, block, meter, out),
             StreamLane::Translated {
                 decoder,
                 encoder,
@@ -297,6 +320,7 @@ impl StreamLane {
                     events.clear();
                     decoder.decode(&frame, events)?;
                     write_events(events, encoder.as_mut(), meter, out)?;
+                    meter.finished |= decoder.may_end();
                     meter.ended |=
                         meter.finished && dialect.sniff(&frame).progress == Progress::End;
                 }
@@ -308,7 +332,7 @@ impl StreamLane {
     /// Appends the failure as the stream's last event, in the client's format, without any mark of a proper end.
     pub fn fail(&mut self, failure: &Failure, client: Format, request_id: &str, out: &mut Output) {
         match self {
-            StreamLane::Array { begun } => {
+            StreamLane::Array { begun, .. } => {
                 out.scratch()
                     .extend_from_slice(if *begun { b",\r\n" } else { b"[" });
                 out.push(dialect(client).encode_error(failure, request_id));
@@ -337,11 +361,7 @@ impl StreamLane {
             StreamLane::Native { .. } | StreamLane::Array { .. } if !meter.finished => {
                 Err(ended_early())
             }
-            StreamLane::Native { .. } => Ok(()),
-            StreamLane::Array { .. } => {
-                out.scratch().push(b']');
-                Ok(())
-            }
+            StreamLane::Native { .. } | StreamLane::Array { .. } => Ok(()),
             StreamLane::Translated {
                 decoder,
                 encoder,
@@ -404,15 +424,15 @@ fn native_block(
 
 fn array_block(
     begun: &mut bool,
-    block: &Bytes,
+    block: Bytes,
     meter: &mut Meter,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    for raw in polygate_wire::sse::frames(block) {
-        let frame = Frame::parse(&raw);
-        if frame.is_empty() {
-            continue;
-        }
+    for element in elements(&block) {
+        let frame = Frame {
+            event: None,
+            data: element.as_ref().into(),
+        };
         let signal = dialect(Format::Gemini).sniff(&frame);
         if let Some(failure) = signal.failure {
             return Err(*failure);
@@ -421,11 +441,9 @@ fn array_block(
             meter.usage(usage);
         }
         meter.progress(signal.progress);
-        out.scratch()
-            .extend_from_slice(if *begun { b",\r\n" } else { b"[" });
-        out.scratch().extend_from_slice(&frame.data);
         *begun = true;
     }
+    out.push(block);
     Ok(())
 }
 
@@ -450,6 +468,15 @@ fn write_events(
         encoder.encode(event, out.scratch());
     }
     Ok(())
+}
+
+/// A last frame as a whole one.
+fn terminated(rest: &Bytes) -> Bytes {
+    if rest.is_empty() {
+        Bytes::new()
+    } else {
+        [rest.as_ref(), b"\n\n"].concat().into()
+    }
 }
 
 /// What the client gets next: passed pieces as they came, written ones joined.

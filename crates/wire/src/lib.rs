@@ -6,6 +6,7 @@
 //! - [`Egress`]: formats that upstreams may speak to a client of another format.
 
 pub mod anthropic_messages;
+pub mod array;
 pub mod canon;
 pub mod gemini;
 mod lenient;

@@ -226,7 +226,7 @@ impl Relay {
     /// Reads one chunk. False when the stream failed on it.
     fn read(&mut self, chunk: Bytes) -> bool {
         let too_long = "a single event of the provider's stream is too long";
-        let read = match self.framer.push(chunk) {
+        let read = match self.lane.cut(&mut self.framer, chunk) {
             Ok(block) if block.is_empty() => Ok(()),
             Ok(block) => self.lane.block(block, &mut self.meter, &mut self.out),
             Err(_) => Err(Failure::new(Kind::UpstreamJunk, too_long).ambiguous()),
@@ -240,12 +240,11 @@ impl Relay {
     /// The upstream closed: a last frame without its blank line, then whatever a proper end still owes.
     fn end(&mut self) {
         self.upstream = None;
-        let rest = self.framer.finish();
+        let rest = self.lane.cut_last(&mut self.framer);
         let last = if rest.is_empty() {
             Ok(())
         } else {
-            self.lane
-                .block(terminated(&rest), &mut self.meter, &mut self.out)
+            self.lane.block(rest, &mut self.meter, &mut self.out)
         };
         if let Err(failure) = last.and_then(|()| self.lane.finish(&mut self.meter, &mut self.out)) {
             self.fail(failure);
@@ -321,14 +320,6 @@ impl Drop for Relay {
             recorder.update(|record| record.usage = usage);
         }
     }
-}
-
-/// A last frame as a whole one.
-fn terminated(rest: &Bytes) -> Bytes {
-    let mut whole = Vec::with_capacity(rest.len() + 2);
-    whole.extend_from_slice(rest);
-    whole.extend_from_slice(b"\n\n");
-    whole.into()
 }
 
 impl Watch {
