@@ -1,9 +1,8 @@
 //! Typed reading of nodes that never stops at the first problem: all unknown keys and all wrong values are told together.
 //!
-//! A key that was asked for is a known key. What nobody asked for when a section is finished is unknown.
+//! A key that was asked for is a known key. What nobody asked for when a section is finished is unknown, or comes later.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,443 +10,452 @@ use std::time::Duration;
 use polygate_core::Secret;
 
 use super::env::{Environment, Unset};
-use super::yaml::{Key, Kind, Node, Place};
-
-/// Keys of features that come later: refused by name, never ignored.
-const LATER: [&str; 34] = [
-    "tls",
-    "payload",
-    "cloak",
-    "proxy-url",
-    "proxy_url",
-    "budget",
-    "budgets",
-    "teams",
-    "cache",
-    "guards",
-    "guardrails",
-    "hedge",
-    "hedging",
-    "strict",
-    "affinity",
-    "shadow",
-    "conditions",
-    "passthrough-headers",
-    "claude-header-defaults",
-    "non-stream-keepalive-secs",
-    "bootstrap-retries",
-    "langfuse",
-    "otlp",
-    "observability",
-    "logging",
-    "database",
-    "db_url",
-    "redis",
-    "redis_url",
-    "price_overrides",
-    "provider_params",
-    "continuation",
-    "concurrency",
-    "tokens_per_minute",
-];
-
-/// Something wrong, or worth saying, in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// Which value: `providers[0].weight`.
-    pub path: String,
-    /// What, and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place.line > 0 {
-            write!(f, "{}:{}: ", self.place.line, self.place.column)?;
-        }
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// What reading a file finds.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// The file cannot be used.
-    pub errors: Vec<Problem>,
-    /// It can, but someone should know.
-    pub warnings: Vec<Problem>,
-}
+use super::later;
+use super::names::Names;
+use super::problem::{Findings, Problem};
+use super::values::{self, nearest};
+use super::yaml::{Key, Kind, Node, Place, shown};
 
 /// Shared by all sections of one file.
 pub struct Reading<'a> {
     /// Variables.
     pub environment: &'a Environment,
+    /// Keys and what else they may be called.
+    pub aliases: &'static [(&'static str, &'static str)],
     /// What was found.
     pub findings: RefCell<Findings>,
+    /// What is named, and who names it.
+    pub names: RefCell<Names>,
 }
 
-/// A mapping being read.
-pub struct Section<'a> {
-    reading: &'a Reading<'a>,
-    members: &'a [(Key, Node)],
-    path: String,
-    /// Where it begins.
+impl<'a> Reading<'a> {
+    /// Of a file whose references these variables answer.
+    pub fn new(environment: &'a Environment) -> Self {
+        Self {
+            environment,
+            aliases: &[],
+            findings: RefCell::default(),
+            names: RefCell::default(),
+        }
+    }
+
+    fn problem(&self, spot: &Spot, message: String, hint: Option<String>) -> Problem {
+        Problem {
+            place: spot.place,
+            path: spot.path.clone(),
+            message,
+            hint,
+        }
+    }
+
+    fn error(&self, spot: &Spot, message: impl Into<String>, hint: Option<String>) {
+        let problem = self.problem(spot, message.into(), hint);
+        self.findings.borrow_mut().errors.push(problem);
+    }
+
+    fn warn(&self, spot: &Spot, message: impl Into<String>) {
+        let problem = self.problem(spot, message.into(), None);
+        self.findings.borrow_mut().warnings.push(problem);
+    }
+}
+
+/// A place in a file with its name.
+#[derive(Clone, Debug, Default)]
+pub struct Spot {
+    /// Line and column.
     pub place: Place,
-    asked: RefCell<Vec<&'static str>>,
-    /// Where an unset variable only leaves this entry out.
-    unset: Option<Rc<RefCell<Option<Unset>>>>,
+    /// `providers[0].weight`.
+    pub path: String,
+    /// The path without numbers and names: `providers[].weight`.
+    shape: String,
 }
 
-impl<'a> Section<'a> {
-    /// The file's top.
-    pub fn top(reading: &'a Reading<'a>, node: &'a Node) -> Self {
-        let members = match &node.kind {
-            Kind::Map(members) => members.as_slice(),
-            _ => {
-                reading.error(
-                    node.place,
-                    "",
-                    "the file must be a mapping of keys to values",
-                );
-                &[]
-            }
+impl Spot {
+    fn below(&self, place: Place, key: &str, shape: &str) -> Self {
+        let join = |path: &str, key: &str| match path {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
         };
         Self {
-            reading,
-            members,
-            path: String::new(),
-            place: node.place,
-            asked: RefCell::default(),
-            unset: None,
+            place,
+            path: join(&self.path, key),
+            shape: join(&self.shape, shape),
         }
     }
 
-    /// Whether a key is there, without asking for it.
-    pub fn has(&self, key: &str) -> bool {
-        self.members.iter().any(|(known, _)| known.text == key)
-    }
-
-    /// All keys with their values: a mapping whose keys are names.
-    pub fn entries(&self) -> impl Iterator<Item = (&'a Key, &'a Node)> {
-        self.members.iter().map(|(key, node)| (key, node))
-    }
-
-    /// The value of a key. `null` counts as absent.
-    pub fn node(&self, key: &'static str) -> Option<&'a Node> {
-        self.asked.borrow_mut().push(key);
-        let (_, node) = self.members.iter().find(|(known, _)| known.text == key)?;
-        (!is_null(node)).then_some(node)
-    }
-
-    /// The path of a key of this section.
-    pub fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
+    fn item(&self, place: Place, at: usize) -> Self {
+        Self {
+            place,
+            path: format!("{}[{at}]", self.path),
+            shape: format!("{}[]", self.shape),
         }
     }
+}
 
-    /// Notes an error about a key.
-    pub fn error(&self, key: &str, message: impl Into<String>) {
-        let place = self
-            .members
-            .iter()
-            .find(|(known, _)| known.text == key)
-            .map_or(self.place, |(key, _)| key.place);
-        self.reading.error(place, &self.path_of(key), message);
+/// Where an entry that unset variables leave out notes the first of them.
+type Wanting = Rc<RefCell<Option<Unset>>>;
+
+/// A value with its place.
+pub struct Item<'a> {
+    reading: &'a Reading<'a>,
+    /// The value.
+    pub node: &'a Node,
+    /// Its place: that of its key, where it has one.
+    pub spot: Spot,
+    wanting: Option<Wanting>,
+}
+
+impl<'a> Item<'a> {
+    /// Notes an error.
+    pub fn error(&self, message: impl Into<String>) {
+        self.reading.error(&self.spot, message, None);
     }
 
-    /// Notes a warning about a key.
-    pub fn warn(&self, key: &str, message: impl Into<String>) {
-        let place = self
-            .members
-            .iter()
-            .find(|(known, _)| known.text == key)
-            .map_or(self.place, |(key, _)| key.place);
-        self.reading.warn(place, &self.path_of(key), message);
+    /// From here on an unset variable leaves this entry out instead of failing the file.
+    pub fn left_out_if_unset(mut self) -> Self {
+        self.wanting = Some(Rc::default());
+        self
     }
 
-    /// A key that is taken without effect, as the original took it.
-    pub fn ignored(&self, key: &'static str, why: &str) {
-        if self.node(key).is_some() {
-            self.warn(key, format!("has no effect: {why}"));
-        }
+    /// Whether this entry is left out for want of a variable; says so.
+    pub fn is_left_out(&self, name: &str) -> bool {
+        is_left_out(self.reading, &self.spot, self.wanting.as_ref(), name)
     }
 
-    /// A text, variables replaced.
-    pub fn text(&self, key: &'static str) -> Option<String> {
-        let node = self.node(key)?;
-        self.text_of(node, &self.path_of(key))
-    }
-
-    /// A node's text, variables replaced.
-    pub fn text_of(&self, node: &Node, path: &str) -> Option<String> {
-        let Kind::Scalar { text, .. } = &node.kind else {
-            self.reading.error(node.place, path, "must be a text");
+    /// As a mapping.
+    pub fn section(&self) -> Option<Section<'a>> {
+        let Kind::Map(members) = &self.node.kind else {
+            self.wrong("a mapping of keys to values");
             return None;
         };
-        match self.reading.environment.expand(text) {
-            Ok(text) => Some(text),
-            Err(unset) => {
-                match &self.unset {
-                    Some(slot) => {
-                        slot.borrow_mut().get_or_insert(unset);
-                    }
-                    None => self.reading.error(node.place, path, unset_message(&unset)),
-                }
+        Some(Section {
+            reading: self.reading,
+            members,
+            spot: self.spot.clone(),
+            asked: RefCell::default(),
+            wanting: self.wanting.clone(),
+        })
+    }
+
+    /// As a list.
+    pub fn list(&self) -> Vec<Item<'a>> {
+        let Kind::List(items) = &self.node.kind else {
+            self.wrong("a list");
+            return vec![];
+        };
+        let item = |(at, node): (usize, &'a Node)| Item {
+            reading: self.reading,
+            node,
+            spot: self.spot.item(node.place, at),
+            wanting: self.wanting.clone(),
+        };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    /// As a text, variables replaced.
+    pub fn text(&self) -> Option<String> {
+        let Kind::Scalar { text, .. } = &self.node.kind else {
+            self.wrong("a text");
+            return None;
+        };
+        match (self.reading.environment.expand(text), &self.wanting) {
+            (Ok(text), _) => Some(text),
+            (Err(unset), Some(wanting)) => {
+                wanting.borrow_mut().get_or_insert(unset);
+                None
+            }
+            (Err(unset), None) => {
+                self.error(unset.to_string());
                 None
             }
         }
     }
 
-    /// A credential: a text that is never empty and never shown.
-    pub fn secret(&self, key: &'static str) -> Option<Secret> {
-        let text = self.text(key)?;
-        if text.trim().is_empty() {
-            self.error(key, "is empty");
+    /// As a credential: a text that is never empty and never shown.
+    pub fn secret(&self) -> Option<Secret> {
+        let text = self.text()?;
+        let text = text.trim();
+        if text.is_empty() {
+            self.error("is empty");
             return None;
         }
-        Some(Secret::new(text.trim()))
+        if text.chars().any(char::is_control) {
+            self.error("has a line break or another control character in it");
+            return None;
+        }
+        Some(Secret::new(text))
     }
 
-    /// A value by way of its text.
-    pub fn parsed<T>(
-        &self,
-        key: &'static str,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let text = self.text(key)?;
+    /// As a value by way of its text.
+    fn parsed<T>(&self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.text()?;
         let value = parse(text.trim());
         if value.is_none() {
-            self.error(key, format!("must be {expected}"));
+            self.wrong(expected);
         }
         value
     }
 
+    fn wrong(&self, expected: &str) {
+        self.error(format!("must be {expected}, not {}", found(self.node)));
+    }
+}
+
+/// What stands there, as far as it may be shown: the file's own text, where it is short and no variable.
+fn found(node: &Node) -> String {
+    const LONGEST: usize = 24;
+    match &node.kind {
+        Kind::Scalar { text, .. } if text.contains("${") => "what a variable says".to_owned(),
+        Kind::Scalar { text, .. }
+            if !node.is_null() && text.len() <= LONGEST && !text.starts_with("sk-") =>
+        {
+            format!("'{}'", text.escape_debug())
+        }
+        _ => node.noun().to_owned(),
+    }
+}
+
+fn is_left_out(reading: &Reading<'_>, spot: &Spot, slot: Option<&Wanting>, name: &str) -> bool {
+    let Some(unset) = slot.and_then(|slot| slot.borrow().clone()) else {
+        return false;
+    };
+    reading.warn(spot, format!("'{name}' is left out: {unset}"));
+    true
+}
+
+/// A mapping being read.
+pub struct Section<'a> {
+    /// What all sections share.
+    pub reading: &'a Reading<'a>,
+    members: &'a [(Key, Node)],
+    /// Its place.
+    pub spot: Spot,
+    asked: RefCell<Vec<&'static str>>,
+    wanting: Option<Wanting>,
+}
+
+impl<'a> Section<'a> {
+    /// The file's top.
+    pub fn top(reading: &'a Reading<'a>, node: &'a Node) -> Self {
+        let mut spot = Spot {
+            place: node.place,
+            ..Spot::default()
+        };
+        let members = match &node.kind {
+            Kind::Map(members) => members.as_slice(),
+            _ => {
+                let message = format!(
+                    "the file must be a mapping of keys to values, not {}",
+                    node.noun()
+                );
+                reading.error(&spot, message, None);
+                &[]
+            }
+        };
+        spot.place = Place::default();
+        Self {
+            reading,
+            members,
+            spot,
+            asked: RefCell::default(),
+            wanting: None,
+        }
+    }
+
+    fn member(&self, key: &str) -> Option<&'a (Key, Node)> {
+        self.members.iter().find(|(known, _)| known.text == key)
+    }
+
+    /// The value of a key, however it is called; `null` counts as absent.
+    pub fn item(&self, key: &'static str) -> Option<Item<'a>> {
+        let aliases = self.reading.aliases.iter();
+        let names = aliases
+            .filter(|(name, _)| *name == key)
+            .map(|(_, alias)| *alias);
+        let names: Vec<&'static str> = std::iter::once(key).chain(names).collect();
+        self.note_known(&names);
+        let mut present = names
+            .iter()
+            .filter_map(|name| self.member(name))
+            .filter(|(_, node)| !node.is_null());
+        let (found, node) = present.next()?;
+        for (other, _) in present {
+            let message = format!("is the same setting as '{}': keep one", found.text);
+            self.error(&other.text, message);
+        }
+        Some(self.item_of(found, node, &found.text))
+    }
+
+    fn note_known(&self, names: &[&'static str]) {
+        self.asked.borrow_mut().extend(names);
+        let known = &mut self.reading.findings.borrow_mut().known;
+        let place = Place::default();
+        known.extend(
+            names
+                .iter()
+                .map(|name| self.spot.below(place, "", name).shape),
+        );
+    }
+
+    fn item_of(&self, key: &Key, node: &'a Node, shape: &str) -> Item<'a> {
+        Item {
+            reading: self.reading,
+            node,
+            spot: self.spot.below(key.place, &key.text, shape),
+            wanting: self.wanting.clone(),
+        }
+    }
+
+    /// All keys with their values, of a mapping whose keys are names.
+    pub fn entries(&self) -> Vec<(&'a str, Item<'a>)> {
+        let entry = |(key, node): &'a (Key, Node)| (key.text.as_str(), self.item_of(key, node, "*"));
+        self.members.iter().map(entry).collect()
+    }
+
+    fn spot_of(&self, key: &str) -> Spot {
+        let place = self
+            .member(key)
+            .map_or(self.spot.place, |(key, _)| key.place);
+        self.spot.below(place, key, key)
+    }
+
+    /// Notes an error about a key.
+    pub fn error(&self, key: &str, message: impl Into<String>) {
+        self.reading.error(&self.spot_of(key), message, None);
+    }
+
+    /// Notes a warning about a key.
+    pub fn warn(&self, key: &str, message: impl Into<String>) {
+        self.reading.warn(&self.spot_of(key), message);
+    }
+
+    /// A key that is taken without effect, as the original took it.
+    pub fn ignored(&self, key: &'static str, why: &str) {
+        if self.item(key).is_some() {
+            self.warn(key, format!("has no effect: {why}"));
+        }
+    }
+
+    /// The value of a key that has to be there.
+    pub fn required(&self, key: &'static str) -> Option<Item<'a>> {
+        let item = self.item(key);
+        if item.is_none() {
+            self.error(key, "is missing");
+        }
+        item
+    }
+
+    /// A text that has to be there, and not empty.
+    pub fn required_text(&self, key: &'static str) -> Option<String> {
+        let item = self.required(key)?;
+        let text = item.text()?.trim().to_owned();
+        if text.is_empty() {
+            item.error("is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A text; one of nothing but spaces is none.
+    pub fn text(&self, key: &'static str) -> Option<String> {
+        let text = self.item(key)?.text()?.trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
     /// Yes or no.
     pub fn boolean(&self, key: &'static str) -> Option<bool> {
-        self.parsed(key, "true or false", boolean)
+        self.item(key)?.parsed("true or false", values::boolean)
     }
 
-    /// A whole number.
+    /// A whole number that fits.
     pub fn number<T: std::str::FromStr>(&self, key: &'static str) -> Option<T> {
-        self.parsed(key, "a whole number in range", |text| {
-            text.replace('_', "").parse().ok()
-        })
+        self.item(key)?
+            .parsed("a whole number in range", |text| text.parse().ok())
     }
 
-    /// A time: seconds, or a number with `ms`, `s`, `m` or `h`.
+    /// A time: seconds, or a number with a unit.
     pub fn duration(&self, key: &'static str) -> Option<Duration> {
-        self.parsed(
-            key,
+        let item = self.item(key)?;
+        let parse = if item.spot.path.ends_with("_ms") {
+            values::duration_ms
+        } else {
+            values::duration
+        };
+        item.parsed(
             "a number of seconds, or a time such as 500ms, 30s or 5m",
-            duration,
+            parse,
         )
+    }
+
+    /// A time that is not zero: zero would end everything at once.
+    pub fn patience(&self, key: &'static str) -> Option<Duration> {
+        let duration = self.duration(key)?;
+        if duration.is_zero() {
+            let item = self.item(key)?;
+            item.error("must be more than zero");
+        }
+        Some(duration)
     }
 
     /// An address to bind.
     pub fn address(&self, key: &'static str) -> Option<IpAddr> {
-        self.parsed(key, "an IP address or 'localhost'", address)
+        self.item(key)?
+            .parsed("an IP address or 'localhost'", values::address)
     }
 
-    /// A size in bytes, or with `KB`, `MB`, `KiB` or `MiB`.
+    /// A size in bytes that is not zero.
     pub fn bytes(&self, key: &'static str) -> Option<usize> {
-        self.parsed(key, "a number of bytes, or a size such as 32MiB", bytes)
+        self.item(key)?
+            .parsed("a number of bytes, or a size such as 32MiB", |text| {
+                values::bytes(text).filter(|bytes| *bytes > 0)
+            })
     }
 
-    /// One of these words.
+    /// One of these words; underscores and hyphens are alike.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        let expected = words
-            .iter()
-            .map(|(word, _)| *word)
-            .collect::<Vec<_>>()
-            .join(", ");
-        self.parsed(key, &format!("one of: {expected}"), |text| {
-            words
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let expected = format!("one of: {}", names.join(", "));
+        self.item(key)?.parsed(&expected, |text| {
+            let text = text.replace('_', "-");
+            let found = words.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value)
         })
     }
 
     /// A mapping under a key.
     pub fn section(&self, key: &'static str) -> Option<Section<'a>> {
-        let node = self.node(key)?;
-        self.section_of(node, self.path_of(key))
+        self.item(key)?.section()
     }
 
-    /// A node as a mapping.
-    pub fn section_of(&self, node: &'a Node, path: String) -> Option<Section<'a>> {
-        let Kind::Map(members) = &node.kind else {
-            self.reading
-                .error(node.place, &path, "must be a mapping of keys to values");
-            return None;
-        };
-        let (reading, unset) = (self.reading, self.unset.clone());
-        Some(Section {
-            reading,
-            members,
-            path,
-            place: node.place,
-            asked: RefCell::default(),
-            unset,
-        })
+    /// The items of a list under a key. Absent = none.
+    pub fn items(&self, key: &'static str) -> Vec<Item<'a>> {
+        self.item(key).map(|item| item.list()).unwrap_or_default()
     }
 
-    /// The items of a list under a key, each with its path. Absent = none.
-    pub fn list(&self, key: &'static str) -> Vec<(&'a Node, String)> {
-        let Some(node) = self.node(key) else {
-            return vec![];
-        };
-        let path = self.path_of(key);
-        let Kind::List(items) = &node.kind else {
-            self.reading.error(node.place, &path, "must be a list");
-            return vec![];
-        };
-        items
-            .iter()
-            .enumerate()
-            .map(|(at, item)| (item, format!("{path}[{at}]")))
-            .collect()
+    /// Whether this entry is left out for want of a variable; says so.
+    pub fn is_left_out(&self, name: &str) -> bool {
+        is_left_out(self.reading, &self.spot, self.wanting.as_ref(), name)
     }
 
-    /// A list of texts.
-    pub fn texts(&self, key: &'static str) -> Vec<(String, Place)> {
-        self.list(key)
-            .into_iter()
-            .filter_map(|(node, path)| Some((self.text_of(node, &path)?, node.place)))
-            .collect()
-    }
-
-    /// From here on an unset variable leaves this entry out instead of failing the file.
-    pub fn leave_out_if_unset(&mut self) {
-        self.unset = Some(Rc::default());
-    }
-
-    /// The variable for want of which this entry is left out; says so.
-    pub fn left_out(&self, name: &str) -> bool {
-        let Some(unset) = self.unset.as_ref().and_then(|slot| slot.borrow().clone()) else {
-            return false;
-        };
-        self.reading.warn(
-            self.place,
-            &self.path,
-            format!("'{name}' is left out: {}", unset_message(&unset)),
-        );
-        true
-    }
-
-    /// Everything that was known has been asked for: the rest is unknown, or comes later.
+    /// Everything that is known has been asked for: the rest is unknown, or comes later.
     pub fn finish(self) {
         let asked = self.asked.borrow();
-        for (key, _) in self
-            .members
-            .iter()
-            .filter(|(key, _)| !asked.contains(&key.text.as_str()))
-        {
-            let message = if LATER.contains(&key.text.as_str()) {
-                format!("'{}' is not supported yet", key.text)
-            } else {
-                match nearest(&key.text, asked.iter().copied()) {
-                    Some(known) => format!("unknown key; did you mean '{known}'?"),
-                    None => "unknown key".to_owned(),
+        let is_asked = |key: &Key| asked.iter().any(|asked| *asked == key.text);
+        for (key, node) in self.members.iter().filter(|(key, _)| !is_asked(key)) {
+            let name = shown(&key.text);
+            let spot = self.spot.below(key.place, &name, &name);
+            match later::named(&key.text) {
+                Some(later) if later.is_off(node) => {}
+                Some(later) => {
+                    let message = format!("'{name}' is not supported yet: {}", later.what);
+                    self.reading.error(&spot, message, None);
                 }
-            };
-            self.reading
-                .error(key.place, &self.path_of(&key.text), message);
+                None => {
+                    let known = nearest(&key.text, asked.iter().copied());
+                    let hint = known.map(|known| format!("did you mean '{known}'?"));
+                    self.reading.error(&spot, "unknown key", hint);
+                }
+            }
         }
     }
-}
-
-impl Reading<'_> {
-    /// Notes an error.
-    pub fn error(&self, place: Place, path: &str, message: impl Into<String>) {
-        let problem = Problem {
-            place,
-            path: path.to_owned(),
-            message: message.into(),
-        };
-        self.findings.borrow_mut().errors.push(problem);
-    }
-
-    /// Notes a warning.
-    pub fn warn(&self, place: Place, path: &str, message: impl Into<String>) {
-        let problem = Problem {
-            place,
-            path: path.to_owned(),
-            message: message.into(),
-        };
-        self.findings.borrow_mut().warnings.push(problem);
-    }
-}
-
-fn unset_message(unset: &Unset) -> String {
-    match &unset.hint {
-        Some(hint) => format!("the variable {} is not set: {hint}", unset.variable),
-        None => format!("the variable {} is not set", unset.variable),
-    }
-}
-
-fn is_null(node: &Node) -> bool {
-    matches!(&node.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
-}
-
-/// The known word that is most like this one, if any is.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate));
-    let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (word.chars().count() / 3).max(2)).then_some(candidate)
-}
-
-/// `true`, `yes`, `on`, `1`, and their opposites.
-pub fn boolean(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Some(true),
-        "false" | "no" | "off" | "0" => Some(false),
-        _ => None,
-    }
-}
-
-/// An address; `localhost` is IPv4's.
-pub fn address(text: &str) -> Option<IpAddr> {
-    if text.eq_ignore_ascii_case("localhost") {
-        Some(IpAddr::from([127, 0, 0, 1]))
-    } else {
-        text.parse().ok()
-    }
-}
-
-/// Seconds, or a number with a unit.
-pub fn duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let (number, scale) = UNITS
-        .iter()
-        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)))
-        .unwrap_or((text, 1.0));
-    Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * scale).ok()
-}
-
-/// Bytes, or a number with a unit.
-pub fn bytes(text: &str) -> Option<usize> {
-    const UNITS: [(&str, usize); 7] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("KB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("B", 1),
-    ];
-    let (number, scale) = UNITS
-        .iter()
-        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)))
-        .unwrap_or((text, 1));
-    number.trim().parse::<usize>().ok()?.checked_mul(scale)
 }

@@ -1,8 +1,9 @@
 //! YAML text → nodes that know their line and column. Scalars keep their text: types are the reader's business.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 /// The most nodes that aliases may grow a file to.
 const NODE_LIMIT: usize = 200_000;
@@ -51,6 +52,33 @@ pub struct Key {
     pub text: String,
     /// Where it stands.
     pub place: Place,
+    /// It came by a merge (`<<`): the mapping's own key of this name replaces it.
+    merged: bool,
+}
+
+impl Node {
+    /// A mapping without members: what an empty file is.
+    fn nothing() -> Self {
+        Self {
+            place: Place::default(),
+            kind: Kind::Map(vec![]),
+        }
+    }
+
+    /// `null` in any of its spellings, and nothing at all.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// For people: a list, a mapping, nothing, or a value.
+    pub fn noun(&self) -> &'static str {
+        match &self.kind {
+            Kind::List(_) => "a list",
+            Kind::Map(_) => "a mapping",
+            Kind::Scalar { .. } if self.is_null() => "nothing",
+            Kind::Scalar { .. } => "a single value",
+        }
+    }
 }
 
 /// What is wrong with the text.
@@ -62,25 +90,39 @@ pub struct SyntaxError {
     pub message: String,
 }
 
-/// Reads one document. An empty file is an empty mapping.
+impl SyntaxError {
+    fn new(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            place,
+            message: message.into(),
+        }
+    }
+}
+
+/// Reads the one document of a file, to its very end. An empty file is an empty mapping.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     let mut loader = Loader {
-        events: Parser::new_from_str(text),
+        events: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
         anchors: HashMap::new(),
         nodes: 0,
     };
-    loop {
-        match loader.next()? {
-            Some((Event::StreamStart | Event::DocumentStart(_) | Event::Nothing, _)) => {}
-            Some((Event::StreamEnd, _)) | None => {
-                return Ok(Node {
-                    place: Place::default(),
-                    kind: Kind::Map(vec![]),
-                });
+    let mut document: Option<Node> = None;
+    while let Some((event, span)) = loader.next()? {
+        match event {
+            Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
+            Event::StreamEnd => break,
+            Event::DocumentStart(_) if document.is_none() => {}
+            Event::DocumentStart(_) => {
+                return Err(SyntaxError::new(
+                    place(span),
+                    "a second document begins: one is expected",
+                ));
             }
-            Some((event, span)) => return loader.node(event, span, 0),
+            event => document = Some(loader.node(event, span, 0)?),
         }
     }
+    let document = document.filter(|node| !node.is_null());
+    Ok(document.unwrap_or_else(Node::nothing))
 }
 
 struct Loader<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> {
@@ -91,12 +133,9 @@ struct Loader<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> {
 
 impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Loader<'a, I> {
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, SyntaxError> {
-        self.events.next().transpose().map_err(|error| SyntaxError {
-            place: Place {
-                line: error.marker().line(),
-                column: error.marker().col() + 1,
-            },
-            message: error.info().to_owned(),
+        self.events.next().transpose().map_err(|error| {
+            let (line, column) = (error.marker().line(), error.marker().col() + 1);
+            SyntaxError::new(Place { line, column }, error.info())
         })
     }
 
@@ -107,10 +146,10 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Loader<'a, I>
                 Some((Event::Nothing, _)) => {}
                 Some(event) => return Ok(event),
                 None => {
-                    return Err(SyntaxError {
-                        place: Place::default(),
-                        message: "the file ends too early".to_owned(),
-                    });
+                    return Err(SyntaxError::new(
+                        Place::default(),
+                        "the file ends too early",
+                    ));
                 }
             }
         }
@@ -120,41 +159,40 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Loader<'a, I>
         let place = place(span);
         self.count(1, place)?;
         if depth > DEPTH_LIMIT {
-            return Err(SyntaxError {
-                place,
-                message: "nested too deeply".to_owned(),
-            });
+            return Err(SyntaxError::new(place, "nested too deeply"));
         }
         let (kind, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (
-                Kind::Scalar {
-                    text: text.into_owned(),
-                    plain: style == ScalarStyle::Plain,
-                },
-                anchor,
-            ),
-            Event::SequenceStart(anchor, _) => (self.list(depth)?, anchor),
-            Event::MappingStart(anchor, _) => (self.map(depth)?, anchor),
-            Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| SyntaxError {
-                    place,
-                    message: "an alias of nothing".to_owned(),
-                })?;
-                self.count(size(&node), place)?;
-                return Ok(node);
+            Event::Alias(anchor) => return self.alias(anchor, place),
+            Event::Scalar(text, style, anchor, tag) => {
+                known_tag(tag, place)?;
+                let plain = style == ScalarStyle::Plain;
+                let text = text.into_owned();
+                (Kind::Scalar { text, plain }, anchor)
             }
-            _ => {
-                return Err(SyntaxError {
-                    place,
-                    message: "one document is expected".to_owned(),
-                });
+            Event::SequenceStart(anchor, tag) => {
+                known_tag(tag, place)?;
+                (self.list(depth)?, anchor)
             }
+            Event::MappingStart(anchor, tag) => {
+                known_tag(tag, place)?;
+                (self.map(depth)?, anchor)
+            }
+            _ => return Err(SyntaxError::new(place, "a value is expected")),
         };
         let node = Node { place, kind };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
+        Ok(node)
+    }
+
+    fn alias(&mut self, anchor: usize, place: Place) -> Result<Node, SyntaxError> {
+        let Some(node) = self.anchors.get(&anchor) else {
+            // An alias within its own anchor.
+            return Err(SyntaxError::new(place, "an alias of nothing"));
+        };
+        let (size, node) = (size(node), node.clone());
+        self.count(size, place)?;
         Ok(node)
     }
 
@@ -169,77 +207,112 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Loader<'a, I>
     }
 
     fn map(&mut self, depth: usize) -> Result<Kind, SyntaxError> {
-        let mut members: Vec<(Key, Node)> = Vec::new();
+        let mut members = Members::default();
         loop {
             let (event, span) = self.inner()?;
             if event == Event::MappingEnd {
-                return Ok(Kind::Map(members));
+                return Ok(Kind::Map(members.list));
             }
             let place = place(span);
-            let Kind::Scalar { text, .. } = self.node(event, span, depth + 1)?.kind else {
-                return Err(SyntaxError {
-                    place,
-                    message: "a key must be a text".to_owned(),
-                });
+            let Kind::Scalar { text, plain } = self.node(event, span, depth + 1)?.kind else {
+                return Err(SyntaxError::new(place, "a key must be a text"));
             };
             let (event, span) = self.inner()?;
             let value = self.node(event, span, depth + 1)?;
-            if text == "<<" {
-                merge(&mut members, value);
-                continue;
+            if plain && text == "<<" {
+                members.merge(value)?;
+            } else {
+                let merged = false;
+                members.insert(
+                    Key {
+                        text,
+                        place,
+                        merged,
+                    },
+                    value,
+                )?;
             }
-            if members
-                .iter()
-                .any(|(key, _)| key.text == text && key.place != Place::default())
-            {
-                return Err(SyntaxError {
-                    place,
-                    message: format!("the key '{text}' is there twice"),
-                });
-            }
-            members.retain(|(key, _)| key.text != text);
-            members.push((Key { text, place }, value));
         }
     }
 
     fn count(&mut self, more: usize, place: Place) -> Result<(), SyntaxError> {
-        self.nodes += more;
+        self.nodes = self.nodes.saturating_add(more);
         if self.nodes > NODE_LIMIT {
-            return Err(SyntaxError {
+            return Err(SyntaxError::new(
                 place,
-                message: "too many values: aliases multiply".to_owned(),
-            });
+                "too many values: aliases multiply",
+            ));
         }
         Ok(())
     }
 }
 
-/// `<<`: members of another mapping, unless they are given here. Their place is none, which marks them as replaceable.
-fn merge(members: &mut Vec<(Key, Node)>, value: Node) {
-    let sources = match value.kind {
-        Kind::Map(source) => vec![source],
-        Kind::List(list) => list
-            .into_iter()
-            .filter_map(|node| {
-                if let Kind::Map(source) = node.kind {
-                    Some(source)
-                } else {
-                    None
-                }
-            })
-            .collect(),
-        Kind::Scalar { .. } => vec![],
-    };
-    for (key, node) in sources.into_iter().flatten() {
-        if !members.iter().any(|(known, _)| known.text == key.text) {
-            members.push((
-                Key {
-                    text: key.text,
-                    place: Place::default(),
-                },
-                node,
-            ));
+/// Tags of programs that read YAML their own way (`!env`, `!include`) would otherwise be passed over in silence.
+fn known_tag(tag: Option<Cow<'_, Tag>>, place: Place) -> Result<(), SyntaxError> {
+    match tag {
+        Some(tag) if !tag.is_yaml_core_schema() => {
+            Err(SyntaxError::new(place, "tags are not supported"))
         }
+        _ => Ok(()),
+    }
+}
+
+/// A mapping's members while it is read.
+#[derive(Default)]
+struct Members {
+    list: Vec<(Key, Node)>,
+    at: HashMap<String, usize>,
+}
+
+impl Members {
+    fn insert(&mut self, key: Key, value: Node) -> Result<(), SyntaxError> {
+        let Some(known) = self.at.get(&key.text).and_then(|at| self.list.get_mut(*at)) else {
+            self.at.insert(key.text.clone(), self.list.len());
+            self.list.push((key, value));
+            return Ok(());
+        };
+        if known.0.merged {
+            *known = (key, value);
+            return Ok(());
+        }
+        let message = format!("the key '{}' is there twice", shown(&key.text));
+        Err(SyntaxError::new(key.place, message))
+    }
+
+    /// `<<`: members of one mapping or of several, unless they are given here or before.
+    fn merge(&mut self, value: Node) -> Result<(), SyntaxError> {
+        let wrong = |place| SyntaxError::new(place, "'<<' takes a mapping, or a list of mappings");
+        let sources = match value.kind {
+            Kind::List(list) => list,
+            _ => vec![value],
+        };
+        for source in sources {
+            let Kind::Map(members) = source.kind else {
+                return Err(wrong(source.place));
+            };
+            for (mut key, node) in members {
+                key.merged = true;
+                if !self.at.contains_key(&key.text) {
+                    self.insert(key, node)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key as it may be shown: one that is no plain word may be a value, even a secret, that lost its space (`api_key:sk-…`).
+pub fn shown(key: &str) -> String {
+    const LONGEST: usize = 40;
+    let word: String = key
+        .chars()
+        .take(LONGEST)
+        .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'))
+        .collect();
+    if word.len() == key.len() {
+        word
+    } else {
+        format!("{word}…")
     }
 }
 

@@ -1,1 +1,306 @@
-//! TODO
+//! Native and translated calls through real sockets: what goes up, what comes down, what is named as lost.
+
+use http::Method;
+use polygate_mock_provider::Endpoint;
+use serde_json::{Value, json};
+
+use crate::support::{Gate, Reply, calls, mock};
+
+fn config(kind: &str, url: &str) -> String {
+    format!(
+        "providers: [{{name: p, type: {kind}, api_base: '{url}', api_key: k, model_mapping: {{m: upstream-m}}}}]\nhealth_check: {{enabled: false}}"
+    )
+}
+
+fn with_tools(text: &str, stream: bool) -> Value {
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "description": "d", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}});
+    json!({
+        "model": "m",
+        "stream": stream,
+        "stream_options": if stream { json!({"include_usage": true}) } else { Value::Null },
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}],
+        "tools": [tool("get_weather"), tool("get_time")],
+        "max_tokens": 200,
+        "seed": 7,
+    })
+}
+
+/// What a chat stream adds up to: content, calls as (name, arguments), finish reason, usage.
+fn added_up(reply: &Reply) -> (String, Vec<(String, String)>, String, Value) {
+    let (mut content, mut calls, mut finish, mut usage) = (
+        String::new(),
+        Vec::<(String, String)>::new(),
+        String::new(),
+        Value::Null,
+    );
+    for event in reply.events().iter().filter(|event| *event != "[DONE]") {
+        let chunk: Value = serde_json::from_str(event).expect("a chunk");
+        if chunk["usage"].is_object() {
+            usage = chunk["usage"].clone();
+        }
+        let choice = &chunk["choices"][0];
+        content.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        for call in choice["delta"]["tool_calls"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let index = call["index"].as_u64().expect("an index") as usize;
+            calls.resize(calls.len().max(index + 1), Default::default());
+            calls[index]
+                .0
+                .push_str(call["function"]["name"].as_str().unwrap_or_default());
+            calls[index]
+                .1
+                .push_str(call["function"]["arguments"].as_str().unwrap_or_default());
+        }
+        finish.push_str(choice["finish_reason"].as_str().unwrap_or_default());
+    }
+    (content, calls, finish, usage)
+}
+
+#[tokio::test]
+async fn translated_chat_says_the_same_streaming_or_not() {
+    for (kind, endpoint) in [
+        ("anthropic", Endpoint::Messages),
+        ("gemini", Endpoint::Generate),
+        ("response_api", Endpoint::Responses),
+    ] {
+        let mock = mock("p").await;
+        let gate = Gate::start(&config(kind, &mock.url()));
+        for text in ["Hello there", "What is the weather, in parallel?"] {
+            let whole = gate
+                .post("/v1/chat/completions", &with_tools(text, false))
+                .await;
+            let streamed = gate
+                .post("/v1/chat/completions", &with_tools(text, true))
+                .await;
+            assert_eq!(
+                (whole.status, streamed.status),
+                (http::StatusCode::OK, http::StatusCode::OK),
+                "{kind} {} {}",
+                whole.text(),
+                streamed.text()
+            );
+            let (content, calls, finish, usage) = added_up(&streamed);
+            let body = whole.json();
+            let choice = &body["choices"][0];
+            assert_eq!(
+                (choice["finish_reason"].as_str(), body["model"].as_str()),
+                (Some(finish.as_str()), Some("m")),
+                "{kind}"
+            );
+            assert_eq!(body["usage"], usage, "{kind}: usage is the same");
+            if calls.is_empty() {
+                // The mock numbers its answers, not their texts.
+                assert_eq!(choice["message"]["content"], content, "{kind}");
+                assert!(content.contains("Hello there"), "{kind} {content}");
+            } else {
+                let told: Vec<(String, String)> = choice["message"]["tool_calls"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|call| {
+                        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                        (
+                            text(&call["function"]["name"]),
+                            text(&call["function"]["arguments"]),
+                        )
+                    })
+                    .collect();
+                assert_eq!(told, calls, "{kind}");
+                assert_eq!(calls.len(), 2, "{kind}: parallel calls");
+                assert_eq!(
+                    serde_json::from_str::<Value>(&calls[0].1).expect("arguments"),
+                    json!({"city": "Paris"})
+                );
+                assert_eq!(finish, "tool_calls");
+            }
+            let lost = whole.header("x-polygate-dropped");
+            assert_eq!(lost.contains("/seed"), kind != "gemini", "{kind}: {lost}");
+        }
+        let first = calls(&mock).remove(0);
+        assert_eq!(
+            (first.endpoint, first.model.as_str()),
+            (endpoint, "upstream-m"),
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_tool_result_finds_its_way() {
+    for kind in ["anthropic", "gemini", "response_api", "openai"] {
+        let mock = mock("p").await;
+        let gate = Gate::start(&config(kind, &mock.url()));
+        let mut body = with_tools("What is the weather?", false);
+        let reply = gate.post("/v1/chat/completions", &body).await.json();
+        let message = reply["choices"][0]["message"].clone();
+        let id = message["tool_calls"][0]["id"].clone();
+        let messages = body["messages"].as_array_mut().expect("messages");
+        messages.push(message);
+        messages.push(json!({"role": "tool", "tool_call_id": id, "content": "21 degrees"}));
+        let reply = gate.post("/v1/chat/completions", &body).await;
+        let text = reply.json()["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(text.contains("21 degrees"), "{kind}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn the_native_lane_changes_nothing_but_the_model() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config("mock", &mock.url()));
+    let cases = [
+        (
+            "/v1/chat/completions",
+            r#"{ "messages":[{"role":"user","content":"a\u00e9\ud83d\ude00"}],  "model" : "m", "x":1e5, "big":12345678901234567890123 }"#,
+        ),
+        (
+            "/v1/messages",
+            r#"{"max_tokens":5,"model":"m","messages":[{"role":"user","content":"x"}],"metadata":{"z":1,"a":2}}"#,
+        ),
+        (
+            "/v1/responses",
+            r#"{"input":"x", "model":"m" , "metadata":{}}"#,
+        ),
+        ("/v1/completions", r#"{"prompt":"x","model":"m"}"#),
+        (
+            "/v1/embeddings",
+            r#"{"input":["x","y"],"model":"m","encoding_format":null}"#,
+        ),
+    ];
+    for (path, body) in cases {
+        let reply = gate
+            .ask(
+                Method::POST,
+                path,
+                &[
+                    ("content-type", "application/json"),
+                    ("anthropic-beta", "b1"),
+                    ("anthropic-version", "2023-06-01"),
+                ],
+                body,
+            )
+            .await;
+        assert_eq!(reply.status, 200, "{path}");
+        let sent = calls(&mock)
+            .pop()
+            .and_then(|call| call.body)
+            .expect("a body");
+        assert_eq!(
+            String::from_utf8_lossy(&sent),
+            body.replace("\"m\"", "\"upstream-m\""),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn usage_is_asked_for_and_taken_out_again_where_nobody_wanted_it() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config("openai", &mock.url()));
+    let quiet = gate
+        .post(
+            "/v1/chat/completions",
+            &json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}),
+        )
+        .await;
+    assert!(!quiet.text().contains("prompt_tokens"), "{}", quiet.text());
+    let asked = gate
+        .post("/v1/chat/completions", &with_tools("Hi", true))
+        .await;
+    assert!(asked.text().contains("prompt_tokens"), "{}", asked.text());
+    let sent = calls(&mock);
+    assert!(sent.iter().all(|call| {
+        String::from_utf8_lossy(call.body.as_ref().expect("a body"))
+            .contains("\"include_usage\":true")
+    }));
+    let metrics = gate.get("/metrics").await.text();
+    let tokens = metrics
+        .lines()
+        .find(|line| line.starts_with("llm_proxy_tokens_total") && line.contains("total_tokens"))
+        .expect("tokens are counted");
+    let served: u64 = sent
+        .iter()
+        .map(|call| call.input_tokens + call.output_tokens)
+        .sum();
+    assert!(
+        tokens.ends_with(&format!(" {served}")),
+        "{tokens} but the provider served {served}"
+    );
+}
+
+#[tokio::test]
+async fn azure_gets_its_own_paths_and_key() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config("azure", &mock.url()));
+    let ask = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
+    assert_eq!(gate.post("/v1/chat/completions", &ask).await.status, 200);
+    assert_eq!(
+        gate.post("/v1/embeddings", &json!({"model": "m", "input": "x"}))
+            .await
+            .status,
+        200
+    );
+    let sent = calls(&mock);
+    assert_eq!(
+        sent[0].path,
+        "/openai/deployments/upstream-m/chat/completions?api-version=2024-10-21"
+    );
+    assert_eq!(
+        sent[1].path,
+        "/openai/deployments/upstream-m/embeddings?api-version=2024-10-21"
+    );
+    assert!(
+        sent[0]
+            .headers
+            .contains(&("api-key".to_owned(), "k".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn what_a_provider_does_not_speak_is_said_so() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config("anthropic", &mock.url()));
+    let reply = gate
+        .post("/v1/embeddings", &json!({"model": "m", "input": "x"}))
+        .await;
+    assert_eq!(
+        (
+            reply.status.as_u16(),
+            reply.json()["error"]["code"].as_str()
+        ),
+        (400, Some("untranslatable")),
+        "{}",
+        reply.text()
+    );
+    let lists = [
+        ("", "\"object\":\"list\""),
+        ("anthropic-version", "\"has_more\":false"),
+        ("x-goog-api-key", "\"models\":["),
+    ];
+    for (header, sign) in lists {
+        let headers: Vec<(&str, &str)> = if header.is_empty() {
+            vec![]
+        } else {
+            vec![(header, "x")]
+        };
+        let list = gate
+            .ask(Method::GET, "/v1/models", &headers, "")
+            .await
+            .text();
+        assert!(
+            list.contains(sign) && list.contains('m'),
+            "{header}: {list}"
+        );
+    }
+    assert_eq!(gate.get("/v1/models/m").await.json()["id"], "m");
+    assert_eq!(gate.get("/v1/models/none").await.status, 404);
+    assert_eq!(
+        gate.get("/v1beta/models/m").await.json()["name"],
+        "models/m"
+    );
+}
