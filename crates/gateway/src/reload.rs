@@ -37,6 +37,8 @@ impl Reloader {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return;
         };
+        // The file may have changed between its first reading and now.
+        self.reload(false);
         loop {
             tokio::select! {
                 Some(()) = changes.recv() => self.reload(false),

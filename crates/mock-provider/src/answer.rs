@@ -27,7 +27,7 @@ pub(crate) struct Asked {
 
 /// What comes of a request: an answer, or a connection that ends without one.
 pub(crate) enum Answered {
-    Response(Response<Playing>),
+    Response(Box<Response<Playing>>),
     Nothing {
         reset: bool,
     },
@@ -100,9 +100,9 @@ pub(crate) async fn answer(
         entry.input_tokens = content.input;
         entry.output_tokens = content.output;
     });
-    Answered::Response(play(
+    Answered::Response(Box::new(play(
         content, endpoint, &behaviour, entry, shared, connection,
-    ))
+    )))
 }
 
 fn open_entry(
@@ -403,12 +403,12 @@ fn control(asked: &Asked, shared: &Arc<Shared>, connection: &Arc<Connection>) ->
         connection.clone(),
     )
     .with_length(length);
-    Answered::Response(head(
+    Answered::Response(Box::new(head(
         content.status,
         &content.kind,
         &Behaviour::default(),
         playing,
-    ))
+    )))
 }
 
 fn rules(body: &[u8]) -> Result<Vec<crate::Rule>, serde_json::Error> {

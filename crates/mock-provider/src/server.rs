@@ -131,7 +131,7 @@ async fn handle(
         body,
     };
     match answer(asked, &shared, &connection).await {
-        Answered::Response(response) => return Ok(response),
+        Answered::Response(response) => return Ok(*response),
         Answered::Nothing { reset } => {
             connection.reset.store(reset, Ordering::SeqCst);
             connection.close.notify_one();

@@ -61,10 +61,9 @@ pub fn route(
         Some(("v1beta", rest)) => ("v1beta", rest),
         _ => ("", path),
     };
-    if version != "v1beta" {
-        if let Some((_, endpoint)) = FIXED.iter().find(|(fixed, _)| *fixed == rest) {
-            return Ok(only_post(method, endpoint.clone(), None));
-        }
+    let fixed = FIXED.iter().find(|(fixed, _)| *fixed == rest);
+    if let Some((_, endpoint)) = fixed.filter(|_| version != "v1beta") {
+        return Ok(only_post(method, endpoint.clone(), None));
     }
     if rest == "models" || rest.starts_with("models/") {
         return models(method, rest, query, version == "v1beta");
