@@ -65,7 +65,7 @@ pub struct Provider {
     pub weight: u32,
     /// Never used.
     pub disabled: bool,
-    /// What model names for this provider begin with (`deepseek/`), stripped before the upstream sees them.
+    /// What model names for this provider begin with (`teamA/`), stripped before the upstream sees them.
     pub prefix: Option<String>,
     /// Names it serves. Empty = every name passes.
     pub models: Vec<Mapping>,

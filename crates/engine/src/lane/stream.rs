@@ -1,0 +1,288 @@
+//! A stream on one of the lanes: whole frames in, the client's bytes out, and how far it is.
+
+use bytes::Bytes;
+use polygate_core::{Failure, Usage};
+use polygate_wire::array::{ArrayCutter, elements};
+use polygate_wire::sse::{FrameTooLong, Framer};
+use polygate_wire::{
+    ChatEvent, Dialect, Format, Frame, Progress, StreamDecoder, StreamEncoder, dialect, ended_early,
+};
+
+use super::{Lane, Output};
+use crate::call::Endpoint;
+
+/// A lane's reading of a stream: whole frames in, the client's bytes out.
+pub enum StreamLane {
+    /// Frames pass; few are read.
+    Native {
+        /// The format.
+        dialect: &'static dyn Dialect,
+        /// We asked for a usage frame that the client did not want.
+        drop_usage_frame: bool,
+    },
+    /// Google's stream for callers without `alt=sse`: elements of one JSON array, which pass.
+    Array {
+        /// Finds where elements end.
+        cutter: ArrayCutter,
+        /// Elements have passed: a comma comes before the next.
+        begun: bool,
+    },
+    /// Frames are read, events written.
+    Translated {
+        /// The upstream's half.
+        decoder: Box<dyn StreamDecoder>,
+        /// The client's half.
+        encoder: Box<dyn StreamEncoder>,
+        /// Reused between frames.
+        events: Vec<ChatEvent>,
+        /// The upstream's format: knows its end mark.
+        dialect: &'static dyn Dialect,
+    },
+}
+
+/// How far a stream is, over all its frames.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Something was produced, or it ended properly: the commit point is passed.
+    pub good: bool,
+    /// The finish reason has come.
+    pub finished: bool,
+    /// The end mark has come: nothing follows.
+    pub ended: bool,
+    /// Token counts so far.
+    pub usage: Option<Usage>,
+}
+
+impl Meter {
+    fn progress(&mut self, progress: Progress) {
+        self.good |= progress != Progress::Preamble;
+        self.finished |= matches!(progress, Progress::Finish | Progress::End);
+        self.ended |= progress == Progress::End;
+    }
+
+    fn usage(&mut self, usage: Usage) {
+        self.usage.get_or_insert_default().merge(usage);
+    }
+}
+
+impl StreamLane {
+    /// The stream's reader for a prepared lane.
+    pub fn new(lane: Lane, endpoint: &Endpoint) -> Self {
+        match lane {
+            Lane::Native(_) if matches!(endpoint, Endpoint::Generate { sse: false, .. }) => {
+                StreamLane::Array {
+                    cutter: ArrayCutter::default(),
+                    begun: false,
+                }
+            }
+            Lane::Native(native) => StreamLane::Native {
+                dialect: dialect(native.format),
+                drop_usage_frame: native.drop_usage_frame,
+            },
+            Lane::Translated(translated) => StreamLane::Translated {
+                decoder: translated.egress.stream_decoder(),
+                encoder: translated.ingress.stream_encoder(translated.head),
+                events: Vec::new(),
+                dialect: dialect(translated.upstream),
+            },
+        }
+    }
+
+    /// Takes a chunk; returns the whole frames that are now complete.
+    pub fn cut(&mut self, framer: &mut Framer, chunk: Bytes) -> Result<Bytes, FrameTooLong> {
+        match self {
+            StreamLane::Array { cutter, .. } => cutter.push(chunk),
+            _ => framer.push(chunk),
+        }
+    }
+
+    /// The bytes that are left when the stream ends, made a whole frame where they are to be one.
+    pub fn cut_last(&mut self, framer: &mut Framer) -> Bytes {
+        match self {
+            StreamLane::Array { cutter, .. } => cutter.finish(),
+            _ => terminated(&framer.finish()),
+        }
+    }
+
+    /// Reads a block of whole frames; appends what the client gets. `Err`: what came before it still counts.
+    pub fn block(
+        &mut self,
+        block: Bytes,
+        meter: &mut Meter,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        match self {
+            StreamLane::Native {
+                dialect,
+                drop_usage_frame,
+            } => native_block(*dialect, *drop_usage_frame, block, meter, out),
+            StreamLane::Array { begun, .. } => array_block(begun, block, meter, out),
+            StreamLane::Translated {
+                decoder,
+                encoder,
+                events,
+                dialect,
+            } => {
+                for raw in polygate_wire::sse::frames(&block) {
+                    let frame = Frame::parse(&raw);
+                    events.clear();
+                    decoder.decode(&frame, events)?;
+                    write_events(events, encoder.as_mut(), meter, out)?;
+                    meter.finished |= decoder.may_end();
+                    meter.ended |=
+                        meter.finished && dialect.sniff(&frame).progress == Progress::End;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends the failure as the stream's last event, in the client's format, without any mark of a proper end.
+    pub fn fail(&mut self, failure: &Failure, client: Format, request_id: &str, out: &mut Output) {
+        match self {
+            StreamLane::Array { begun, .. } => {
+                out.scratch()
+                    .extend_from_slice(if *begun { b",\r\n" } else { b"[" });
+                out.push(dialect(client).encode_error(failure, request_id));
+                out.scratch().push(b']');
+            }
+            _ => out.push(dialect(client).encode_stream_error(failure, request_id)),
+        }
+    }
+
+    /// What the client is told the stream is.
+    pub fn content_type(&self) -> &'static str {
+        match self {
+            StreamLane::Array { .. } => "application/json",
+            _ => "text/event-stream",
+        }
+    }
+
+    /// Whether a comment may be written between its pieces.
+    pub fn takes_comments(&self) -> bool {
+        !matches!(self, StreamLane::Array { .. })
+    }
+
+    /// The upstream's bytes ended. `Err` where that was too early.
+    pub fn finish(&mut self, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
+        match self {
+            StreamLane::Native { .. } | StreamLane::Array { .. } if !meter.finished => {
+                Err(ended_early())
+            }
+            StreamLane::Native { .. } | StreamLane::Array { .. } => Ok(()),
+            StreamLane::Translated {
+                decoder,
+                encoder,
+                events,
+                ..
+            } => {
+                events.clear();
+                decoder.finish(events)?;
+                write_events(events, encoder.as_mut(), meter, out)?;
+                encoder.finish(out.scratch());
+                meter.ended = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn native_block(
+    dialect: &'static dyn Dialect,
+    drop_usage_frame: bool,
+    block: Bytes,
+    meter: &mut Meter,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if meter.good
+        && !dialect
+            .marks()
+            .iter()
+            .any(|mark| memchr::memmem::find(&block, mark).is_some())
+    {
+        out.push(block);
+        return Ok(());
+    }
+    let start = block.as_ptr() as usize;
+    let (mut passed, mut at) = (0, 0);
+    for raw in polygate_wire::sse::frames(&block) {
+        let frame_start = (raw.as_ptr() as usize).saturating_sub(start);
+        at = frame_start + raw.len();
+        let frame = Frame::parse(&raw);
+        if frame.is_empty() {
+            continue;
+        }
+        let signal = dialect.sniff(&frame);
+        if let Some(failure) = signal.failure {
+            out.push(block.slice(passed..frame_start));
+            return Err(*failure);
+        }
+        if let Some(usage) = signal.usage {
+            meter.usage(usage);
+        }
+        meter.progress(signal.progress);
+        if drop_usage_frame && signal.is_only_usage {
+            out.push(block.slice(passed..frame_start));
+            passed = at;
+        }
+    }
+    out.push(block.slice(passed..at.max(passed)));
+    Ok(())
+}
+
+fn array_block(
+    begun: &mut bool,
+    block: Bytes,
+    meter: &mut Meter,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    for element in elements(&block) {
+        let frame = Frame {
+            event: None,
+            data: element.as_ref().into(),
+        };
+        let signal = dialect(Format::Gemini).sniff(&frame);
+        if let Some(failure) = signal.failure {
+            return Err(*failure);
+        }
+        if let Some(usage) = signal.usage {
+            meter.usage(usage);
+        }
+        meter.progress(signal.progress);
+        *begun = true;
+    }
+    out.push(block);
+    Ok(())
+}
+
+fn write_events(
+    events: &[ChatEvent],
+    encoder: &mut dyn StreamEncoder,
+    meter: &mut Meter,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    for event in events {
+        match event {
+            ChatEvent::Failed(failure) => return Err((**failure).clone()),
+            ChatEvent::Usage(usage) => meter.usage(*usage),
+            ChatEvent::Stop(_) => meter.progress(Progress::Finish),
+            ChatEvent::Delta { text, .. } if !text.is_empty() => meter.progress(Progress::Content),
+            ChatEvent::Open {
+                block: polygate_wire::canon::Block::ToolCall { .. },
+                ..
+            } => meter.progress(Progress::Content),
+            _ => {}
+        }
+        encoder.encode(event, out.scratch());
+    }
+    Ok(())
+}
+
+/// A last frame as a whole one.
+fn terminated(rest: &Bytes) -> Bytes {
+    if rest.is_empty() {
+        Bytes::new()
+    } else {
+        [rest.as_ref(), b"\n\n"].concat().into()
+    }
+}

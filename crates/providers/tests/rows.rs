@@ -1,0 +1,299 @@
+//! Every row of the provider table: where each operation goes, with which key, and what of the client reaches it.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use polygate_core::Secret;
+use polygate_providers::table::Auth;
+use polygate_providers::{
+    Operation, Outbound, Row, Settings, build, row_for_host, row_named, table,
+};
+use polygate_wire::Format;
+
+fn settings(row: &Row, api_base: Option<&str>) -> Settings {
+    let own = row.base.is_none().then(|| example_base(row));
+    Settings {
+        kind: row.name.clone(),
+        name: "p".to_owned(),
+        api_base: api_base.map(str::to_owned).or(own),
+        ..Settings::default()
+    }
+}
+
+/// An address for rows whose users each have their own.
+fn example_base(row: &Row) -> String {
+    let host = row
+        .hosts
+        .first()
+        .map_or("llm.example.com".to_owned(), |host| format!("res.{host}"));
+    format!("https://{host}")
+}
+
+async fn request(settings: &Settings, operation: Operation<'_>) -> Request<Bytes> {
+    let provider = build(settings).expect("the row builds");
+    let mut client_headers = HeaderMap::new();
+    for name in [
+        "authorization",
+        "x-api-key",
+        "cookie",
+        "x-forwarded-for",
+        "anthropic-beta",
+        "openai-beta",
+        "openai-organization",
+    ] {
+        client_headers.insert(name, "from-the-client".parse().expect("a value"));
+    }
+    let outbound = Outbound {
+        operation,
+        model: "org/model-1",
+        client_headers: &client_headers,
+        body: Bytes::from_static(b"{}"),
+    };
+    let mut request = provider.request(&outbound).expect("a request");
+    provider
+        .authorize(&mut request, &Secret::new("secret-key"))
+        .await
+        .expect("authorized");
+    request
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+            return value;
+        }
+    }
+}
+
+/// What the end of an address must be, by format, on a row whose paths are the usual ones.
+fn expected_tail(format: Format) -> &'static str {
+    match format {
+        Format::OpenaiChat => "/chat/completions",
+        Format::OpenaiResponses => "/responses",
+        Format::AnthropicMessages => "/messages",
+        Format::Gemini => "/models/org/model-1:generateContent",
+    }
+}
+
+#[test]
+fn every_row_sends_every_format_it_speaks_to_its_own_address_with_its_own_key() {
+    for row in table() {
+        for &format in &row.formats {
+            let settings = settings(row, None);
+            let sent = block_on(request(
+                &settings,
+                Operation::Chat {
+                    format,
+                    stream: false,
+                },
+            ));
+            let context = format!("{} {} {}", row.name, format.name(), sent.uri());
+            assert_eq!(sent.method(), Method::POST, "{context}");
+            let base = row.base.clone().unwrap_or_else(|| example_base(row));
+            let host = base
+                .split("//")
+                .nth(1)
+                .and_then(|rest| rest.split('/').next())
+                .expect("a host");
+            assert_eq!(
+                sent.uri().authority().map(|authority| authority.as_str()),
+                Some(host),
+                "{context}"
+            );
+            let path = sent.uri().path();
+            assert!(path.ends_with(expected_tail(format)), "{context}");
+            assert_eq!(
+                path.matches("/v1").count(),
+                usize::from(!path.contains("/deployments/")),
+                "one version, {context}"
+            );
+            let (name, value) = match row.auth {
+                Auth::Bearer => ("authorization", "Bearer secret-key"),
+                Auth::XApiKey => ("x-api-key", "secret-key"),
+                Auth::XGoogApiKey => ("x-goog-api-key", "secret-key"),
+                Auth::ApiKey => ("api-key", "secret-key"),
+            };
+            assert_eq!(
+                sent.headers()
+                    .get(name)
+                    .and_then(|value| value.to_str().ok()),
+                Some(value),
+                "{context}"
+            );
+            assert!(
+                sent.headers()
+                    .get(name)
+                    .is_some_and(http::HeaderValue::is_sensitive),
+                "{context}"
+            );
+            let from_client: Vec<&str> = sent
+                .headers()
+                .iter()
+                .filter(|(_, value)| *value == "from-the-client")
+                .map(|(name, _)| name.as_str())
+                .collect();
+            assert!(
+                from_client
+                    .iter()
+                    .all(|name| row.forward.iter().any(|forwarded| forwarded == name)),
+                "{context}: {from_client:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_base_with_and_without_its_version_is_the_same() {
+    for row in table().iter().filter(|row| row.auth != Auth::ApiKey) {
+        let format = row.formats[0];
+        let uri = |base: &str| {
+            block_on(request(
+                &settings(row, Some(base)),
+                Operation::Chat {
+                    format,
+                    stream: true,
+                },
+            ))
+            .uri()
+            .to_string()
+        };
+        let bare = uri("https://llm.example.com");
+        assert_eq!(bare, uri("https://llm.example.com/"), "{}", row.name);
+        assert_eq!(
+            bare,
+            uri(&format!("https://llm.example.com{}", row.version)),
+            "{}",
+            row.name
+        );
+        assert_eq!(
+            bare,
+            uri(&format!("https://llm.example.com{}/", row.version)),
+            "{}",
+            row.name
+        );
+    }
+}
+
+#[test]
+fn rows_are_found_by_name_alias_and_host_and_say_their_variables() {
+    for name in [
+        "openai",
+        "anthropic",
+        "claude",
+        "gemini",
+        "google",
+        "azure",
+        "deepseek",
+        "openrouter",
+        "groq",
+        "mistral",
+        "ollama",
+        "openai-compatible",
+    ] {
+        assert!(row_named(name).is_some(), "{name}");
+    }
+    for (host, name) in [
+        ("api.openai.com", "openai"),
+        ("my-res.openai.azure.com", "azure"),
+        ("api.anthropic.com", "anthropic"),
+        ("API.Groq.com", "groq"),
+    ] {
+        assert_eq!(
+            row_for_host(host).map(|row| row.name.as_str()),
+            Some(name),
+            "{host}"
+        );
+    }
+    assert!(
+        row_for_host("evilapi.openai.com.example.com").is_none()
+            && row_for_host("notopenai.azure.com").is_none()
+    );
+    for name in [
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+        "DEEPSEEK_API_KEY",
+        "OPENROUTER_API_KEY",
+    ] {
+        assert!(
+            table()
+                .iter()
+                .any(|row| row.env.iter().any(|variable| variable == name)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn azure_puts_the_model_and_the_version_where_they_belong() {
+    let uri = |base: &str, operation: Operation<'_>| {
+        let settings = Settings {
+            kind: "azure".to_owned(),
+            api_base: Some(base.to_owned()),
+            api_version: Some("2025-01-01".to_owned()),
+            ..Settings::default()
+        };
+        block_on(request(&settings, operation)).uri().to_string()
+    };
+    let chat = Operation::Chat {
+        format: Format::OpenaiChat,
+        stream: false,
+    };
+    let dated = "https://r.openai.azure.com/openai/deployments/org/model-1/chat/completions?api-version=2025-01-01";
+    for base in [
+        "https://r.openai.azure.com",
+        "https://r.openai.azure.com/",
+        "https://r.openai.azure.com/openai",
+    ] {
+        assert_eq!(uri(base, chat), dated);
+    }
+    assert_eq!(
+        uri("https://r.openai.azure.com/openai/v1", chat),
+        "https://r.openai.azure.com/openai/v1/chat/completions"
+    );
+    assert_eq!(
+        uri("https://r.openai.azure.com", Operation::Models),
+        "https://r.openai.azure.com/openai/models?api-version=2025-01-01"
+    );
+    let tail = Operation::Proxy {
+        method: &Method::GET,
+        tail: "files/a",
+        query: Some("x=1"),
+    };
+    assert_eq!(
+        uri("https://r.openai.azure.com", tail),
+        "https://r.openai.azure.com/openai/deployments/org/model-1/files/a?x=1&api-version=2025-01-01"
+    );
+}
+
+#[test]
+fn the_row_is_the_types_else_the_hosts_else_the_names_else_compatible() {
+    let row = |kind: &str, name: &str, base: Option<&str>| {
+        let settings = Settings {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            api_base: base.map(str::to_owned),
+            ..Settings::default()
+        };
+        polygate_providers::registry::row_of(&settings).map(|row| row.name.as_str())
+    };
+    assert_eq!(
+        row("anthropic", "x", Some("https://proxy.example.com")),
+        Ok("anthropic")
+    );
+    assert_eq!(
+        row("", "x", Some("https://api.deepseek.com")),
+        Ok("deepseek")
+    );
+    assert_eq!(
+        row("", "openai", Some("https://llm.example.com")),
+        Ok("openai-compatible")
+    );
+    assert_eq!(row("", "groq", None), Ok("groq"));
+    assert_eq!(
+        row("", "whatever", Some("https://llm.example.com")),
+        Ok("openai-compatible")
+    );
+    assert!(row("antropic", "x", None).is_err());
+}
