@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -93,9 +93,10 @@ impl KeyRing {
 impl Caller {
     /// The key's name, or `anonymous`.
     pub fn name(&self) -> Arc<str> {
+        static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
         self.key
             .as_ref()
-            .map_or_else(|| "anonymous".into(), |key| key.name.clone())
+            .map_or_else(|| ANONYMOUS.clone(), |key| key.name.clone())
     }
 
     /// Whether the key may use this model.

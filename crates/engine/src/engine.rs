@@ -1,6 +1,6 @@
 //! The story of a call: understand, admit, find a route, ask one candidate after another, answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,10 @@ use crate::plan::{Next, Plan};
 use crate::proxy;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
+
+/// What records say until someone is known.
+static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
+static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 /// The gateway without its doors.
 pub struct Engine {
@@ -224,15 +228,15 @@ impl Engine {
     }
 
     fn recorder(&self, inbound: &Inbound) -> Recorder {
-        let none: Arc<str> = "none".into();
+        let none = NOBODY.clone();
         let record = CallRecord {
             request_id: inbound.request_id.clone(),
             method: inbound.method.clone(),
             endpoint: inbound.endpoint.label(),
             key: inbound.caller.name(),
-            client: client_program(&inbound.headers),
-            model: "".into(),
-            label: "other".into(),
+            client: inbound.headers.get(http::header::USER_AGENT).cloned(),
+            model: Box::default(),
+            label: OTHER.clone(),
             stream: false,
             provider: none.clone(),
             credential: none.clone(),
@@ -280,43 +284,4 @@ fn unknown_model(model: &str) -> Failure {
         format!("no provider here has a model '{shown}'; GET /v1/models lists what there is"),
     )
     .param("model")
-}
-
-/// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
-const CLIENTS: [(&str, &str); 16] = [
-    ("claude-cli", "claude-code"),
-    ("codex", "codex"),
-    ("geminicli", "gemini-cli"),
-    ("opencode", "opencode"),
-    ("cline", "cline"),
-    ("aider", "aider"),
-    ("litellm", "litellm"),
-    ("langchain", "langchain"),
-    ("ai-sdk", "ai-sdk"),
-    ("anthropic", "anthropic-sdk"),
-    ("openai", "openai-sdk"),
-    ("google-genai", "google-genai"),
-    ("curl", "curl"),
-    ("python", "python"),
-    ("node", "node"),
-    ("mozilla", "browser"),
-];
-
-fn client_program(headers: &http::HeaderMap) -> Arc<str> {
-    let agent = headers
-        .get(http::header::USER_AGENT)
-        .map(http::HeaderValue::as_bytes)
-        .unwrap_or_default();
-    if agent.is_empty() {
-        return "unknown".into();
-    }
-    let agent = agent
-        .iter()
-        .take(200)
-        .map(u8::to_ascii_lowercase)
-        .collect::<Vec<u8>>();
-    let known = CLIENTS
-        .iter()
-        .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
-    known.map_or("other", |(_, name)| name).into()
 }

@@ -17,7 +17,7 @@ pub(super) fn write(record: &CallRecord) {
                 request_id = &*record.request_id,
                 endpoint = record.endpoint,
                 key = &*record.key,
-                client = &*record.client,
+                client = record.program(),
                 model = &*record.model,
                 provider = &*record.provider,
                 credential = &*record.credential,

@@ -80,7 +80,7 @@ struct RequestLabels {
     provider: Arc<str>,
     status_code: u16,
     api_key_name: Arc<str>,
-    client: Arc<str>,
+    client: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -234,7 +234,7 @@ impl Metrics {
                 provider: record.provider.clone(),
                 status_code: record.status,
                 api_key_name: record.key.clone(),
-                client: record.client.clone(),
+                client: record.program(),
             })
             .inc();
         for attempt in &record.attempts {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use polygate_core::{Clock, Usage};
 use polygate_wire::Loss;
 
@@ -19,8 +20,8 @@ pub struct CallRecord {
     pub endpoint: &'static str,
     /// The key's name.
     pub key: Arc<str>,
-    /// The client program, as its user agent says.
-    pub client: Arc<str>,
+    /// What the client program calls itself; read off the request path, see [`CallRecord::program`].
+    pub client: Option<HeaderValue>,
     /// The model as asked, cut to a sane length.
     pub model: Box<str>,
     /// The model as metrics may name it.
@@ -51,6 +52,45 @@ pub struct CallRecord {
     pub first_event: Option<Duration>,
     /// From the start to the end.
     pub duration: Duration,
+}
+
+/// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
+const CLIENTS: [(&str, &str); 16] = [
+    ("claude-cli", "claude-code"),
+    ("codex", "codex"),
+    ("geminicli", "gemini-cli"),
+    ("opencode", "opencode"),
+    ("cline", "cline"),
+    ("aider", "aider"),
+    ("litellm", "litellm"),
+    ("langchain", "langchain"),
+    ("ai-sdk", "ai-sdk"),
+    ("anthropic", "anthropic-sdk"),
+    ("openai", "openai-sdk"),
+    ("google-genai", "google-genai"),
+    ("curl", "curl"),
+    ("python", "python"),
+    ("node", "node"),
+    ("mozilla", "browser"),
+];
+
+impl CallRecord {
+    /// The client program by a name that callers cannot choose.
+    pub fn program(&self) -> &'static str {
+        let Some(agent) = &self.client else {
+            return "unknown";
+        };
+        let agent: Vec<u8> = agent
+            .as_bytes()
+            .iter()
+            .take(200)
+            .map(u8::to_ascii_lowercase)
+            .collect();
+        let known = CLIENTS
+            .iter()
+            .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
+        known.map_or("other", |(_, name)| name)
+    }
 }
 
 /// One try of one candidate.
