@@ -1,30 +1,35 @@
 //! From files, variables and flags to the one canonical configuration.
 //!
 //! A file is recognised by its keys ([`Dialect`]) and lowered into [`Config`]; values come from flags, then the environment,
-//! then `.env`, then the file, then defaults. All problems of a file are told together.
+//! then `.env`, then the file, then defaults. All problems are told together.
 
 mod ai_proxy;
 mod check;
 pub mod env;
+mod later;
+mod names;
 mod native;
+mod overrides;
+mod pieces;
 mod pool;
-pub mod reader;
+mod problem;
+mod reader;
 mod summary;
-pub mod yaml;
+mod values;
+mod yaml;
 mod zero;
 
-use std::cell::RefCell;
-use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use polygate_core::Secret;
 use polygate_engine::Config;
 
 use env::Environment;
-use reader::{Findings, Problem, Reading, Section};
+use reader::{Reading, Section};
 
+pub use problem::{Findings, Problem, Report};
 pub use summary::summary;
+pub use yaml::Place;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -82,270 +87,135 @@ impl Dialect {
             Dialect::Zero => "zero configuration",
         }
     }
-}
 
-/// Why there is no configuration.
-#[derive(Debug)]
-pub struct Report {
-    /// The file, where it is about one.
-    pub file: Option<PathBuf>,
-    /// Everything that is wrong.
-    pub problems: Vec<Problem>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self
-            .file
-            .as_ref()
-            .map_or_else(String::new, |file| format!("{}:", file.display()));
-        for (at, problem) in self.problems.iter().enumerate() {
-            let gap = if problem.place.line > 0 || file.is_empty() {
-                ""
-            } else {
-                " "
-            };
-            write!(f, "{}{file}{gap}{problem}", if at > 0 { "\n" } else { "" })?;
+    fn of(top: &yaml::Node) -> Self {
+        if ai_proxy::is(top) {
+            Dialect::AiProxy
+        } else if pool::is(top) {
+            Dialect::Pool
+        } else if native::is_llm_proxy(top) {
+            Dialect::LlmProxy
+        } else {
+            Dialect::Native
         }
-        Ok(())
     }
 }
-
-impl std::error::Error for Report {}
-
-/// Secrets that every attacker tries first.
-const SAMPLES: [&str; 9] = [
-    "your-admin-key",
-    "admin",
-    "changeme",
-    "change-me",
-    "secret",
-    "password",
-    "your-secure-admin-key",
-    "admin-key",
-    "test",
-];
 
 /// The configuration that flags, variables and files make together.
 pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Result<Loaded, Report> {
-    let path = find(flags, environment, directory);
-    let (text, mut loaded) = match &path {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| report(Some(path), "", format!("cannot be read: {error}")))?;
-            let loaded = parse(&text, environment).map_err(|problems| Report {
-                file: Some(path.clone()),
-                problems,
-            })?;
-            (text, loaded)
-        }
-        None => {
-            let config = zero::read(environment, polygate_providers::table());
-            (String::new(), (config, Dialect::Zero, Findings::default()))
-        }
+    let path = find(flags, environment).or_else(|| here(directory));
+    let absolute = path.as_ref().map(|path| directory.join(path));
+    let text = absolute
+        .as_ref()
+        .map_or(Ok(String::new()), std::fs::read_to_string);
+    let (mut parsed, text) = match (&path, text) {
+        (None, _) => (zero(environment), String::new()),
+        (Some(_), Ok(text)) => (parse(&text, environment), text),
+        (Some(_), Err(error)) => (unreadable(&error), String::new()),
     };
-    let findings = &mut loaded.2;
-    override_by_flags(flags, &mut loaded.0, findings);
-    override_by_variables(flags, environment, &mut loaded.0, findings);
-    let admin_key = admin_key(environment, findings);
-    unsupported(environment, findings);
+    let findings = &mut parsed.findings;
+    overrides::apply(flags, environment, &mut parsed.config, findings);
+    let admin_key = overrides::admin_key(environment, findings);
+    if let Some(complaint) = environment.complaint() {
+        findings.warn("", complaint);
+    }
     if !findings.errors.is_empty() {
-        return Err(Report {
-            file: None,
-            problems: std::mem::take(&mut findings.errors),
-        });
+        return Err(Report::new(path, std::mem::take(&mut findings.errors)));
     }
     let data_dir = environment
         .get("POLYGATE_DATA_DIR")
-        .map_or_else(|| directory.join("polygate-data"), PathBuf::from);
-    let warnings = std::mem::take(&mut findings.warnings);
+        .unwrap_or("polygate-data");
+    let mut warnings = std::mem::take(&mut findings.warnings);
+    warnings.sort_by_key(|warning| warning.place);
     Ok(Loaded {
-        config: loaded.0,
-        dialect: loaded.1,
-        path,
+        config: parsed.config,
+        dialect: parsed.dialect,
+        path: absolute,
         warnings,
         admin_key,
-        data_dir,
+        data_dir: directory.join(data_dir.trim()),
         text,
     })
 }
 
-fn report(file: Option<&Path>, path: &str, message: impl Into<String>) -> Report {
-    let problem = Problem {
-        place: yaml::Place::default(),
-        path: path.to_owned(),
-        message: message.into(),
-    };
-    Report {
-        file: file.map(Path::to_path_buf),
-        problems: vec![problem],
-    }
+/// The file that flag, argument or variables name.
+fn find(flags: &Flags, environment: &Environment) -> Option<PathBuf> {
+    const VARIABLES: [&str; 3] = ["POLYGATE_CONFIG", "AI_PROXY_CONFIG", "CONFIG_PATH"];
+    let named = || Some(PathBuf::from(environment.first(&VARIABLES)?.1.trim()));
+    flags.config.clone().or_else(named)
 }
 
-/// Flag or argument, then variables, then `./config.yaml`.
-fn find(flags: &Flags, environment: &Environment, directory: &Path) -> Option<PathBuf> {
-    let named = || {
-        environment
-            .first(&["POLYGATE_CONFIG", "AI_PROXY_CONFIG", "CONFIG_PATH"])
-            .map(|(_, path)| PathBuf::from(path))
-    };
-    let here = || Some(directory.join("config.yaml")).filter(|path| path.is_file());
-    flags.config.clone().or_else(named).or_else(here)
+/// `./config.yaml`, if anything of that name is there.
+fn here(directory: &Path) -> Option<PathBuf> {
+    const NAME: &str = "config.yaml";
+    let is_there = directory.join(NAME).symlink_metadata().is_ok();
+    is_there.then(|| PathBuf::from(NAME))
 }
 
-/// What reading a file comes to.
-pub type Parsed = (Config, Dialect, Findings);
-
-/// Reads a file's text; or everything that is wrong with it.
-pub fn parse(text: &str, environment: &Environment) -> Result<Parsed, Vec<Problem>> {
-    let node = yaml::parse(text).map_err(|error| {
-        vec![Problem {
-            place: error.place,
-            path: String::new(),
-            message: error.message,
-        }]
-    })?;
-    let reading = Reading {
-        environment,
-        findings: RefCell::default(),
-    };
-    let (config, dialect) = lower(Section::top(&reading, &node));
-    let mut findings = reading.findings.into_inner();
-    if findings.errors.is_empty() {
-        findings.errors = check::check(&config);
-    }
-    if findings.errors.is_empty() {
-        return Ok((config, dialect, findings));
-    }
-    findings.errors.sort_by_key(|problem| problem.place);
-    Err(findings.errors)
+/// What reading comes to. The configuration is good for something only where there are no errors.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The configuration.
+    pub config: Config,
+    /// Whose keys the file has.
+    pub dialect: Dialect,
+    /// What was found.
+    pub findings: Findings,
 }
 
-fn lower(top: Section<'_>) -> (Config, Dialect) {
-    if ai_proxy::is(&top) {
-        (ai_proxy::read(top), Dialect::AiProxy)
-    } else if pool::is(&top) {
-        (pool::read(top), Dialect::Pool)
-    } else {
-        let dialect = if native::is_llm_proxy(&top) {
-            Dialect::LlmProxy
-        } else {
-            Dialect::Native
-        };
-        (native::read(top), dialect)
-    }
-}
-
-fn override_by_flags(flags: &Flags, config: &mut Config, findings: &mut Findings) {
-    if let Some(host) = &flags.host {
-        host_of("--host", host, config, findings);
-    }
-    if let Some(port) = flags.port {
-        config.server.port = port;
-    }
-}
-
-fn host_of(name: &str, text: &str, config: &mut Config, findings: &mut Findings) {
-    let parsed: Option<IpAddr> = reader::address(text.trim());
-    match parsed {
-        Some(host) => config.server.host = host,
-        None => findings
-            .errors
-            .push(wrong(name, "must be an IP address or 'localhost'")),
-    }
-}
-
-fn wrong(name: &str, message: &str) -> Problem {
-    Problem {
-        place: yaml::Place::default(),
-        path: name.to_owned(),
-        message: message.to_owned(),
-    }
-}
-
-fn override_by_variables(
-    flags: &Flags,
-    environment: &Environment,
-    config: &mut Config,
-    findings: &mut Findings,
-) {
-    if let Some((name, host)) = environment
-        .first(&["POLYGATE_HOST", "AI_PROXY_HOST", "HOST"])
-        .filter(|_| flags.host.is_none())
-    {
-        host_of(name, host, config, findings);
-    }
-    let mut parsed =
-        |name: &str, value: &str, expected: &str, apply: &mut dyn FnMut(&str) -> Option<()>| {
-            if apply(value.trim()).is_none() {
-                findings.errors.push(wrong(name, expected));
-            }
-        };
-    if let Some((name, port)) = environment
-        .first(&["POLYGATE_PORT", "AI_PROXY_PORT", "PORT"])
-        .filter(|_| flags.port.is_none())
-    {
-        parsed(name, port, "must be a port number", &mut |text| {
-            Some(config.server.port = text.parse().ok()?)
-        });
-    }
-    if let Some(value) = environment.get("VERIFY_SSL") {
-        parsed("VERIFY_SSL", value, "must be true or false", &mut |text| {
-            Some(config.verify_ssl = reader::boolean(text)?)
-        });
-    }
-    if let Some(value) = environment.get("REQUEST_TIMEOUT_SECS") {
-        parsed(
-            "REQUEST_TIMEOUT_SECS",
-            value,
-            "must be seconds",
-            &mut |text| Some(config.timeouts.request = reader::duration(text)?),
-        );
-    }
-    if let Some(value) = environment.get("TTFT_TIMEOUT_SECS") {
-        parsed("TTFT_TIMEOUT_SECS", value, "must be seconds", &mut |text| {
-            Some(config.timeouts.first_event = reader::duration(text)?)
-        });
-    }
-    if let Some(prefix) = environment.get("PROVIDER_SUFFIX") {
-        config.routing.provider_suffix = Some(prefix.trim().to_owned());
-    }
-}
-
-/// An admin key that is set to nothing, or to what the documentation says, refuses to start.
-fn admin_key(environment: &Environment, findings: &mut Findings) -> Option<Secret> {
-    let key = environment.raw("ADMIN_KEY")?.trim();
-    if key.is_empty() {
-        findings.errors.push(wrong(
-            "ADMIN_KEY",
-            "is empty: set a real key, or unset it to have one made",
-        ));
-        return None;
-    }
-    if SAMPLES.contains(&key.to_ascii_lowercase().as_str()) {
-        findings.errors.push(wrong(
-            "ADMIN_KEY",
-            "is a sample: set a real key, or unset it to have one made",
-        ));
-        return None;
-    }
-    Some(Secret::new(key))
-}
-
-fn unsupported(environment: &Environment, findings: &mut Findings) {
-    if environment.get("DB_URL").is_some_and(|url| url != "none") {
-        findings
-            .errors
-            .push(wrong("DB_URL", "databases are not supported yet: unset it"));
-    }
-    for name in ["REDIS_URL", "LANGFUSE_PUBLIC_KEY", "JSONL_LOG_ENABLED"] {
-        if environment
-            .get(name)
-            .is_some_and(|value| reader::boolean(value) != Some(false))
-        {
-            findings
-                .warnings
-                .push(wrong(name, "is not supported yet and has no effect"));
+/// Reads a file's text.
+pub fn parse(text: &str, environment: &Environment) -> Parsed {
+    let node = match yaml::parse(text) {
+        Ok(node) => node,
+        Err(error) => {
+            let problem = Problem {
+                place: error.place,
+                ..Problem::general("", error.message)
+            };
+            return failed(problem);
         }
+    };
+    let dialect = Dialect::of(&node);
+    let mut reading = Reading::new(environment);
+    if matches!(dialect, Dialect::Native | Dialect::LlmProxy) {
+        reading.aliases = &native::ALIASES;
+    }
+    let top = Section::top(&reading, &node);
+    let mut config = match dialect {
+        Dialect::AiProxy => ai_proxy::read(top),
+        Dialect::Pool => pool::read(top),
+        Dialect::Native | Dialect::LlmProxy | Dialect::Zero => native::read(top, dialect),
+    };
+    let names = reading.names.into_inner();
+    let mut findings = reading.findings.into_inner();
+    check::check(&mut config, &names, &mut findings);
+    Parsed {
+        config,
+        dialect,
+        findings,
+    }
+}
+
+fn zero(environment: &Environment) -> Parsed {
+    Parsed {
+        config: zero::read(environment, polygate_providers::table()),
+        dialect: Dialect::Zero,
+        findings: Findings::default(),
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> Parsed {
+    failed(Problem::general("", format!("cannot be read: {error}")))
+}
+
+fn failed(problem: Problem) -> Parsed {
+    let findings = Findings {
+        errors: vec![problem],
+        ..Findings::default()
+    };
+    Parsed {
+        config: Config::default(),
+        dialect: Dialect::Native,
+        findings,
     }
 }

@@ -4,4 +4,4 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 mod reload;
-mod watch;
+pub mod watch;

@@ -1,26 +1,50 @@
 //! ai-proxy's dialect: kebab-case keys, credentials in one list a vendor.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-use polygate_engine::config::{
-    Access, Config, Credential, Key, Mapping, Provider, Retry, Strategy,
-};
+use polygate_engine::config::{Access, Config, Key, Mapping, Provider, Retry, Strategy};
 use polygate_engine::pattern::Pattern;
 
-use super::native::{WIRE_APIS, headers, patterns, set};
-use super::reader::Section;
-use super::yaml::Kind;
+use super::names::Named;
+use super::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set};
+use super::reader::{Item, Section};
+use super::yaml::{Kind, Node};
 
-/// Sections of credentials, the row each means, and what its entries are called.
-const SECTIONS: [(&str, &str, &str); 4] = [
-    ("claude-api-key", "anthropic", "claude"),
-    ("openai-api-key", "openai", "openai"),
-    ("gemini-api-key", "gemini", "gemini"),
-    ("openai-compatibility", "openai-compatible", "compat"),
+/// A list of credentials: its key, the row it means, and what its entries are called.
+struct Vendor {
+    key: &'static str,
+    kind: &'static str,
+    name: &'static str,
+}
+
+const VENDORS: [Vendor; 4] = [
+    Vendor {
+        key: "claude-api-key",
+        kind: "anthropic",
+        name: "claude",
+    },
+    Vendor {
+        key: "openai-api-key",
+        kind: "openai",
+        name: "openai",
+    },
+    Vendor {
+        key: "gemini-api-key",
+        kind: "gemini",
+        name: "gemini",
+    },
+    Vendor {
+        key: "openai-compatibility",
+        kind: COMPATIBLE,
+        name: "compat",
+    },
 ];
 
+const COMPATIBLE: &str = "openai-compatible";
+
 /// Keys by which a file is known as ai-proxy's.
-const SIGNS: [&str; 12] = [
+const SIGNS: [&str; 14] = [
     "claude-api-key",
     "openai-api-key",
     "gemini-api-key",
@@ -33,216 +57,191 @@ const SIGNS: [&str; 12] = [
     "body-limit-mb",
     "force-model-prefix",
     "logging-to-file",
+    "log-dir",
+    "non-stream-keepalive-secs",
+];
+
+/// Keys that speak against it: a native file whose address stands in the wrong place is no ai-proxy file.
+const NATIVE: [&str; 4] = ["providers", "models", "master_keys", "server"];
+
+const STRATEGIES: [(&str, Strategy); 2] = [
+    ("round-robin", Strategy::RoundRobin),
+    ("fill-first", Strategy::FillFirst),
 ];
 
 /// Whether this is one of its files.
-pub fn is(top: &Section<'_>) -> bool {
-    SIGNS.iter().any(|key| top.has(key))
+pub fn is(top: &Node) -> bool {
+    let has = |key: &&str| top.get(key).is_some();
+    SIGNS.iter().any(|key| has(key))
+        || (["host", "port"].iter().any(|key| has(key)) && !NATIVE.iter().any(|key| has(key)))
 }
 
 /// Reads a file.
 pub fn read(top: Section<'_>) -> Config {
     let mut config = Config::default();
-    config.server.host = top.address("host").unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    config.server.port = top.number("port").unwrap_or(8317);
-    config.server.body_limit = top
-        .number::<usize>("body-limit-mb")
-        .map_or(config.server.body_limit, |mb| mb << 20);
+    config.server.host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    config.server.port = 8317;
+    set(&mut config.server.host, top.address("host"));
+    set(&mut config.server.port, top.number("port"));
+    set(&mut config.server.body_limit, body_limit(&top));
     config.access = Access {
         keys: api_keys(&top),
         allow_anonymous: false,
     };
     config.routing.strategy = strategy(&top);
-    config.routing.force_model_prefix = top.boolean("force-model-prefix").unwrap_or(false);
+    set(
+        &mut config.routing.force_model_prefix,
+        top.boolean("force-model-prefix"),
+    );
     retry(&top, &mut config.retry);
-    set(
-        &mut config.timeouts.connect,
-        top.duration("connect-timeout"),
-    );
-    set(
-        &mut config.timeouts.request,
-        top.duration("request-timeout"),
-    );
+    let timeouts = &mut config.timeouts;
+    set(&mut timeouts.connect, top.patience("connect-timeout"));
+    set(&mut timeouts.request, top.patience("request-timeout"));
     if let Some(streaming) = top.section("streaming") {
         set(
-            &mut config.timeouts.keepalive,
+            &mut timeouts.keepalive,
             streaming.duration("keepalive-seconds"),
         );
         streaming.finish();
     }
-    for (section, kind, prefix) in SECTIONS {
-        for (at, (node, path)) in top.list(section).into_iter().enumerate() {
-            let entry = top.section_of(node, path);
-            config.providers.extend(
-                entry.and_then(|entry| provider(entry, kind, &format!("{prefix}-{}", at + 1))),
-            );
-        }
+    for vendor in &VENDORS {
+        let items = top.items(vendor.key).into_iter().enumerate();
+        let providers = items.filter_map(|(at, item)| {
+            let entry = item.left_out_if_unset().section()?;
+            provider(entry, vendor, at + 1)
+        });
+        config.providers.extend(providers);
     }
     for key in ["debug", "logging-to-file", "log-dir"] {
         top.ignored(key, "the original read it and never used it");
-    }
-    if top.has("non-stream-keepalive-secs")
-        && top.number::<u64>("non-stream-keepalive-secs") != Some(0)
-    {
-        top.error(
-            "non-stream-keepalive-secs",
-            "is not supported yet, except as 0",
-        );
     }
     top.finish();
     config
 }
 
+fn body_limit(top: &Section<'_>) -> Option<usize> {
+    let megabytes: usize = top.number("body-limit-mb")?;
+    let bytes = megabytes.checked_mul(1 << 20).filter(|bytes| *bytes > 0);
+    if bytes.is_none() {
+        top.error("body-limit-mb", "must be a number of megabytes above zero");
+    }
+    bytes
+}
+
 /// No key section, or an empty one: open to callers nearby.
 fn api_keys(top: &Section<'_>) -> Option<Vec<Key>> {
-    let entries = top.list("api-keys");
-    if entries.is_empty() {
+    let items = top.items("api-keys");
+    if items.is_empty() {
         return None;
     }
-    let key = |(at, (node, path)): (usize, (&super::yaml::Node, String))| {
-        let text = top.text_of(node, &path)?;
-        if text.trim().is_empty() {
-            top.error("api-keys", format!("entry {} is empty", at + 1));
-            return None;
-        }
-        let key = polygate_core::Secret::new(text.trim());
+    let key = |(at, item): (usize, &Item<'_>)| {
+        let key = item.secret()?;
+        let name = format!("key-{}", at + 1);
+        let named = Named::new(&name, &item.spot);
+        item.names().borrow_mut().keys.push(named);
         Some(Key {
-            name: format!("key-{}", at + 1),
+            name,
             key,
             enabled: true,
             allowed_models: vec![],
             rate_limit: None,
         })
     };
-    Some(entries.into_iter().enumerate().filter_map(key).collect())
+    Some(items.iter().enumerate().filter_map(key).collect())
 }
 
 fn strategy(top: &Section<'_>) -> Strategy {
     let Some(routing) = top.section("routing") else {
         return Strategy::RoundRobin;
     };
-    let words = [
-        ("round-robin", Strategy::RoundRobin),
-        ("fill-first", Strategy::FillFirst),
-    ];
-    let strategy = routing
-        .word("strategy", &words)
-        .unwrap_or(Strategy::RoundRobin);
+    let strategy = routing.word("strategy", &STRATEGIES);
     routing.finish();
-    strategy
+    strategy.unwrap_or(Strategy::RoundRobin)
 }
 
 fn retry(top: &Section<'_>, retry: &mut Retry) {
     retry.max_retries = Some(top.number("request-retry").unwrap_or(3));
-    retry.max_wait = top
-        .duration("max-retry-interval")
-        .unwrap_or(std::time::Duration::from_secs(30));
-    retry.max_backoff = std::time::Duration::from_secs(30);
+    retry.max_wait = Duration::from_secs(30);
+    retry.max_backoff = Duration::from_secs(30);
+    set(&mut retry.max_wait, top.duration("max-retry-interval"));
     let Some(detail) = top.section("retry") else {
         return;
     };
     if let Some(retries) = detail.number("max-retries") {
         retry.max_retries = Some(retries);
     }
-    set(&mut retry.max_backoff, detail.duration("max-backoff-secs"));
-    set(
-        &mut retry.cooldown_rate_limit,
-        detail.duration("cooldown-429-secs"),
-    );
-    set(
-        &mut retry.cooldown_error,
-        detail.duration("cooldown-5xx-secs"),
-    );
-    set(
-        &mut retry.cooldown_network,
-        detail.duration("cooldown-network-secs"),
-    );
+    for (place, key) in [
+        (&mut retry.max_backoff, "max-backoff-secs"),
+        (&mut retry.cooldown_rate_limit, "cooldown-429-secs"),
+        (&mut retry.cooldown_error, "cooldown-5xx-secs"),
+        (&mut retry.cooldown_network, "cooldown-network-secs"),
+    ] {
+        set(place, detail.duration(key));
+    }
     detail.finish();
 }
 
-fn provider(mut entry: Section<'_>, kind: &str, fallback_name: &str) -> Option<Provider> {
-    entry.leave_out_if_unset();
-    let name = entry
-        .text("name")
-        .unwrap_or_else(|| fallback_name.to_owned());
-    let mut provider = Provider::new(name, kind);
-    let api_key = entry.secret("api-key");
-    provider.api_base = entry.text("base-url").filter(|base| !base.is_empty());
+fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provider> {
+    let name = entry.text("name");
+    let name = name.unwrap_or_else(|| format!("{}-{number}", vendor.name));
+    let mut provider = Provider::new(name, vendor.kind);
+    let api_key = entry.required("api-key").and_then(|item| item.secret());
+    let has_key = api_key.is_some();
+    if let Some(api_key) = api_key {
+        add_key(&mut provider, api_key);
+    }
+    provider.api_base = entry.text("base-url");
     provider.prefix = entry.text("prefix");
-    provider.models = entry
-        .list("models")
-        .into_iter()
-        .flat_map(|(node, path)| models(&entry, node, path))
-        .collect();
+    let models = entry.items("models").into_iter();
+    provider.models = models.flat_map(|item| mappings(&item)).collect();
     provider.excluded_models = patterns(&entry, "excluded-models", Pattern::glob);
     provider.headers = headers(&entry, "headers");
     provider.disabled = entry.boolean("disabled").unwrap_or(false);
     provider.wire_api = entry.word("wire-api", &WIRE_APIS);
     set(&mut provider.weight, entry.number("weight"));
-    let left_out = entry.left_out(&provider.name);
-    if !left_out && !entry.has("api-key") {
-        entry.error("api-key", "is missing");
-    }
-    if !left_out && kind == "openai-compatible" && provider.api_base.is_none() {
+    let left_out = entry.is_left_out(&provider.name);
+    let has_address = vendor.kind != COMPATIBLE || provider.api_base.is_some();
+    if !left_out && !has_address {
         entry.error(
             "base-url",
             "is missing: a compatible provider has no address of its own",
         );
     }
+    let is_sound = has_key && has_address && !left_out;
+    let provider = keep(&entry, provider, is_sound);
     entry.finish();
-    provider.credentials.push(Credential {
-        name: format!("{}#1", provider.name),
-        api_key: api_key?,
-        weight: 1,
-    });
-    (!left_out).then_some(provider)
+    provider
 }
 
-/// A model's id, which clients may say unless it has an alias; and its alias. Both may be globs.
-fn models(entry: &Section<'_>, node: &super::yaml::Node, path: String) -> Vec<Mapping> {
-    if let Kind::Scalar { .. } = node.kind {
-        let id = entry.text_of(node, &path);
+/// A model's alias, and its id, which may be said too. Both may be globs; a glob passes what was said.
+fn mappings(item: &Item<'_>) -> Vec<Mapping> {
+    let passed = |item: &Item<'_>, text: &str| {
+        let pattern = pattern(item, text, Pattern::glob)?;
+        let target = None;
+        Some(Mapping { pattern, target })
+    };
+    if let Kind::Scalar { .. } = item.node.kind {
+        let id = item.text();
         return id
-            .and_then(|id| glob(entry, &id))
-            .map(|pattern| Mapping {
-                pattern,
-                target: None,
-            })
+            .and_then(|id| passed(item, id.trim()))
             .into_iter()
             .collect();
     }
-    let Some(section) = entry.section_of(node, path) else {
+    let Some(section) = item.section() else {
         return vec![];
     };
-    let id = section.text("id");
-    let alias = section.text("alias").filter(|alias| !alias.is_empty());
-    if id.is_none() && !section.has("id") {
-        section.error("id", "is missing");
-    }
+    let id = section.required_text("id");
+    let alias = section.text("alias");
     section.finish();
-    let Some(id) = id else { return vec![] };
-    let mut mappings: Vec<Mapping> = glob(entry, &id)
-        .map(|pattern| Mapping {
-            pattern,
-            target: None,
-        })
-        .into_iter()
-        .collect();
-    if let Some(pattern) = alias.and_then(|alias| glob(entry, &alias)) {
-        let is_glob = id.contains(['*', '?']);
-        mappings.insert(
-            0,
-            Mapping {
-                pattern,
-                target: (!is_glob).then_some(id),
-            },
-        );
-    }
-    mappings
-}
-
-fn glob(entry: &Section<'_>, text: &str) -> Option<Pattern> {
-    Pattern::glob(text)
-        .inspect_err(|_| entry.error("models", format!("'{text}' is no valid pattern")))
-        .ok()
+    let Some(id) = id else {
+        return vec![];
+    };
+    let own = passed(item, &id);
+    let alias = alias
+        .and_then(|alias| passed(item, &alias))
+        .map(|mapping| Mapping {
+            target: (!id.contains(['*', '?'])).then_some(id),
+            ..mapping
+        });
+    alias.into_iter().chain(own).collect()
 }

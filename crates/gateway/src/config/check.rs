@@ -1,105 +1,200 @@
-//! What no single section can see: names that refer to each other, and names that are there twice.
+//! What no single section can see: names that refer to each other, names that are there twice, settings that cannot work together.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use polygate_engine::config::Config;
+use polygate_engine::config::{Config, Mapping, Provider};
 use polygate_engine::snapshot::settings;
 
-use super::reader::{Problem, nearest};
-use super::yaml::Place;
+use super::names::{Named, Names, Reference};
+use super::problem::{Findings, Problem};
+use super::reader::Spot;
+use super::values::nearest;
 
-/// Everything that is wrong between the parts.
-pub fn check(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut say = |path: String, message: String| {
-        problems.push(Problem {
-            place: Place::default(),
-            path,
-            message,
-        })
-    };
-    providers(config, &mut say);
-    models(config, &mut say);
-    keys(config, &mut say);
-    problems
+/// Keys that everyone tries first.
+pub const SAMPLES: [&str; 11] = [
+    "your-admin-key",
+    "your-secure-admin-key",
+    "your-client-api-key",
+    "admin",
+    "admin-key",
+    "changeme",
+    "change-me",
+    "secret",
+    "password",
+    "test",
+    "12345678",
+];
+
+/// Whether this key is one that everyone tries first.
+pub fn is_sample(key: &str) -> bool {
+    SAMPLES.contains(&key.trim().to_ascii_lowercase().as_str())
 }
 
-fn providers(config: &Config, say: &mut dyn FnMut(String, String)) {
-    let mut names = HashSet::new();
-    for provider in &config.providers {
-        let path = format!("provider '{}'", provider.name);
-        if !names.insert(provider.name.as_str()) {
-            say(path.clone(), "the name is there twice".to_owned());
+/// Finds everything that is wrong between the parts, and takes out targets whose provider was left out.
+pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
+    providers(config, names, findings);
+    targets(names, findings);
+    fallbacks(config, names, findings);
+    keys(config, names, findings);
+    weights(config, names, findings);
+    for model in &mut config.models {
+        let is_here = |name: &String| names.providers.iter().any(|known| known.name == *name);
+        model.targets.retain(|target| is_here(&target.provider));
+    }
+}
+
+fn problem(spot: &Spot, message: String, hint: Option<String>) -> Problem {
+    Problem {
+        place: spot.place,
+        path: spot.path.clone(),
+        message,
+        hint,
+    }
+}
+
+fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    nearest(name, known).map(|known| format!("did you mean '{known}'?"))
+}
+
+fn providers(config: &Config, names: &Names, findings: &mut Findings) {
+    let mut first: HashMap<&str, &Spot> = HashMap::new();
+    for (provider, named) in config.providers.iter().zip(&names.providers) {
+        if let Some(first) = first.insert(&named.name, &named.spot) {
+            let message = format!(
+                "another provider, in line {}, is called '{}' too",
+                first.place.line, named.name
+            );
+            findings.errors.push(problem(&named.spot, message, None));
         }
         if let Err(error) = polygate_providers::build(&settings(provider)) {
             let hint = kind_hint(&provider.kind);
-            say(path, format!("{error}{hint}"));
+            findings.errors.push(problem(&named.spot, error, hint));
+        } else if let Some(variable) = wanted_key(provider) {
+            let message = format!("'{}' has no api_key", named.name);
+            let hint = Some(format!("is it ${{{variable}}}?"));
+            findings.warnings.push(problem(&named.spot, message, hint));
         }
     }
 }
 
-fn kind_hint(kind: &str) -> String {
+fn kind_hint(kind: &str) -> Option<String> {
     if kind.is_empty() || polygate_providers::row_named(kind).is_some() {
-        return String::new();
+        return None;
     }
-    let names = polygate_providers::table()
+    let rows = polygate_providers::table().iter();
+    did_you_mean(kind, rows.map(|row| row.name.as_str()))
+}
+
+/// The variable that usually holds the key of a provider that has none and needs one.
+fn wanted_key(provider: &Provider) -> Option<&'static str> {
+    let is_empty = provider
+        .credentials
         .iter()
-        .map(|row| row.name.as_str());
-    nearest(kind, names).map_or_else(String::new, |name| format!("; did you mean '{name}'?"))
+        .all(|key| key.api_key.is_empty());
+    let row = polygate_providers::registry::row_of(&settings(provider)).ok()?;
+    let variable = row.env.first()?;
+    (is_empty && !provider.disabled).then_some(variable)
 }
 
-fn models(config: &Config, say: &mut dyn FnMut(String, String)) {
-    let providers = || {
-        config
-            .providers
-            .iter()
-            .map(|provider| provider.name.as_str())
-    };
-    let models = || config.models.iter().map(|model| model.name.as_str());
-    for model in &config.models {
-        for (at, target) in model.targets.iter().enumerate() {
-            if !providers().any(|name| name == target.provider) {
-                let hint = nearest(&target.provider, providers())
-                    .map_or_else(String::new, |name| format!("; did you mean '{name}'?"));
-                say(
-                    format!("models.{}.targets[{at}]", model.name),
-                    format!("there is no provider '{}'{hint}", target.provider),
-                );
-            }
-        }
-        for fallback in &model.fallbacks {
-            let offered = || {
-                config.providers.iter().any(|provider| {
-                    provider.models.is_empty()
-                        || provider
-                            .models
-                            .iter()
-                            .any(|mapping| mapping.pattern.matches(fallback))
-                })
-            };
-            if fallback == &model.name {
-                say(
-                    format!("models.{}.fallbacks", model.name),
-                    "a model cannot fall back to itself".to_owned(),
-                );
-            } else if !models().any(|name| name == fallback) && !offered() {
-                say(
-                    format!("models.{}.fallbacks", model.name),
-                    format!("there is no model '{fallback}'"),
-                );
-            }
+fn targets(names: &Names, findings: &mut Findings) {
+    let present = names.providers.iter().map(|named| named.name.as_str());
+    let absent = names.absent.iter().map(String::as_str);
+    let known: Vec<&str> = present.chain(absent).collect();
+    for target in &names.targets {
+        if !known.contains(&target.name.as_str()) {
+            let message = format!("there is no provider '{}'", target.name);
+            let hint = did_you_mean(&target.name, known.iter().copied());
+            findings.errors.push(problem(&target.spot, message, hint));
         }
     }
 }
 
-fn keys(config: &Config, say: &mut dyn FnMut(String, String)) {
-    let mut seen = HashSet::new();
-    for key in config.access.keys.iter().flatten() {
-        if !seen.insert(key.key.reveal()) {
-            say(
-                format!("key '{}'", key.name),
-                "another key has the same value".to_owned(),
-            );
+fn fallbacks(config: &Config, names: &Names, findings: &mut Findings) {
+    let models: Vec<&str> = names.models.iter().map(|named| &*named.name).collect();
+    for fallback in &names.fallbacks {
+        if fallback.name == fallback.by {
+            let message = "a model cannot fall back to itself".to_owned();
+            findings.errors.push(problem(&fallback.spot, message, None));
+        } else if !is_model(fallback, config, names, &models) {
+            let message = format!("there is no model '{}'", fallback.name);
+            let hint = did_you_mean(&fallback.name, models.iter().copied());
+            findings.errors.push(problem(&fallback.spot, message, hint));
         }
+    }
+}
+
+/// What absent providers would have offered is not known: their models get the benefit of the doubt.
+fn is_model(fallback: &Reference, config: &Config, names: &Names, models: &[&str]) -> bool {
+    let name = fallback.name.as_str();
+    let mut providers = config.providers.iter();
+    models.contains(&name)
+        || !names.absent.is_empty()
+        || providers.any(|provider| offers(provider, name))
+}
+
+fn offers(provider: &Provider, name: &str) -> bool {
+    let prefix = provider.prefix.as_deref().unwrap_or_default();
+    let bare = name.strip_prefix(prefix).unwrap_or(name);
+    let serves = |mapping: &Mapping| mapping.pattern.matches(bare) || mapping.pattern.matches(name);
+    provider.models.is_empty() || provider.models.iter().any(serves)
+}
+
+fn keys(config: &Config, names: &Names, findings: &mut Findings) {
+    let mut first: HashMap<&str, &Named> = HashMap::new();
+    let keys = config.access.keys.iter().flatten();
+    for (key, named) in keys.zip(&names.keys) {
+        if let Some(first) = first.insert(key.key.reveal(), named) {
+            let message = format!(
+                "'{}' has the same key as '{}' in line {}",
+                named.name, first.name, first.spot.place.line
+            );
+            findings.errors.push(problem(&named.spot, message, None));
+        }
+        if is_sample(key.key.reveal()) {
+            let message = format!("'{}' has a key that everyone tries first", named.name);
+            findings.warnings.push(problem(&named.spot, message, None));
+        }
+    }
+    let is_closed = |keys: &Vec<_>| {
+        keys.iter()
+            .all(|key: &polygate_engine::config::Key| !key.enabled)
+    };
+    if config.access.keys.as_ref().is_some_and(is_closed) {
+        findings.warn("", "no key of callers is enabled: every call is refused");
+    }
+}
+
+/// Weight 0 drains; drained are used only when nothing else is left, which is always where all are.
+fn weights(config: &Config, names: &Names, findings: &mut Findings) {
+    let mut warn = |spot: &Spot, what: &str| {
+        let message = format!("{what} has weight 0: they are used all the same, as a last resort");
+        findings.warnings.push(problem(spot, message, None));
+    };
+    for (provider, named) in config.providers.iter().zip(&names.providers) {
+        let keys = &provider.credentials;
+        if !keys.is_empty() && keys.iter().all(|key| key.weight == 0) {
+            warn(&named.spot, "every key");
+        }
+    }
+    let weight_of = |name: &str| {
+        let provider = config.providers.iter().find(|one| one.name == name);
+        provider.map_or(1, |provider| provider.weight)
+    };
+    for (model, named) in config.models.iter().zip(&names.models) {
+        let mut weights = model
+            .targets
+            .iter()
+            .map(|target| target.weight.unwrap_or_else(|| weight_of(&target.provider)));
+        if !model.targets.is_empty() && weights.all(|weight| weight == 0) {
+            warn(&named.spot, "every target");
+        }
+    }
+    let mut active = config
+        .providers
+        .iter()
+        .filter(|one| !one.disabled)
+        .peekable();
+    if active.peek().is_some() && active.all(|provider| provider.weight == 0) {
+        findings.warn("", "every provider has weight 0");
     }
 }

@@ -3,6 +3,7 @@
 //! A variable that is set to nothing counts as unset.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Variables as configuration sees them.
@@ -182,6 +183,16 @@ pub struct Unset {
     pub variable: String,
     /// What the file says about it.
     pub hint: Option<String>,
+}
+
+impl fmt::Display for Unset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the variable {} is not set", self.variable)?;
+        match &self.hint {
+            Some(hint) => write!(f, ": {hint}"),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

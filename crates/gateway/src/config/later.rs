@@ -8,7 +8,7 @@ pub struct Later {
     key: &'static str,
     /// What it is for.
     pub what: &'static str,
-    /// Empty, `false`, `0` or "not enabled" asks for nothing, so it may stay. Not so for limits, where zero blocks.
+    /// `false`, `0`, an empty text or list, or `enable: false` asks for nothing, so it may stay. Not so for limits, where zero blocks.
     may_be_off: bool,
 }
 
@@ -105,7 +105,7 @@ fn asks_for_nothing(node: &Node) -> bool {
                 },
                 _ => false,
             };
-            members.is_empty() || members.iter().any(is_switch_off)
+            members.iter().any(is_switch_off)
         }
     }
 }

@@ -1,134 +1,131 @@
 //! AI API Pool's dialect: a list of providers under every model.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use polygate_core::Secret;
-use polygate_engine::config::{Config, Credential, Mapping, Provider, Strategy};
+use polygate_engine::config::{Config, Mapping, Provider, Strategy};
 use polygate_engine::pattern::Pattern;
 
-use super::reader::Section;
-use super::yaml::Kind;
+use super::names::Named;
+use super::pieces::{add_key, set};
+use super::reader::{Item, Section, Spot};
+use super::yaml::Node;
 
 /// Whether this is one of its files: models that have providers.
-pub fn is(top: &Section<'_>) -> bool {
-    let has_providers = |node: &super::yaml::Node| match &node.kind {
-        Kind::Map(members) => members
-            .iter()
-            .any(|(key, _)| key.text == "providers" || key.text == "model_name"),
-        _ => false,
-    };
-    top.entries().any(|(key, node)| match &node.kind {
-        Kind::Map(models) if key.text == "models" => {
-            models.iter().any(|(_, node)| has_providers(node))
-        }
-        _ => false,
-    })
+pub fn is(top: &Node) -> bool {
+    let has_providers =
+        |model: &Node| model.get("providers").is_some() || model.get("model_name").is_some();
+    let models = top.get("models").map(Node::members).unwrap_or_default();
+    models.iter().any(|(_, model)| has_providers(model))
 }
 
 /// Reads a file.
 pub fn read(top: Section<'_>) -> Config {
     let mut config = Config::default();
     config.routing.strategy = Strategy::RoundRobin;
-    config.server.host = IpAddr::from([0, 0, 0, 0]);
+    config.server.host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     if let Some(server) = top.section("server") {
-        config.server.host = server.address("host").unwrap_or(config.server.host);
-        config.server.port = server.number("port").unwrap_or(config.server.port);
+        set(&mut config.server.host, server.address("host"));
+        set(&mut config.server.port, server.number("port"));
         server.ignored("config_file", "the file is the one that was named at start");
         server.finish();
     }
-    let models = top.section("models");
-    for (key, node) in models.iter().flat_map(Section::entries) {
-        let Some(section) = models
-            .as_ref()
-            .and_then(|models| models.section_of(node, models.path_of(&key.text)))
-        else {
-            continue;
-        };
-        model(&key.text, section, &mut config.providers);
+    let mut pool = Pool::default();
+    if let Some(models) = top.section("models") {
+        for (name, item) in models.entries() {
+            model(name, &item, &mut pool);
+        }
     }
     top.finish();
+    config.providers = pool
+        .providers
+        .into_iter()
+        .map(|(_, provider)| provider)
+        .collect();
     config
 }
 
-fn model(name: &str, section: Section<'_>, providers: &mut Vec<Provider>) {
-    let target = section
-        .text("model_name")
-        .filter(|target| !target.is_empty() && target != name);
-    let entries = section.list("providers");
-    if entries.is_empty() {
-        section.error(
-            "providers",
-            "is missing: a model needs at least one provider",
-        );
+/// Providers with the names that the file gave them.
+#[derive(Default)]
+struct Pool {
+    providers: Vec<(String, Provider)>,
+}
+
+fn model(name: &str, item: &Item<'_>, pool: &mut Pool) {
+    let Some(section) = item.section() else {
+        return;
+    };
+    let target = section.text("model_name").filter(|target| target != name);
+    let entries = section.required("providers").map(|item| item.list());
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        section.error("providers", "needs at least one provider");
     }
-    for (node, path) in entries {
-        let Some(entry) = section.section_of(node, path).and_then(provider) else {
+    for entry in entries.into_iter().flatten() {
+        let entry = entry.left_out_if_unset();
+        let Some(provider) = entry.section().and_then(provider) else {
             continue;
         };
         let mapping = Mapping {
             pattern: Pattern::exact(name),
             target: target.clone(),
         };
-        add(providers, entry, mapping);
+        if let Some(named) = pool.add(provider, mapping, &entry.spot) {
+            entry.names().borrow_mut().providers.push(named);
+        }
     }
     section.finish();
 }
 
-fn provider(mut entry: Section<'_>) -> Option<Provider> {
-    entry.leave_out_if_unset();
-    let name = entry.text("name");
-    let api_base = entry.text("api_base");
-    let api_key = entry.text("api_key");
+fn provider(entry: Section<'_>) -> Option<Provider> {
+    let name = entry.required_text("name");
+    let api_base = entry.required_text("api_base");
+    let api_key = entry.required("api_key").and_then(|item| item.text());
     let enabled = entry.boolean("enabled").unwrap_or(true);
-    let left_out = entry.left_out(name.as_deref().unwrap_or("this provider"));
-    for (key, value) in [("name", &name), ("api_base", &api_base)] {
-        if value.is_none() && !left_out {
-            entry.error(key, "is missing");
-        }
-    }
+    let left_out = entry.is_left_out(name.as_deref().unwrap_or("this provider"));
     entry.finish();
     if left_out {
         return None;
     }
     let mut provider = Provider::new(name?, "");
-    provider.api_base = api_base;
+    provider.api_base = Some(api_base?);
     provider.disabled = !enabled;
-    let api_key = Secret::new(api_key.unwrap_or_default());
-    provider.credentials.push(Credential {
-        name: format!("{}#1", provider.name),
-        api_key,
-        weight: 1,
-    });
+    // An empty key is for upstreams that want none.
+    add_key(&mut provider, Secret::new(api_key?.trim()));
     Some(provider)
 }
 
-/// The same provider under several models is one; another of the same name gets a number.
-fn add(providers: &mut Vec<Provider>, mut entry: Provider, mapping: Mapping) {
-    let key = |provider: &Provider| {
-        provider
-            .credentials
-            .first()
-            .map(|credential| credential.api_key.clone())
-    };
-    let is_same = |known: &&mut Provider| {
-        let base_name = known.name.split('-').next() == entry.name.split('-').next()
-            || known.name == entry.name;
-        base_name
-            && known.api_base == entry.api_base
-            && key(known) == key(&entry)
-            && known.disabled == entry.disabled
-    };
-    if let Some(known) = providers.iter_mut().find(is_same) {
-        known.models.push(mapping);
-        return;
+impl Pool {
+    /// The same provider under several models is one; another of the same name gets a number, and is told.
+    fn add(&mut self, mut entry: Provider, mapping: Mapping, spot: &Spot) -> Option<Named> {
+        let said = entry.name.clone();
+        let same = self
+            .providers
+            .iter_mut()
+            .find(|(name, known)| *name == said && is_same(known, &entry));
+        if let Some((_, known)) = same {
+            known.models.push(mapping);
+            return None;
+        }
+        let taken = |name: &str| self.providers.iter().any(|(_, known)| known.name == name);
+        if taken(&said) {
+            let mut numbered = (2..).map(|number| format!("{said}-{number}"));
+            entry.name = numbered.find(|name| !taken(name)).unwrap_or_default();
+            let keys = std::mem::take(&mut entry.credentials);
+            for key in keys {
+                add_key(&mut entry, key.api_key);
+            }
+        }
+        entry.models.push(mapping);
+        let named = Named::new(&entry.name, spot);
+        self.providers.push((said, entry));
+        Some(named)
     }
-    let taken = |name: &str| providers.iter().any(|provider| provider.name == name);
-    if taken(&entry.name) {
-        let name = (2..)
-            .map(|number| format!("{}-{number}", entry.name))
-            .find(|name| !taken(name));
-        entry.name = name.unwrap_or_default();
-    }
-    entry.models.push(mapping);
-    providers.push(entry);
+}
+
+fn is_same(one: &Provider, other: &Provider) -> bool {
+    let keys = |provider: &Provider| {
+        let keys = provider.credentials.iter();
+        keys.map(|key| key.api_key.clone()).collect::<Vec<_>>()
+    };
+    one.api_base == other.api_base && one.disabled == other.disabled && keys(one) == keys(other)
 }

@@ -111,6 +111,11 @@ impl<'a> Item<'a> {
         self.reading.error(&self.spot, message, None);
     }
 
+    /// What the file names.
+    pub fn names(&self) -> &'a RefCell<Names> {
+        &self.reading.names
+    }
+
     /// From here on an unset variable leaves this entry out instead of failing the file.
     pub fn left_out_if_unset(mut self) -> Self {
         self.wanting = Some(Rc::default());
@@ -196,6 +201,19 @@ impl<'a> Item<'a> {
         value
     }
 
+    fn duration(&self) -> Option<Duration> {
+        let is_in_ms = self.spot.path.ends_with("_ms");
+        let parse = if is_in_ms {
+            values::duration_ms
+        } else {
+            values::duration
+        };
+        self.parsed(
+            "a number of seconds, or a time such as 500ms, 30s or 5m",
+            parse,
+        )
+    }
+
     fn wrong(&self, expected: &str) {
         self.error(format!("must be {expected}, not {}", found(self.node)));
     }
@@ -230,14 +248,14 @@ pub struct Section<'a> {
     members: &'a [(Key, Node)],
     /// Its place.
     pub spot: Spot,
-    asked: RefCell<Vec<&'static str>>,
+    asked: RefCell<Vec<&'a str>>,
     wanting: Option<Wanting>,
 }
 
 impl<'a> Section<'a> {
     /// The file's top.
     pub fn top(reading: &'a Reading<'a>, node: &'a Node) -> Self {
-        let mut spot = Spot {
+        let spot = Spot {
             place: node.place,
             ..Spot::default()
         };
@@ -252,7 +270,6 @@ impl<'a> Section<'a> {
                 &[]
             }
         };
-        spot.place = Place::default();
         Self {
             reading,
             members,
@@ -308,7 +325,8 @@ impl<'a> Section<'a> {
 
     /// All keys with their values, of a mapping whose keys are names.
     pub fn entries(&self) -> Vec<(&'a str, Item<'a>)> {
-        let entry = |(key, node): &'a (Key, Node)| (key.text.as_str(), self.item_of(key, node, "*"));
+        let entry =
+            |(key, node): &'a (Key, Node)| (key.text.as_str(), self.item_of(key, node, "*"));
         self.members.iter().map(entry).collect()
     }
 
@@ -375,23 +393,14 @@ impl<'a> Section<'a> {
 
     /// A time: seconds, or a number with a unit.
     pub fn duration(&self, key: &'static str) -> Option<Duration> {
-        let item = self.item(key)?;
-        let parse = if item.spot.path.ends_with("_ms") {
-            values::duration_ms
-        } else {
-            values::duration
-        };
-        item.parsed(
-            "a number of seconds, or a time such as 500ms, 30s or 5m",
-            parse,
-        )
+        self.item(key)?.duration()
     }
 
     /// A time that is not zero: zero would end everything at once.
     pub fn patience(&self, key: &'static str) -> Option<Duration> {
-        let duration = self.duration(key)?;
+        let item = self.item(key)?;
+        let duration = item.duration()?;
         if duration.is_zero() {
-            let item = self.item(key)?;
             item.error("must be more than zero");
         }
         Some(duration)
@@ -430,6 +439,14 @@ impl<'a> Section<'a> {
     /// The items of a list under a key. Absent = none.
     pub fn items(&self, key: &'static str) -> Vec<Item<'a>> {
         self.item(key).map(|item| item.list()).unwrap_or_default()
+    }
+
+    /// Keys of this kind are known too; whether there are any.
+    pub fn pass_over(&self, is: impl Fn(&str) -> bool) -> bool {
+        let keys = self.members.iter().map(|(key, _)| key.text.as_str());
+        let passed: Vec<&str> = keys.filter(|key| is(key)).collect();
+        self.asked.borrow_mut().extend(&passed);
+        !passed.is_empty()
     }
 
     /// Whether this entry is left out for want of a variable; says so.

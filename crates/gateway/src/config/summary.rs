@@ -1,82 +1,131 @@
 //! What a configuration resolved to, for people: no secrets.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use polygate_engine::config::{Config, Provider};
+use polygate_engine::config::{Config, Model, Provider, Retry, Strategy, WireApi};
 use polygate_engine::snapshot::settings;
 
 use super::Loaded;
 
-/// Readable lines.
+/// Readable lines: a word for what it is about, then what it is.
 pub fn summary(loaded: &Loaded) -> String {
     let config = &loaded.config;
+    let mut lines = vec![("dialect", loaded.dialect.name().to_owned())];
+    lines.push(("listens", listens(config)));
+    let providers = config.providers.iter();
+    lines.extend(providers.map(|provider| ("provider", provider_line(provider))));
+    let models = config.models.iter();
+    lines.extend(models.map(|model| ("model", model_line(model))));
+    lines.push(("callers", callers(config)));
+    lines.push(("routing", routing(config)));
+    lines.push(("retry", retry(&config.retry)));
+    lines.push(("rests", rests(&config.retry)));
+    lines.push(("timeouts", timeouts(config)));
+    lines.push(("health", health(config)));
+    if !config.verify_ssl {
+        let warning = "providers' certificates are NOT checked (verify_ssl: false)";
+        lines.push(("warning", warning.to_owned()));
+    }
+    let warnings = loaded.warnings.iter();
+    lines.extend(warnings.map(|warning| ("warning", warning.to_string())));
     let mut out = String::new();
-    // Writing to a string does not fail.
-    let _ = writeln!(out, "dialect    {}", loaded.dialect.name());
-    let _ = writeln!(
-        out,
-        "listens    {}:{}",
-        config.server.host, config.server.port
-    );
-    let _ = writeln!(out, "body limit {} bytes", config.server.body_limit);
-    for provider in &config.providers {
-        let _ = writeln!(out, "provider   {}", provider_line(provider));
-    }
-    for model in &config.models {
-        let targets: Vec<String> = model
-            .targets
-            .iter()
-            .map(|target| {
-                format!(
-                    "{}/{}",
-                    target.provider,
-                    target.model.as_deref().unwrap_or("*")
-                )
-            })
-            .collect();
-        let _ = writeln!(out, "model      {} -> {}", model.name, targets.join(", "));
-    }
-    let _ = writeln!(out, "callers    {}", callers(config));
-    let _ = writeln!(out, "routing    {:?}", config.routing.strategy);
-    for warning in &loaded.warnings {
-        let _ = writeln!(out, "warning    {warning}");
+    for (what, text) in lines {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{what:<10} {text}");
     }
     out
 }
 
+fn listens(config: &Config) -> String {
+    let server = &config.server;
+    let address = std::net::SocketAddr::new(server.host, server.port);
+    format!(
+        "{address}, bodies up to {} bytes, grace {} after a delay of {}",
+        server.body_limit,
+        time(server.shutdown_grace),
+        time(server.shutdown_delay)
+    )
+}
+
 fn provider_line(provider: &Provider) -> String {
-    let settings = settings(provider);
-    let row = polygate_providers::registry::row_of(&settings);
-    let kind = row.as_ref().map_or("?", |row| row.name.as_str());
-    let base = provider
-        .api_base
-        .as_deref()
-        .or(row.as_ref().ok().and_then(|row| row.base.as_deref()))
-        .unwrap_or("-");
-    let models: Vec<String> = provider
-        .models
-        .iter()
-        .map(|mapping| match &mapping.target {
-            Some(target) => format!("{} -> {target}", mapping.pattern.source()),
-            None => mapping.pattern.source().to_owned(),
-        })
+    let row = polygate_providers::registry::row_of(&settings(provider)).ok();
+    let kind = row.map_or("?", |row| row.name.as_str());
+    let own = row.and_then(|row| row.base.as_deref());
+    let base = provider.api_base.as_deref().or(own).unwrap_or("-");
+    let mut out = format!("{} ({kind}) {base}, {}", provider.name, keys(provider));
+    let mut add = |text: String| {
+        out.push_str(", ");
+        out.push_str(&text);
+    };
+    add(format!("weight {}", provider.weight));
+    if let Some(prefix) = &provider.prefix {
+        add(format!("prefix {prefix}"));
+    }
+    if let Some(wire_api) = provider.wire_api {
+        let name = match wire_api {
+            WireApi::Chat => "chat",
+            WireApi::Responses => "responses",
+        };
+        add(format!("{name} only"));
+    }
+    if !provider.headers.is_empty() {
+        let names: Vec<&str> = provider.headers.keys().map(String::as_str).collect();
+        add(format!("headers {}", names.join(" ")));
+    }
+    if provider.disabled {
+        add("disabled".to_owned());
+    }
+    format!("{out}: {}", serves(provider))
+}
+
+/// How many keys there are, and their weights where they differ.
+fn keys(provider: &Provider) -> String {
+    let keys = provider.credentials.iter();
+    let named = keys.clone().filter(|key| !key.api_key.is_empty()).count();
+    if provider.credentials.iter().all(|key| key.weight == 1) {
+        return format!("{named} key(s)");
+    }
+    let shares: Vec<String> = keys
+        .map(|key| format!("{} ×{}", key.name, key.weight))
         .collect();
-    let models = if models.is_empty() {
+    format!("{named} key(s): {}", shares.join(" "))
+}
+
+fn serves(provider: &Provider) -> String {
+    let models = provider.models.iter().map(|mapping| match &mapping.target {
+        Some(target) => format!("{} -> {target}", mapping.pattern.source()),
+        None => mapping.pattern.source().to_owned(),
+    });
+    let models: Vec<String> = models.collect();
+    let mut out = if models.is_empty() {
         "every model".to_owned()
     } else {
         models.join(", ")
     };
-    let state = if provider.disabled { ", disabled" } else { "" };
-    let prefix = provider
-        .prefix
-        .as_deref()
-        .map_or_else(String::new, |prefix| format!(", prefix {prefix}"));
-    format!(
-        "{} ({kind}) {base}, {} key(s), weight {}{prefix}{state}: {models}",
-        provider.name,
-        provider.credentials.len(),
-        provider.weight
-    )
+    let excluded = provider.excluded_models.iter();
+    let excluded: Vec<&str> = excluded.map(|pattern| pattern.source()).collect();
+    if !excluded.is_empty() {
+        let _ = write!(out, ", but not {}", excluded.join(", "));
+    }
+    out
+}
+
+fn model_line(model: &Model) -> String {
+    let targets = model.targets.iter().map(|target| {
+        let name = target.model.as_deref().unwrap_or(&model.name);
+        let weight = target.weight.map(|weight| format!(" ×{weight}"));
+        format!("{}/{name}{}", target.provider, weight.unwrap_or_default())
+    });
+    let targets: Vec<String> = targets.collect();
+    let mut out = format!("{} -> {}", model.name, targets.join(", "));
+    if let Some(strategy) = model.strategy {
+        let _ = write!(out, ", {}", strategy_name(strategy));
+    }
+    if !model.fallbacks.is_empty() {
+        let _ = write!(out, ", else {}", model.fallbacks.join(", "));
+    }
+    out
 }
 
 fn callers(config: &Config) -> String {
@@ -84,12 +133,93 @@ fn callers(config: &Config) -> String {
         None if config.access.allow_anonymous => "anyone (allow_anonymous)".to_owned(),
         None => "anyone on loopback and private addresses (no keys configured)".to_owned(),
         Some(keys) => {
-            let names: Vec<&str> = keys
+            let enabled: Vec<&str> = keys
                 .iter()
                 .filter(|key| key.enabled)
                 .map(|key| key.name.as_str())
                 .collect();
-            format!("{} key(s): {}", names.len(), names.join(", "))
+            let disabled = match keys.len() - enabled.len() {
+                0 => String::new(),
+                disabled => format!(", {disabled} disabled"),
+            };
+            format!("{} key(s): {}{disabled}", enabled.len(), enabled.join(", "))
         }
     }
+}
+
+fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Weighted => "weighted",
+        Strategy::RoundRobin => "round-robin",
+        Strategy::FillFirst => "fill-first",
+    }
+}
+
+fn routing(config: &Config) -> String {
+    let routing = &config.routing;
+    let mut out = strategy_name(routing.strategy).to_owned();
+    if routing.force_model_prefix {
+        out.push_str(", prefixed providers by prefix only");
+    }
+    if let Some(suffix) = &routing.provider_suffix {
+        let _ = write!(out, ", '{}/' stripped", suffix.trim_end_matches('/'));
+    }
+    out
+}
+
+fn retry(retry: &Retry) -> String {
+    let further = match retry.max_retries {
+        Some(retries) => format!("{retries} further attempt(s)"),
+        None => "every candidate once, at least 3 further attempts".to_owned(),
+    };
+    format!(
+        "{further}, backoff {} to {}, waits {} for a resting key",
+        time(retry.initial_backoff),
+        time(retry.max_backoff),
+        time(retry.max_wait)
+    )
+}
+
+fn rests(retry: &Retry) -> String {
+    format!(
+        "429 {}, quota {}, errors {}, network {} after {} failures in a row, at most {}",
+        time(retry.cooldown_rate_limit),
+        time(retry.cooldown_quota),
+        time(retry.cooldown_error),
+        time(retry.cooldown_network),
+        retry.breaker_threshold,
+        time(retry.max_cooldown)
+    )
+}
+
+fn timeouts(config: &Config) -> String {
+    let timeouts = &config.timeouts;
+    let keepalive = match timeouts.keepalive {
+        Duration::ZERO => "off".to_owned(),
+        every => time(every),
+    };
+    format!(
+        "connect {}, first event {}, idle {}, request {}, keepalive {keepalive}",
+        time(timeouts.connect),
+        time(timeouts.first_event),
+        time(timeouts.idle),
+        time(timeouts.request)
+    )
+}
+
+fn health(config: &Config) -> String {
+    let check = &config.health_check;
+    if check.enabled {
+        format!(
+            "every {}, within {}",
+            time(check.interval),
+            time(check.timeout)
+        )
+    } else {
+        "not checked".to_owned()
+    }
+}
+
+fn time(duration: Duration) -> String {
+    format!("{duration:?}")
 }

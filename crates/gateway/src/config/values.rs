@@ -67,8 +67,12 @@ fn with_unit<'a, T: Copy>(text: &'a str, units: &[(&str, T)]) -> Option<(&'a str
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' '], "_");
     let word = plain(word);
-    let scored =
-        known.map(|candidate| (strsim::damerau_levenshtein(&word, &plain(candidate)), candidate));
+    let scored = known.map(|candidate| {
+        (
+            strsim::damerau_levenshtein(&word, &plain(candidate)),
+            candidate,
+        )
+    });
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
     let tolerance = (word.chars().count() / 3).clamp(1, 3);
     (distance <= tolerance).then_some(candidate)

@@ -65,6 +65,30 @@ impl Node {
         }
     }
 
+    /// The value of a key, where this is a mapping that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        let mut members = self.members().iter();
+        members
+            .find(|(known, _)| known.text == key)
+            .map(|(_, node)| node)
+    }
+
+    /// The members, where this is a mapping.
+    pub fn members(&self) -> &[(Key, Node)] {
+        match &self.kind {
+            Kind::Map(members) => members,
+            _ => &[],
+        }
+    }
+
+    /// The items, where this is a list.
+    pub fn items(&self) -> &[Node] {
+        match &self.kind {
+            Kind::List(items) => items,
+            _ => &[],
+        }
+    }
+
     /// `null` in any of its spellings, and nothing at all.
     pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
@@ -238,10 +262,7 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Loader<'a, I>
     fn count(&mut self, more: usize, place: Place) -> Result<(), SyntaxError> {
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes > NODE_LIMIT {
-            return Err(SyntaxError::new(
-                place,
-                "too many values: aliases multiply",
-            ));
+            return Err(SyntaxError::new(place, "too many values: aliases multiply"));
         }
         Ok(())
     }

@@ -1,0 +1,50 @@
+//! What a file names and who refers to it, with their places: for problems that no single section can see.
+
+use super::reader::Spot;
+
+/// Something with a name.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// Where it got it.
+    pub spot: Spot,
+}
+
+/// A name that somebody used.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The name.
+    pub name: String,
+    /// Who used it.
+    pub by: String,
+    /// Where.
+    pub spot: Spot,
+}
+
+/// All names of a file. Lists of what is in the configuration have its order.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Providers in the configuration.
+    pub providers: Vec<Named>,
+    /// Names of providers that are in the file but were left out, or are wrong.
+    pub absent: Vec<String>,
+    /// Models in the configuration.
+    pub models: Vec<Named>,
+    /// Keys of callers in the configuration.
+    pub keys: Vec<Named>,
+    /// Providers that targets name.
+    pub targets: Vec<Reference>,
+    /// Models that fallbacks name.
+    pub fallbacks: Vec<Reference>,
+}
+
+impl Named {
+    /// This name at this place.
+    pub fn new(name: &str, spot: &Spot) -> Self {
+        Self {
+            name: name.to_owned(),
+            spot: spot.clone(),
+        }
+    }
+}

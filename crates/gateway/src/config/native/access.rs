@@ -1,0 +1,65 @@
+//! Who may call: `master_keys` and `allow_anonymous`.
+
+use polygate_engine::config::{Access, Key, RateLimit};
+use polygate_engine::pattern::Pattern;
+
+use crate::config::names::Named;
+use crate::config::pieces::patterns;
+use crate::config::reader::{Item, Section};
+
+/// Burst of a rate limit that names none, as published.
+const BURST: u32 = 10;
+
+/// The keys, and whether it takes any.
+pub fn read(top: &Section<'_>) -> Access {
+    let allow_anonymous = top.boolean("allow_anonymous").unwrap_or(false);
+    let section = top.item("master_keys");
+    let keys = section.map(|section| {
+        let items = section.list().into_iter().enumerate();
+        items.filter_map(|(at, item)| key(at, &item)).collect()
+    });
+    if allow_anonymous && keys.is_some() {
+        top.warn(
+            "allow_anonymous",
+            "has no effect: master_keys says who may call",
+        );
+    }
+    Access {
+        keys,
+        allow_anonymous,
+    }
+}
+
+fn key(at: usize, item: &Item<'_>) -> Option<Key> {
+    let section = item.section()?;
+    let name = section
+        .text("name")
+        .unwrap_or_else(|| format!("key-{}", at + 1));
+    let key = section.required("key").and_then(|item| item.secret());
+    section.item("description");
+    let enabled = section.boolean("enabled").unwrap_or(true);
+    let allowed_models = patterns(&section, "allowed_models", Pattern::mapping);
+    let rate_limit = section.section("rate_limit").and_then(rate_limit);
+    section.finish();
+    let key = key?;
+    let named = Named::new(&name, &item.spot);
+    item.names().borrow_mut().keys.push(named);
+    Some(Key {
+        name,
+        key,
+        enabled,
+        allowed_models,
+        rate_limit,
+    })
+}
+
+fn rate_limit(section: Section<'_>) -> Option<RateLimit> {
+    section.required("requests_per_second");
+    let requests_per_second = section.number("requests_per_second");
+    let burst_size = section.number("burst_size").unwrap_or(BURST);
+    section.finish();
+    Some(RateLimit {
+        requests_per_second: requests_per_second?,
+        burst_size,
+    })
+}

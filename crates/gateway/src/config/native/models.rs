@@ -1,0 +1,78 @@
+//! `models`: names that say themselves where they go.
+
+use polygate_engine::config::{Model, Target};
+
+use super::settings::STRATEGIES;
+use crate::config::names::{Named, Reference};
+use crate::config::reader::{Item, Section};
+
+/// Every model of the section.
+pub fn read(section: &Section<'_>) -> Vec<Model> {
+    let entries = section.entries().into_iter();
+    entries
+        .filter_map(|(name, item)| model(name, &item))
+        .collect()
+}
+
+fn model(name: &str, item: &Item<'_>) -> Option<Model> {
+    let section = item.section()?;
+    let strategy = section.word("strategy", &STRATEGIES);
+    let items = section
+        .required("targets")
+        .map(|targets| (targets.list(), targets));
+    let mut targets = Vec::new();
+    if let Some((items, whole)) = items {
+        if items.is_empty() {
+            whole.error("needs at least one target");
+        }
+        targets = items.iter().filter_map(|item| target(name, item)).collect();
+    }
+    let fallbacks = fallbacks(name, &section);
+    section.finish();
+    let named = Named::new(name, &item.spot);
+    item.names().borrow_mut().models.push(named);
+    Some(Model {
+        name: name.to_owned(),
+        strategy,
+        targets,
+        fallbacks,
+    })
+}
+
+fn target(by: &str, item: &Item<'_>) -> Option<Target> {
+    let section = item.section()?;
+    let provider = section.required_text("provider");
+    let model = section.text("model");
+    let weight = section.number("weight");
+    if let (Some(name), Some(said)) = (&provider, section.item("provider")) {
+        let reference = reference(name, by, &said);
+        item.names().borrow_mut().targets.push(reference);
+    }
+    section.finish();
+    Some(Target {
+        provider: provider?,
+        model,
+        weight,
+    })
+}
+
+fn fallbacks(by: &str, section: &Section<'_>) -> Vec<String> {
+    let mut fallbacks = Vec::new();
+    for item in section.items("fallbacks") {
+        let Some(name) = item.text() else {
+            continue;
+        };
+        let reference = reference(&name, by, &item);
+        item.names().borrow_mut().fallbacks.push(reference);
+        fallbacks.push(name);
+    }
+    fallbacks
+}
+
+fn reference(name: &str, by: &str, item: &Item<'_>) -> Reference {
+    Reference {
+        name: name.to_owned(),
+        by: by.to_owned(),
+        spot: item.spot.clone(),
+    }
+}

@@ -1,0 +1,138 @@
+//! `providers`: upstreams with their keys and the names they serve.
+
+use polygate_core::Secret;
+use polygate_engine::config::{Credential, Mapping, Provider};
+use polygate_engine::pattern::Pattern;
+
+use crate::config::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set};
+use crate::config::reader::{Item, Section};
+use crate::config::yaml::Kind;
+
+/// One provider; `None` where it is left out or has no name.
+pub fn read(section: Section<'_>) -> Option<Provider> {
+    let name = section.required_text("name");
+    let kind = section.text("type").unwrap_or_default();
+    let mut provider = Provider::new(name.clone().unwrap_or_default(), kind);
+    provider.api_base = section.text("api_base");
+    let has_keys_left = credentials(&section, &mut provider);
+    set(&mut provider.weight, section.number("weight"));
+    let enabled = section.boolean("enabled").unwrap_or(true);
+    provider.disabled = section.boolean("disabled").unwrap_or(false) || !enabled;
+    provider.prefix = section.text("prefix");
+    provider.models = model_mapping(&section);
+    provider.excluded_models = patterns(&section, "excluded_models", Pattern::glob);
+    provider.headers = headers(&section, "headers");
+    provider.wire_api = section.word("wire_api", &WIRE_APIS);
+    provider.api_version = section.text("api_version");
+    let left_out = section.is_left_out(name.as_deref().unwrap_or("this provider"));
+    let is_sound = name.is_some() && !left_out && has_keys_left;
+    let provider = keep(&section, provider, is_sound);
+    section.finish();
+    provider
+}
+
+/// `api_key` and `api_keys`. Of several keys those whose variables are not set are left out; whether any, if there are some, is left.
+fn credentials(section: &Section<'_>, provider: &mut Provider) -> bool {
+    if let Some(item) = section.item("api_key")
+        && let Some(api_key) = item.secret()
+    {
+        add_key(provider, api_key);
+    }
+    let items = section.items("api_keys");
+    let mut left_out = 0;
+    for item in items {
+        let item = item.left_out_if_unset();
+        credential(&item, provider);
+        let name = format!("{}#{}", provider.name, provider.credentials.len() + 1);
+        left_out += usize::from(item.is_left_out(&name));
+    }
+    let is_empty = provider.credentials.is_empty();
+    if is_empty && left_out > 0 {
+        let message = format!("'{}' is left out: it has no key left", provider.name);
+        section.warn("api_keys", message);
+        return false;
+    }
+    if is_empty {
+        // Some upstreams want no key.
+        add_key(provider, Secret::new(""));
+    }
+    true
+}
+
+fn credential(item: &Item<'_>, provider: &mut Provider) {
+    if !matches!(item.node.kind, Kind::Map(_)) {
+        if let Some(api_key) = item.secret() {
+            add_key(provider, api_key);
+        }
+        return;
+    }
+    let Some(entry) = item.section() else {
+        return;
+    };
+    let api_key = entry.required("key").and_then(|key| key.secret());
+    let (name, weight) = (entry.text("name"), entry.number("weight"));
+    entry.finish();
+    if let Some(api_key) = api_key {
+        let numbered = format!("{}#{}", provider.name, provider.credentials.len() + 1);
+        provider.credentials.push(Credential {
+            name: name.unwrap_or(numbered),
+            api_key,
+            weight: weight.unwrap_or(1),
+        });
+    }
+}
+
+/// `model_mapping`: name or pattern → name there, or an object that has it under `mapped_model`; or a list of names.
+fn model_mapping(section: &Section<'_>) -> Vec<Mapping> {
+    let Some(whole) = section.item("model_mapping") else {
+        return vec![];
+    };
+    if let Kind::List(_) = &whole.node.kind {
+        let passed = |item: &Item<'_>| {
+            let pattern = pattern(item, item.text()?.trim(), Pattern::mapping)?;
+            let target = None;
+            Some(Mapping { pattern, target })
+        };
+        return whole.list().iter().filter_map(passed).collect();
+    }
+    let entries = whole.section().map(|map| map.entries());
+    let mut has_extras = false;
+    let mappings = entries.into_iter().flatten().filter_map(|(name, item)| {
+        let pattern = pattern(&item, name, Pattern::mapping);
+        let target = target(&item, &mut has_extras);
+        let pattern = pattern?;
+        Some(Mapping { pattern, target })
+    });
+    let mappings = mappings.collect();
+    if has_extras {
+        section.warn(
+            "model_mapping",
+            "limits, prices and capabilities of models have no effect yet",
+        );
+    }
+    mappings
+}
+
+fn target(item: &Item<'_>, has_extras: &mut bool) -> Option<String> {
+    let text = if let Kind::Map(_) = &item.node.kind {
+        let object = item.section()?;
+        let target = object.required_text("mapped_model");
+        *has_extras |= object.pass_over(is_extra);
+        object.finish();
+        target?
+    } else if item.node.is_null() {
+        return None;
+    } else {
+        item.text()?
+    };
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// What llm-proxy published beside `mapped_model`.
+fn is_extra(key: &str) -> bool {
+    key == "mode"
+        || key.starts_with("supports_")
+        || key.starts_with("max_")
+        || key.contains("_cost_per_")
+}

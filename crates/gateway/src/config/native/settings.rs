@@ -1,0 +1,84 @@
+//! Sections of numbers and switches: server, routing, retry, timeouts, health checks.
+
+use polygate_engine::config::{HealthCheck, Retry, Routing, Server, Strategy, Timeouts};
+
+use crate::config::pieces::set;
+use crate::config::reader::Section;
+
+/// Names of strategies.
+pub const STRATEGIES: [(&str, Strategy); 4] = [
+    ("weighted", Strategy::Weighted),
+    ("weighted-round-robin", Strategy::Weighted),
+    ("round-robin", Strategy::RoundRobin),
+    ("fill-first", Strategy::FillFirst),
+];
+
+/// `server`.
+pub fn server(section: Section<'_>, server: &mut Server) {
+    set(&mut server.host, section.address("host"));
+    set(&mut server.port, section.number("port"));
+    set(&mut server.body_limit, section.bytes("body_limit"));
+    set(
+        &mut server.shutdown_grace,
+        section.duration("shutdown_grace"),
+    );
+    set(
+        &mut server.shutdown_delay,
+        section.duration("shutdown_delay"),
+    );
+    section.finish();
+}
+
+/// `routing`.
+pub fn routing(section: Section<'_>, routing: &mut Routing) {
+    set(&mut routing.strategy, section.word("strategy", &STRATEGIES));
+    set(
+        &mut routing.force_model_prefix,
+        section.boolean("force_model_prefix"),
+    );
+    routing.provider_suffix = section.text("provider_suffix");
+    section.finish();
+}
+
+/// `retry`.
+pub fn retry(section: Section<'_>, retry: &mut Retry) {
+    retry.max_retries = section.number("max_retries");
+    for (place, key) in [
+        (&mut retry.initial_backoff, "initial_backoff"),
+        (&mut retry.max_backoff, "max_backoff"),
+        (&mut retry.max_wait, "max_wait"),
+        (&mut retry.cooldown_rate_limit, "cooldown_rate_limit"),
+        (&mut retry.cooldown_quota, "cooldown_quota"),
+        (&mut retry.cooldown_error, "cooldown_error"),
+        (&mut retry.cooldown_network, "cooldown_network"),
+        (&mut retry.max_cooldown, "max_cooldown"),
+    ] {
+        set(place, section.duration(key));
+    }
+    set(
+        &mut retry.breaker_threshold,
+        section.number("breaker_threshold"),
+    );
+    if retry.breaker_threshold == 0 {
+        section.error("breaker_threshold", "must be at least 1");
+    }
+    section.finish();
+}
+
+/// `timeouts`.
+pub fn timeouts(section: Section<'_>, timeouts: &mut Timeouts) {
+    set(&mut timeouts.connect, section.patience("connect"));
+    set(&mut timeouts.first_event, section.patience("first_event"));
+    set(&mut timeouts.idle, section.patience("idle"));
+    set(&mut timeouts.request, section.patience("request"));
+    set(&mut timeouts.keepalive, section.duration("keepalive"));
+    section.finish();
+}
+
+/// `health_check`.
+pub fn health_check(section: Section<'_>, check: &mut HealthCheck) {
+    set(&mut check.enabled, section.boolean("enabled"));
+    set(&mut check.interval, section.patience("interval"));
+    set(&mut check.timeout, section.patience("timeout"));
+    section.finish();
+}

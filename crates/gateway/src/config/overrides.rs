@@ -1,0 +1,126 @@
+//! What flags and variables say over the file.
+
+use polygate_core::Secret;
+use polygate_engine::Config;
+
+use super::Flags;
+use super::check::is_sample;
+use super::env::Environment;
+use super::problem::Findings;
+use super::values;
+
+/// Variables of features that come later: the beginnings of their names, and the switch that turns them off.
+const LATER: [(&str, &str); 3] = [
+    ("LANGFUSE_", "LANGFUSE_ENABLED"),
+    ("JSONL_LOG_", "JSONL_LOG_ENABLED"),
+    ("REDIS_URL", ""),
+];
+
+/// Secrets of the gateway itself that are refused where they are empty or a sample.
+const SECRETS: [&str; 2] = ["ADMIN_KEY", "POLYGATE_SECRET_KEY"];
+
+/// Puts flags and variables in force; notes what is wrong with them.
+pub fn apply(
+    flags: &Flags,
+    environment: &Environment,
+    config: &mut Config,
+    findings: &mut Findings,
+) {
+    let mut over = Over {
+        environment,
+        findings,
+    };
+    let host = over.setting(
+        ("--host", flags.host.clone()),
+        &["POLYGATE_HOST", "AI_PROXY_HOST", "HOST"],
+        "must be an IP address or 'localhost'",
+        values::address,
+    );
+    let port = over.setting(
+        ("--port", flags.port.map(|port| port.to_string())),
+        &["POLYGATE_PORT", "AI_PROXY_PORT", "PORT"],
+        "must be a port number",
+        |text| text.parse().ok(),
+    );
+    let patience = |text: &str| values::duration(text).filter(|time| !time.is_zero());
+    let seconds = "must be a number of seconds above zero";
+    let request = over.variable("REQUEST_TIMEOUT_SECS", seconds, patience);
+    let first_event = over.variable("TTFT_TIMEOUT_SECS", seconds, patience);
+    let verify_ssl = over.variable("VERIFY_SSL", "must be true or false", values::boolean);
+    let suffix = over.variable("PROVIDER_SUFFIX", "", |text| Some(text.to_owned()));
+    super::pieces::set(&mut config.server.host, host);
+    super::pieces::set(&mut config.server.port, port);
+    super::pieces::set(&mut config.timeouts.request, request);
+    super::pieces::set(&mut config.timeouts.first_event, first_event);
+    super::pieces::set(&mut config.verify_ssl, verify_ssl);
+    if suffix.is_some() {
+        config.routing.provider_suffix = suffix;
+    }
+    unsupported(environment, findings);
+}
+
+struct Over<'a> {
+    environment: &'a Environment,
+    findings: &'a mut Findings,
+}
+
+impl Over<'_> {
+    /// A flag's value, else that of the first variable that is set.
+    fn setting<T>(
+        &mut self,
+        (flag, said): (&str, Option<String>),
+        variables: &[&str],
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let flag = said.as_deref().map(|said| (flag, said));
+        let (name, text) = flag.or_else(|| self.environment.first(variables))?;
+        let value = parse(text.trim());
+        if value.is_none() {
+            self.findings.error(name, expected);
+        }
+        value
+    }
+
+    fn variable<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.setting(("", None), &[name], expected, parse)
+    }
+}
+
+/// `ADMIN_KEY`. A secret that is set to nothing, or to what documentation says, refuses to start.
+pub fn admin_key(environment: &Environment, findings: &mut Findings) -> Option<Secret> {
+    for name in SECRETS {
+        match environment.raw(name).map(str::trim) {
+            Some("") => findings.error(
+                name,
+                "is empty: set a real one, or unset it to have one made",
+            ),
+            Some(key) if is_sample(key) => findings.error(
+                name,
+                "is a sample that everyone knows: set a real one, or unset it to have one made",
+            ),
+            _ => {}
+        }
+    }
+    environment
+        .get("ADMIN_KEY")
+        .map(|key| Secret::new(key.trim()))
+}
+
+fn unsupported(environment: &Environment, findings: &mut Findings) {
+    if environment.get("DB_URL").is_some_and(|url| url != "none") {
+        findings.error("DB_URL", "databases are not supported yet: unset it");
+    }
+    for (prefix, switch) in LATER {
+        let is_off = environment.get(switch).and_then(values::boolean) == Some(false);
+        let set: Vec<&str> = environment.names(prefix).collect();
+        if !set.is_empty() && !is_off {
+            findings.warn(&set.join(", "), "not supported yet, ignored");
+        }
+    }
+}

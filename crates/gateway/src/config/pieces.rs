@@ -1,0 +1,91 @@
+//! Pieces that several dialects have.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use polygate_core::Secret;
+use polygate_engine::config::{Credential, Provider, WireApi};
+use polygate_engine::pattern::Pattern;
+
+use super::reader::{Item, Section};
+
+/// Names of OpenAI's two interfaces.
+pub const WIRE_APIS: [(&str, WireApi); 2] =
+    [("chat", WireApi::Chat), ("responses", WireApi::Responses)];
+
+/// Puts a value where the file has one.
+pub fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+/// A pattern of this syntax; a bad one is told.
+pub fn pattern<E: Display>(
+    item: &Item<'_>,
+    text: &str,
+    syntax: fn(&str) -> Result<Pattern, E>,
+) -> Option<Pattern> {
+    match syntax(text) {
+        _ if text.is_empty() => {
+            item.error("is empty");
+            None
+        }
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let error = error.to_string();
+            // The regex crate draws a picture first.
+            let reason = error.lines().last().unwrap_or_default();
+            let reason = reason.trim().trim_start_matches("error: ");
+            item.error(format!("'{text}' is no valid pattern: {reason}"));
+            None
+        }
+    }
+}
+
+/// Patterns of a list.
+pub fn patterns<E: Display>(
+    section: &Section<'_>,
+    key: &'static str,
+    syntax: fn(&str) -> Result<Pattern, E>,
+) -> Vec<Pattern> {
+    let items = section.items(key);
+    let items = items.iter();
+    items
+        .filter_map(|item| pattern(item, item.text()?.trim(), syntax))
+        .collect()
+}
+
+/// A mapping of header names to values.
+pub fn headers(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
+    let Some(map) = section.section(key) else {
+        return BTreeMap::new();
+    };
+    let entries = map.entries().into_iter();
+    entries
+        .filter_map(|(name, item)| Some((name.to_ascii_lowercase(), item.text()?)))
+        .collect()
+}
+
+/// The provider's next key, by its number unless it has a name.
+pub fn add_key(provider: &mut Provider, api_key: Secret) {
+    let name = format!("{}#{}", provider.name, provider.credentials.len() + 1);
+    provider.credentials.push(Credential {
+        name,
+        api_key,
+        weight: 1,
+    });
+}
+
+/// Puts a provider into the configuration, or among those that are absent.
+pub fn keep(section: &Section<'_>, provider: Provider, is_sound: bool) -> Option<Provider> {
+    let names = &mut section.reading.names.borrow_mut();
+    if is_sound {
+        let named = super::names::Named::new(&provider.name, &section.spot);
+        names.providers.push(named);
+        Some(provider)
+    } else {
+        names.absent.push(provider.name);
+        None
+    }
+}
