@@ -71,9 +71,8 @@ const STRATEGIES: [(&str, Strategy); 2] = [
 
 /// Whether this is one of its files.
 pub fn is(top: &Node) -> bool {
-    let has = |key: &&str| top.get(key).is_some();
-    SIGNS.iter().any(|key| has(key))
-        || (["host", "port"].iter().any(|key| has(key)) && !NATIVE.iter().any(|key| has(key)))
+    let has = |keys: &[&str]| keys.iter().any(|key| top.get(key).is_some());
+    has(&SIGNS) || (has(&["host", "port"]) && !has(&NATIVE))
 }
 
 /// Reads a file.

@@ -13,6 +13,9 @@ use super::reader::{Item, Section};
 pub const WIRE_APIS: [(&str, WireApi); 2] =
     [("chat", WireApi::Chat), ("responses", WireApi::Responses)];
 
+/// The most headers that a provider's requests get: a header map of very many panics.
+const HEADERS: usize = 100;
+
 /// Puts a value where the file has one.
 pub fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
@@ -61,7 +64,12 @@ pub fn headers(section: &Section<'_>, key: &'static str) -> BTreeMap<String, Str
     let Some(map) = section.section(key) else {
         return BTreeMap::new();
     };
-    let entries = map.entries().into_iter();
+    let entries = map.entries();
+    if entries.len() > HEADERS {
+        section.error(key, format!("must not have more than {HEADERS} headers"));
+        return BTreeMap::new();
+    }
+    let entries = entries.into_iter();
     entries
         .filter_map(|(name, item)| Some((name.to_ascii_lowercase(), item.text()?)))
         .collect()

@@ -2,19 +2,21 @@
 //!
 //! A key that was asked for is a known key. What nobody asked for when a section is finished is unknown, or comes later.
 
+mod item;
+
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
-use polygate_core::Secret;
-
-use super::env::{Environment, Unset};
+use super::env::Environment;
 use super::later;
 use super::names::Names;
 use super::problem::{Findings, Problem};
 use super::values::{self, nearest};
 use super::yaml::{Key, Kind, Node, Place, shown};
+use item::{Wanting, is_left_out};
+
+pub use item::Item;
 
 /// Shared by all sections of one file.
 pub struct Reading<'a> {
@@ -90,155 +92,6 @@ impl Spot {
             shape: format!("{}[]", self.shape),
         }
     }
-}
-
-/// Where an entry that unset variables leave out notes the first of them.
-type Wanting = Rc<RefCell<Option<Unset>>>;
-
-/// A value with its place.
-pub struct Item<'a> {
-    reading: &'a Reading<'a>,
-    /// The value.
-    pub node: &'a Node,
-    /// Its place: that of its key, where it has one.
-    pub spot: Spot,
-    wanting: Option<Wanting>,
-}
-
-impl<'a> Item<'a> {
-    /// Notes an error.
-    pub fn error(&self, message: impl Into<String>) {
-        self.reading.error(&self.spot, message, None);
-    }
-
-    /// What the file names.
-    pub fn names(&self) -> &'a RefCell<Names> {
-        &self.reading.names
-    }
-
-    /// From here on an unset variable leaves this entry out instead of failing the file.
-    pub fn left_out_if_unset(mut self) -> Self {
-        self.wanting = Some(Rc::default());
-        self
-    }
-
-    /// Whether this entry is left out for want of a variable; says so.
-    pub fn is_left_out(&self, name: &str) -> bool {
-        is_left_out(self.reading, &self.spot, self.wanting.as_ref(), name)
-    }
-
-    /// As a mapping.
-    pub fn section(&self) -> Option<Section<'a>> {
-        let Kind::Map(members) = &self.node.kind else {
-            self.wrong("a mapping of keys to values");
-            return None;
-        };
-        Some(Section {
-            reading: self.reading,
-            members,
-            spot: self.spot.clone(),
-            asked: RefCell::default(),
-            wanting: self.wanting.clone(),
-        })
-    }
-
-    /// As a list.
-    pub fn list(&self) -> Vec<Item<'a>> {
-        let Kind::List(items) = &self.node.kind else {
-            self.wrong("a list");
-            return vec![];
-        };
-        let item = |(at, node): (usize, &'a Node)| Item {
-            reading: self.reading,
-            node,
-            spot: self.spot.item(node.place, at),
-            wanting: self.wanting.clone(),
-        };
-        items.iter().enumerate().map(item).collect()
-    }
-
-    /// As a text, variables replaced.
-    pub fn text(&self) -> Option<String> {
-        let Kind::Scalar { text, .. } = &self.node.kind else {
-            self.wrong("a text");
-            return None;
-        };
-        match (self.reading.environment.expand(text), &self.wanting) {
-            (Ok(text), _) => Some(text),
-            (Err(unset), Some(wanting)) => {
-                wanting.borrow_mut().get_or_insert(unset);
-                None
-            }
-            (Err(unset), None) => {
-                self.error(unset.to_string());
-                None
-            }
-        }
-    }
-
-    /// As a credential: a text that is never empty and never shown.
-    pub fn secret(&self) -> Option<Secret> {
-        let text = self.text()?;
-        let text = text.trim();
-        if text.is_empty() {
-            self.error("is empty");
-            return None;
-        }
-        if text.chars().any(char::is_control) {
-            self.error("has a line break or another control character in it");
-            return None;
-        }
-        Some(Secret::new(text))
-    }
-
-    /// As a value by way of its text.
-    fn parsed<T>(&self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let text = self.text()?;
-        let value = parse(text.trim());
-        if value.is_none() {
-            self.wrong(expected);
-        }
-        value
-    }
-
-    fn duration(&self) -> Option<Duration> {
-        let is_in_ms = self.spot.path.ends_with("_ms");
-        let parse = if is_in_ms {
-            values::duration_ms
-        } else {
-            values::duration
-        };
-        self.parsed(
-            "a number of seconds, or a time such as 500ms, 30s or 5m",
-            parse,
-        )
-    }
-
-    fn wrong(&self, expected: &str) {
-        self.error(format!("must be {expected}, not {}", found(self.node)));
-    }
-}
-
-/// What stands there, as far as it may be shown: the file's own text, where it is short and no variable.
-fn found(node: &Node) -> String {
-    const LONGEST: usize = 24;
-    match &node.kind {
-        Kind::Scalar { text, .. } if text.contains("${") => "what a variable says".to_owned(),
-        Kind::Scalar { text, .. }
-            if !node.is_null() && text.len() <= LONGEST && !text.starts_with("sk-") =>
-        {
-            format!("'{}'", text.escape_debug())
-        }
-        _ => node.noun().to_owned(),
-    }
-}
-
-fn is_left_out(reading: &Reading<'_>, spot: &Spot, slot: Option<&Wanting>, name: &str) -> bool {
-    let Some(unset) = slot.and_then(|slot| slot.borrow().clone()) else {
-        return false;
-    };
-    reading.warn(spot, format!("'{name}' is left out: {unset}"));
-    true
 }
 
 /// A mapping being read.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use polygate_engine::config::{Config, Model, Provider, Retry, Strategy, WireApi};
 use polygate_engine::snapshot::settings;
+use polygate_providers::base::Base;
 
 use super::Loaded;
 
@@ -52,7 +53,9 @@ fn provider_line(provider: &Provider) -> String {
     let row = polygate_providers::registry::row_of(&settings(provider)).ok();
     let kind = row.map_or("?", |row| row.name.as_str());
     let own = row.and_then(|row| row.base.as_deref());
-    let base = provider.api_base.as_deref().or(own).unwrap_or("-");
+    let base = provider.api_base.as_deref().or(own).unwrap_or_default();
+    // Read and written again: a query may hold a key.
+    let base = Base::parse(base, "").map_or_else(|_| "-".to_owned(), |base| base.display());
     let mut out = format!("{} ({kind}) {base}, {}", provider.name, keys(provider));
     let mut add = |text: String| {
         out.push_str(", ");
@@ -221,5 +224,8 @@ fn health(config: &Config) -> String {
 }
 
 fn time(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
     format!("{duration:?}")
 }
