@@ -41,6 +41,10 @@ const VENDORS: [Vendor; 4] = [
     },
 ];
 
+/// The published defaults.
+const CONNECT: Duration = Duration::from_secs(30);
+const REQUEST: Duration = Duration::from_secs(300);
+
 const COMPATIBLE: &str = "openai-compatible";
 
 /// Keys by which a file is known as ai-proxy's.
@@ -94,8 +98,8 @@ pub fn read(top: Section<'_>) -> Config {
     );
     retry(&top, &mut config.retry);
     let timeouts = &mut config.timeouts;
-    set(&mut timeouts.connect, top.patience("connect-timeout"));
-    set(&mut timeouts.request, top.patience("request-timeout"));
+    timeouts.connect = top.patience("connect-timeout").unwrap_or(CONNECT);
+    timeouts.request = top.patience("request-timeout").unwrap_or(REQUEST);
     if let Some(streaming) = top.section("streaming") {
         set(
             &mut timeouts.keepalive,
