@@ -26,10 +26,14 @@ pub(super) fn read(body: &Value) -> Ask {
     let config = &member(body, "toolConfig")["functionCallingConfig"];
     let generation = member(body, "generationConfig");
     let schema = |tool: &Value| {
-        tool.get("parametersJsonSchema")
-            .or_else(|| tool.get("parameters"))
-            .cloned()
-            .unwrap_or_else(empty_schema)
+        // Google takes either spelling of every name, and its own SDK uses both.
+        let names = [
+            "parametersJsonSchema",
+            "parameters_json_schema",
+            "parameters",
+        ];
+        let given = names.iter().find_map(|name| tool.get(*name));
+        given.cloned().unwrap_or_else(empty_schema)
     };
     Ask {
         model: String::new(),
