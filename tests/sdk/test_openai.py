@@ -100,7 +100,7 @@ def test_responses(client, main_mock):
     assert "Hello there" in whole.output_text
     with client.responses.stream(model="m-native", input="Hello there") as stream:
         kinds = [event.type for event in stream]
-        assert stream.get_final_response().output_text == whole.output_text.replace("", "")
+        assert stream.get_final_response().output_text == whole.output_text
     assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
 
 
