@@ -51,18 +51,18 @@ pub async fn serve(mut loaded: Loaded, flags: Flags, directory: &Path) -> anyhow
         Some(key) => key,
         None => admin_key(&loaded.data_dir)?,
     };
+    let hangup = signal(SignalKind::hangup())?;
     announce(address, &engine, loaded.dialect, demo.is_some(), &model);
     let probes = tokio::spawn(probe::run(engine.clone()));
-    let reloader = loaded.path.map(|path| {
-        let reloader = Reloader {
-            engine: engine.clone(),
-            flags,
-            directory: directory.to_path_buf(),
-            path,
-            text: loaded.text,
-        };
-        tokio::spawn(reloader.run())
-    });
+    let reloader = Reloader {
+        engine: engine.clone(),
+        flags,
+        directory: directory.to_path_buf(),
+        path: loaded.path,
+        hangup,
+        text: loaded.text,
+    };
+    let reloader = tokio::spawn(reloader.run());
     let state = State {
         engine,
         flush: flush.clone(),
@@ -81,9 +81,7 @@ pub async fn serve(mut loaded: Loaded, flags: Flags, directory: &Path) -> anyhow
         );
     }
     probes.abort();
-    if let Some(reloader) = reloader {
-        reloader.abort();
-    }
+    reloader.abort();
     flush.flush().await;
     pump.abort();
     Ok(())

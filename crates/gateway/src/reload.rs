@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use polygate_engine::Engine;
 use polygate_engine::config::Server;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use crate::config::env::Environment;
@@ -20,8 +20,10 @@ pub struct Reloader {
     pub flags: Flags,
     /// Where the process was started.
     pub directory: PathBuf,
-    /// The file.
-    pub path: PathBuf,
+    /// The file; without one there is nothing to read again.
+    pub path: Option<PathBuf>,
+    /// SIGHUP. Taken before anyone knows that the gateway runs, since untaken it ends the process.
+    pub hangup: Signal,
     /// What it said when it was read last.
     pub text: String,
 }
@@ -30,26 +32,24 @@ impl Reloader {
     /// Follows the file for ever.
     pub async fn run(mut self) {
         let (told, mut changes) = mpsc::channel(1);
-        let watcher = watch(&self.path, told.clone());
-        if let Err(error) = &watcher {
+        let watcher = self.path.as_deref().map(|path| watch(path, told.clone()));
+        if let Some(Err(error)) = &watcher {
             tracing::warn!(%error, "the configuration file cannot be watched; SIGHUP still reloads it");
         }
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            return;
-        };
         // The file may have changed between its first reading and now.
         self.reload(false);
         loop {
             tokio::select! {
                 Some(()) = changes.recv() => self.reload(false),
-                Some(()) = hangup.recv() => self.reload(true),
+                Some(()) = self.hangup.recv() => self.reload(true),
             }
         }
     }
 
     fn reload(&mut self, asked: bool) {
+        let Some(path) = &self.path else { return };
         // An unchanged file is no news, unless somebody asks: variables of `.env` may have changed.
-        if !asked && std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
+        if !asked && std::fs::read_to_string(path).is_ok_and(|text| text == self.text) {
             return;
         }
         let environment = Environment::of_process(&self.directory);

@@ -1,11 +1,14 @@
 //! Messages of a chat request → turns of the hub.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
 use polygate_core::Failure;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::request::{CallNames, bad, value};
-use crate::canon::{Media, MediaSource, Message, Part, Role, ToolCall, ToolResult};
+use super::request::{bad, escape, value};
+use crate::canon::{Given, Media, MediaSource, Message, Part, Role, ToolCall, ToolResult};
 
 #[derive(Deserialize)]
 struct MessageMember<'a> {
@@ -42,7 +45,8 @@ struct PartMember<'a> {
     refusal: Option<String>,
     #[serde(borrow)]
     image_url: Option<&'a RawValue>,
-    input_audio: Option<AudioMember>,
+    #[serde(borrow)]
+    input_audio: Option<&'a RawValue>,
     file: Option<FileMember>,
 }
 
@@ -65,93 +69,172 @@ struct FileMember {
     filename: Option<String>,
 }
 
-/// Reads `messages`.
-pub(super) fn decode_all(text: &str) -> Result<Vec<Message>, Failure> {
-    let raws: Vec<&RawValue> = value("messages", text)?;
-    let mut names = CallNames::new();
-    let mut messages: Vec<Message> = Vec::with_capacity(raws.len());
-    for (index, raw) in raws.into_iter().enumerate() {
-        let place = format!("messages[{index}]");
-        let member: MessageMember<'_> = value(&place, raw.get())?;
-        messages.push(message(
-            member,
-            &place,
-            format!("/messages/{index}"),
-            &mut names,
-        )?);
-    }
-    Ok(messages)
+/// Members of messages and of their parts that are read, or say nothing that an upstream could miss.
+const KNOWN: [&str; 8] = [
+    "role",
+    "content",
+    "tool_calls",
+    "tool_call_id",
+    "refusal",
+    "reasoning_content",
+    "function_call",
+    "annotations",
+];
+const KNOWN_OF_PARTS: [&str; 7] = [
+    "type",
+    "text",
+    "refusal",
+    "image_url",
+    "input_audio",
+    "file",
+    "annotations",
+];
+
+/// Reads messages; what nobody models is kept, so that its loss can be named.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// Names of the tools behind call ids, for results that do not say.
+    names: HashMap<String, String>,
+    /// Unknown members and parts, by their pointers.
+    pub unknown: Vec<Given<Box<RawValue>>>,
 }
 
-fn message(
-    member: MessageMember<'_>,
-    place: &str,
-    at: String,
-    names: &mut CallNames,
-) -> Result<Message, Failure> {
-    let role = match member.role.as_str() {
-        "system" => Role::System,
-        "developer" => Role::Developer,
-        "user" => Role::User,
-        "assistant" => Role::Assistant,
-        "tool" | "function" => return tool_result(member, place, at, names),
-        other => {
-            return Err(bad(
-                &format!("{place}.role"),
-                &format!("is '{other}', which no one is"),
-            ));
+impl Reader {
+    /// Reads `messages`.
+    pub(super) fn messages(&mut self, text: &str) -> Result<Vec<Message>, Failure> {
+        let raws: Vec<&RawValue> = value("messages", text)?;
+        let each = raws.into_iter().enumerate();
+        each.map(|(index, raw)| {
+            self.message(
+                raw,
+                &format!("messages[{index}]"),
+                format!("/messages/{index}"),
+            )
+        })
+        .collect()
+    }
+
+    fn message(&mut self, raw: &RawValue, place: &str, at: String) -> Result<Message, Failure> {
+        let member: MessageMember<'_> = value(place, raw.get())?;
+        let role = match member.role.as_str() {
+            "system" => Role::System,
+            "developer" => Role::Developer,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" | "function" => return self.tool_result(member, place, at),
+            other => {
+                return Err(bad(
+                    &format!("{place}.role"),
+                    &format!("is '{other}', which no one is"),
+                ));
+            }
+        };
+        self.note_unknown(raw, &KNOWN, &at);
+        let mut parts = Vec::new();
+        parts.extend(
+            member
+                .reasoning_content
+                .filter(|text| !text.is_empty())
+                .map(Part::Reasoning),
+        );
+        parts.extend(self.content(member.content, place, &at)?);
+        parts.extend(
+            member
+                .refusal
+                .filter(|text| !text.is_empty())
+                .map(Part::Refusal),
+        );
+        for (index, call) in member
+            .tool_calls
+            .unwrap_or_default()
+            .into_iter()
+            .enumerate()
+        {
+            let call = tool_call(call, &format!("{place}.tool_calls[{index}]"))?;
+            self.names.insert(call.id.clone(), call.name.clone());
+            parts.push(Part::ToolCall(call));
         }
-    };
-    let mut parts = Vec::new();
-    parts.extend(
-        member
-            .reasoning_content
-            .filter(|text| !text.is_empty())
-            .map(Part::Reasoning),
-    );
-    parts.extend(content(member.content, place)?);
-    parts.extend(
-        member
-            .refusal
-            .filter(|text| !text.is_empty())
-            .map(Part::Refusal),
-    );
-    for (index, call) in member
-        .tool_calls
-        .unwrap_or_default()
-        .into_iter()
-        .enumerate()
-    {
-        let call = tool_call(call, &format!("{place}.tool_calls[{index}]"))?;
-        names.insert(call.id.clone(), call.name.clone());
-        parts.push(Part::ToolCall(call));
+        Ok(Message { role, parts, at })
     }
-    Ok(Message { role, parts, at })
-}
 
-fn tool_result(
-    member: MessageMember<'_>,
-    place: &str,
-    at: String,
-    names: &CallNames,
-) -> Result<Message, Failure> {
-    let call_id = member
-        .tool_call_id
-        .or_else(|| member.name.clone())
-        .ok_or_else(|| bad(&format!("{place}.tool_call_id"), "is missing"))?;
-    let name = names.get(&call_id).cloned().or(member.name);
-    let content = content(member.content, place)?;
-    let result = ToolResult {
-        call_id,
-        name,
-        content,
-        is_error: false,
-    };
-    Ok(Message {
-        role: Role::User,
-        parts: vec![Part::ToolResult(result)],
-        at,
-    })
+    fn tool_result(
+        &mut self,
+        member: MessageMember<'_>,
+        place: &str,
+        at: String,
+    ) -> Result<Message, Failure> {
+        let call_id = member.tool_call_id.or_else(|| member.name.clone());
+        let call_id = call_id.ok_or_else(|| bad(&format!("{place}.tool_call_id"), "is missing"))?;
+        let name = self.names.get(&call_id).cloned().or(member.name);
+        let content = self.content(member.content, place, &at)?;
+        let result = ToolResult {
+            call_id,
+            name,
+            content,
+            is_error: false,
+        };
+        Ok(Message {
+            role: Role::User,
+            parts: vec![Part::ToolResult(result)],
+            at,
+        })
+    }
+
+    fn content(
+        &mut self,
+        raw: Option<&RawValue>,
+        place: &str,
+        at: &str,
+    ) -> Result<Vec<Part>, Failure> {
+        let place = format!("{place}.content");
+        match raw.map(RawValue::get) {
+            None | Some("null") => Ok(vec![]),
+            Some(text) if text.starts_with('"') => {
+                let text: String = value(&place, text)?;
+                Ok(if text.is_empty() {
+                    vec![]
+                } else {
+                    vec![Part::Text(text)]
+                })
+            }
+            Some(text) => {
+                let members: Vec<&RawValue> = value(&place, text)?;
+                let mut parts = Vec::with_capacity(members.len());
+                for (index, raw) in members.into_iter().enumerate() {
+                    parts.extend(self.part(
+                        raw,
+                        &format!("{place}[{index}]"),
+                        format!("{at}/content/{index}"),
+                    )?);
+                }
+                Ok(parts)
+            }
+        }
+    }
+
+    /// A part; `None` where nobody knows its type.
+    fn part(&mut self, raw: &RawValue, place: &str, at: String) -> Result<Option<Part>, Failure> {
+        let member: PartMember<'_> = value(place, raw.get())?;
+        let part = part(member, place)?;
+        match &part {
+            Some(_) => self.note_unknown(raw, &KNOWN_OF_PARTS, &at),
+            None => self.unknown.push(Given::new(raw.to_owned(), at)),
+        }
+        Ok(part)
+    }
+
+    fn note_unknown(&mut self, raw: &RawValue, known: &[&str], at: &str) {
+        let members: BTreeMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(raw.get()).unwrap_or_default();
+        let lost = members
+            .into_iter()
+            .filter(|(name, value)| !known.contains(&&**name) && value.get() != "null");
+        self.unknown.extend(
+            lost.map(|(name, value)| {
+                Given::new(value.to_owned(), format!("{at}/{}", escape(&name)))
+            }),
+        );
+    }
 }
 
 fn tool_call(call: CallMember<'_>, place: &str) -> Result<ToolCall, Failure> {
@@ -172,52 +255,23 @@ fn tool_call(call: CallMember<'_>, place: &str) -> Result<ToolCall, Failure> {
     })
 }
 
-fn content(raw: Option<&RawValue>, place: &str) -> Result<Vec<Part>, Failure> {
-    let place = format!("{place}.content");
-    match raw.map(RawValue::get) {
-        None | Some("null") => Ok(vec![]),
-        Some(text) if text.starts_with('"') => {
-            let text: String = value(&place, text)?;
-            Ok(if text.is_empty() {
-                vec![]
-            } else {
-                vec![Part::Text(text)]
-            })
-        }
-        Some(text) => {
-            let members: Vec<&RawValue> = value(&place, text)?;
-            let each = members.into_iter().enumerate();
-            each.map(|(index, raw)| {
-                part(
-                    value(&format!("{place}[{index}]"), raw.get())?,
-                    &format!("{place}[{index}]"),
-                )
-            })
-            .collect()
-        }
-    }
-}
-
-fn part(member: PartMember<'_>, place: &str) -> Result<Part, Failure> {
+/// A part of a known type.
+fn part(member: PartMember<'_>, place: &str) -> Result<Option<Part>, Failure> {
     let missing = |what: &str| bad(&format!("{place}.{what}"), "is missing");
-    match member.kind.as_str() {
+    Ok(Some(match member.kind.as_str() {
         "text" | "input_text" | "output_text" => {
-            Ok(Part::Text(member.text.ok_or_else(|| missing("text"))?))
+            Part::Text(member.text.ok_or_else(|| missing("text"))?)
         }
-        "refusal" => Ok(Part::Refusal(
-            member.refusal.ok_or_else(|| missing("refusal"))?,
-        )),
-        "image_url" => image(member.image_url.ok_or_else(|| missing("image_url"))?, place),
-        "input_audio" => Ok(Part::Audio(audio(
+        "refusal" => Part::Refusal(member.refusal.ok_or_else(|| missing("refusal"))?),
+        "image_url" => image(member.image_url.ok_or_else(|| missing("image_url"))?, place)?,
+        "input_audio" => audio(
             member.input_audio.ok_or_else(|| missing("input_audio"))?,
-        ))),
+            place,
+        )?,
         "file" => file(member.file.ok_or_else(|| missing("file"))?)
-            .ok_or_else(|| missing("file.file_data")),
-        other => Err(bad(
-            &format!("{place}.type"),
-            &format!("is '{other}', which cannot be translated"),
-        )),
-    }
+            .ok_or_else(|| missing("file.file_data"))?,
+        _ => return Ok(None),
+    }))
 }
 
 fn image(raw: &RawValue, place: &str) -> Result<Part, Failure> {
@@ -239,20 +293,30 @@ fn image(raw: &RawValue, place: &str) -> Result<Part, Failure> {
     }))
 }
 
-fn audio(audio: AudioMember) -> Media {
-    let mime = audio.format.map(|format| {
+fn audio(raw: &RawValue, place: &str) -> Result<Part, Failure> {
+    let place = format!("{place}.input_audio");
+    let audio = if raw.get().starts_with('"') {
+        AudioMember {
+            data: value(&place, raw.get())?,
+            format: None,
+        }
+    } else {
+        value(&place, raw.get())?
+    };
+    let named = |format: String| {
         if format == "mp3" {
             "audio/mpeg".to_owned()
         } else {
             format!("audio/{format}")
         }
-    });
-    Media {
+    };
+    let mime = audio.format.map(named);
+    Ok(Part::Audio(Media {
         source: MediaSource::Base64(audio.data),
         mime,
         name: None,
         detail: None,
-    }
+    }))
 }
 
 fn file(file: FileMember) -> Option<Part> {

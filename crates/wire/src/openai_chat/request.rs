@@ -1,7 +1,5 @@
 //! A chat request as its client wrote it → the hub.
 
-use std::collections::HashMap;
-
 use polygate_core::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -40,7 +38,7 @@ fn member(request: &mut ChatRequest, name: &str, text: &str) -> Result<(), Failu
                 .include_usage
                 .unwrap_or(false)
         }
-        "messages" => request.messages = message::decode_all(text)?,
+        "messages" => messages(request, text)?,
         "tools" => tools(request, text)?,
         "tool_choice" => tool_choice(request, text)?,
         "parallel_tool_calls" => request.parallel_tool_calls = given(name, text)?,
@@ -62,6 +60,13 @@ fn member(request: &mut ChatRequest, name: &str, text: &str) -> Result<(), Failu
             .extra
             .push(Given::new(raw(other, text)?, format!("/{}", escape(other)))),
     }
+    Ok(())
+}
+
+fn messages(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
+    let mut reader = message::Reader::default();
+    request.messages = reader.messages(text)?;
+    request.extra.extend(reader.unknown);
     Ok(())
 }
 
@@ -208,8 +213,9 @@ pub(super) fn value<'a, T: Deserialize<'a>>(name: &str, text: &'a str) -> Result
         let reason = reason
             .split(" at line ")
             .next()
-            .unwrap_or("not as expected")
-            .to_owned();
+            .unwrap_or("not as expected");
+        // serde repeats what it did not expect, which may be a whole picture.
+        let reason: String = reason.chars().take(160).collect();
         bad(name, &format!("is not as it should be: {reason}"))
     })
 }
@@ -223,9 +229,6 @@ pub(super) fn bad(name: &str, what: &str) -> Failure {
 }
 
 /// A member's name as part of a JSON pointer.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
-
-/// Names of the tools behind call ids, for results that do not say.
-pub(super) type CallNames = HashMap<String, String>;

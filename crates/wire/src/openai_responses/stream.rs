@@ -78,11 +78,11 @@ fn piece(delta: Option<&RawValue>) -> Option<Cow<'_, str>> {
     serde_json::from_str(delta?.get()).ok()
 }
 
-/// Reads events.
+/// Reads events. Whatever comes, what is told keeps to the hub's grammar.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     blocks: Vec<Known>,
-    calls: usize,
+    started: bool,
     stopped: bool,
 }
 
@@ -91,116 +91,124 @@ pub(super) struct Decoder {
 struct Known {
     item: usize,
     part: usize,
+    kind: Kind,
     open: bool,
     /// Some text of it has come.
     has_text: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Refusal,
+    Reasoning,
+    Call,
+}
+
 impl Decoder {
-    /// The block at this address, opened where it is new.
-    fn block(&mut self, item: usize, part: usize, kind: Block, out: &mut Vec<ChatEvent>) -> usize {
-        if let Some(index) = self
-            .blocks
-            .iter()
-            .position(|known| known.item == item && known.part == part)
-        {
-            return index;
+    fn start(&mut self, answer: Option<&Answer<'_>>, out: &mut Vec<ChatEvent>) {
+        if !std::mem::replace(&mut self.started, true) {
+            let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+            let id = answer.and_then(|answer| owned(&answer.id));
+            let model = answer.and_then(|answer| owned(&answer.model));
+            out.push(ChatEvent::Start { id, model });
         }
+    }
+
+    fn find(&self, item: usize, part: usize, kind: Kind) -> Option<usize> {
+        self.blocks
+            .iter()
+            .position(|known| known.item == item && known.part == part && known.kind == kind)
+    }
+
+    fn open(
+        &mut self,
+        item: usize,
+        part: usize,
+        kind: Kind,
+        block: Block,
+        out: &mut Vec<ChatEvent>,
+    ) -> usize {
         let index = self.blocks.len();
         self.blocks.push(Known {
             item,
             part,
+            kind,
             open: true,
             has_text: false,
         });
-        out.push(ChatEvent::Open { index, block: kind });
+        out.push(ChatEvent::Open { index, block });
         index
     }
 
-    fn text(&mut self, address: (usize, usize), kind: Block, text: &str, out: &mut Vec<ChatEvent>) {
+    /// A piece of a text; its block opens with the first.
+    fn text(&mut self, address: (usize, usize), kind: Kind, text: &str, out: &mut Vec<ChatEvent>) {
         if text.is_empty() {
             return;
         }
-        let index = self.block(address.0, address.1, kind, out);
-        if let Some(known) = self.blocks.get_mut(index) {
+        let block = match kind {
+            Kind::Text => Block::Text,
+            Kind::Refusal => Block::Refusal,
+            Kind::Reasoning => Block::Reasoning,
+            // A call that nobody announced: its item will bring it whole.
+            Kind::Call if self.find(address.0, address.1, kind).is_none() => return,
+            Kind::Call => Block::Text,
+        };
+        let found = self.find(address.0, address.1, kind);
+        let index = found.unwrap_or_else(|| self.open(address.0, address.1, kind, block, out));
+        if let Some(known) = self.blocks.get_mut(index).filter(|known| known.open) {
             known.has_text = true;
+            out.push(ChatEvent::Delta {
+                index,
+                text: text.to_owned(),
+            });
         }
-        out.push(ChatEvent::Delta {
-            index,
-            text: text.to_owned(),
-        });
     }
 
-    fn open_call(&mut self, item_index: usize, item: &Item<'_>, out: &mut Vec<ChatEvent>) {
-        if &*item.kind == "function_call" {
-            self.calls += usize::from(!self.blocks.iter().any(|known| known.item == item_index));
+    fn announce(&mut self, at: usize, item: &Item<'_>, out: &mut Vec<ChatEvent>) {
+        if &*item.kind == "function_call" && self.find(at, 0, Kind::Call).is_none() {
             let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
-            self.block(
-                item_index,
-                0,
-                Block::ToolCall {
-                    id: text(&item.call_id),
-                    name: text(&item.name),
-                },
-                out,
-            );
+            let block = Block::ToolCall {
+                id: text(&item.call_id),
+                name: text(&item.name),
+            };
+            self.open(at, 0, Kind::Call, block, out);
         }
     }
 
     /// An item is complete: what never came in deltas is in it.
     fn item_done(&mut self, at: usize, item: &Item<'_>, out: &mut Vec<ChatEvent>) {
-        self.open_call(at, item, out);
-        let is_new = |decoder: &Self, part: usize| {
-            !decoder
-                .blocks
-                .iter()
-                .any(|known| known.item == at && known.part == part && known.has_text)
-        };
+        self.announce(at, item, out);
         match &*item.kind {
-            "function_call" if is_new(self, 0) => {
-                let (id, name) = (
-                    item.call_id.as_deref().unwrap_or_default(),
-                    item.name.as_deref().unwrap_or_default(),
-                );
-                let block = Block::ToolCall {
-                    id: id.to_owned(),
-                    name: name.to_owned(),
-                };
-                self.text((at, 0), block, &item.arguments(), out);
-            }
+            "function_call" => self.rest((at, 0), Kind::Call, &item.arguments(), out),
             "message" => {
-                for (part, content) in item
-                    .content
-                    .iter()
-                    .flatten()
-                    .enumerate()
-                    .filter(|(part, _)| is_new(self, *part))
-                    .collect::<Vec<_>>()
-                {
+                for (part, content) in item.content.iter().flatten().enumerate() {
                     match (&content.refusal, &content.text) {
-                        (Some(text), _) => self.text((at, part), Block::Refusal, text, out),
-                        (None, Some(text)) => self.text((at, part), Block::Text, text, out),
+                        (Some(text), _) => self.rest((at, part), Kind::Refusal, text, out),
+                        (None, Some(text)) => self.rest((at, part), Kind::Text, text, out),
                         (None, None) => {}
                     }
                 }
             }
             "reasoning" => {
-                let texts = item.summary.iter().flatten().enumerate();
-                for (part, content) in texts
-                    .filter(|(part, _)| is_new(self, *part))
-                    .collect::<Vec<_>>()
-                {
-                    self.text(
-                        (at, part),
-                        Block::Reasoning,
-                        content.text.as_deref().unwrap_or_default(),
-                        out,
-                    );
+                for (part, content) in item.summary.iter().flatten().enumerate() {
+                    let text = content.text.as_deref().unwrap_or_default();
+                    self.rest((at, part), Kind::Reasoning, text, out);
                 }
             }
             _ => {}
         }
         self.close(|known| known.item == at, out);
+    }
+
+    /// The whole of a text, unless pieces of it have come.
+    fn rest(&mut self, address: (usize, usize), kind: Kind, text: &str, out: &mut Vec<ChatEvent>) {
+        let known = self
+            .find(address.0, address.1, kind)
+            .and_then(|index| self.blocks.get(index));
+        if !known.is_some_and(|known| known.has_text) {
+            self.text(address, kind, text, out);
+        }
     }
 
     fn close(&mut self, which: impl Fn(&Known) -> bool, out: &mut Vec<ChatEvent>) {
@@ -221,51 +229,45 @@ impl Decoder {
         }
         self.close(|_| true, out);
         out.extend(counts(answer.usage).map(ChatEvent::Usage));
-        if !std::mem::replace(&mut self.stopped, true) {
-            out.push(ChatEvent::Stop(stop(answer, self.calls > 0)));
-        }
+        let called = self.blocks.iter().any(|known| known.kind == Kind::Call);
+        self.stopped = true;
+        out.push(ChatEvent::Stop(stop(answer, called)));
+    }
+
+    fn fail(&mut self, event: &Event<'_>, out: &mut Vec<ChatEvent>) {
+        self.stopped = true;
+        out.push(ChatEvent::Failed(Box::new(reported(event))));
     }
 }
 
 impl StreamDecoder for Decoder {
     fn decode(&mut self, frame: &Frame<'_>, out: &mut Vec<ChatEvent>) -> Result<(), Failure> {
-        if frame.is_empty() || frame.data.trim_ascii() == b"[DONE]" {
+        if self.stopped || frame.is_empty() || frame.data.trim_ascii() == b"[DONE]" {
             return Ok(());
         }
         let event = event(frame)?;
+        if matches!(&*event.kind, "error" | "response.failed") {
+            self.fail(&event, out);
+            return Ok(());
+        }
+        self.start(event.response.as_ref(), out);
         let address = (event.output_index, event.content_index);
+        let summary = (event.output_index, event.summary_index);
         let text = || piece(event.delta).unwrap_or_default();
         match &*event.kind {
-            "response.created" => {
-                let (id, model) = event
-                    .response
-                    .map(|response| (response.id, response.model))
-                    .unwrap_or_default();
-                out.push(ChatEvent::Start {
-                    id: id.map(Into::into),
-                    model: model.map(Into::into),
-                });
+            "response.output_text.delta" => self.text(address, Kind::Text, &text(), out),
+            "response.refusal.delta" => self.text(address, Kind::Refusal, &text(), out),
+            "response.reasoning_text.delta" => self.text(address, Kind::Reasoning, &text(), out),
+            "response.reasoning_summary_text.delta" => {
+                self.text(summary, Kind::Reasoning, &text(), out)
+            }
+            "response.function_call_arguments.delta" => {
+                self.text((event.output_index, 0), Kind::Call, &text(), out);
             }
             "response.output_item.added" => {
                 if let Some(item) = &event.item {
-                    self.open_call(event.output_index, item, out);
+                    self.announce(event.output_index, item, out);
                 }
-            }
-            "response.output_text.delta" => self.text(address, Block::Text, &text(), out),
-            "response.refusal.delta" => self.text(address, Block::Refusal, &text(), out),
-            "response.reasoning_text.delta" => self.text(address, Block::Reasoning, &text(), out),
-            "response.reasoning_summary_text.delta" => self.text(
-                (event.output_index, event.summary_index),
-                Block::Reasoning,
-                &text(),
-                out,
-            ),
-            "response.function_call_arguments.delta" => {
-                let nameless = Block::ToolCall {
-                    id: String::new(),
-                    name: String::new(),
-                };
-                self.text((event.output_index, 0), nameless, &text(), out);
             }
             "response.output_item.done" => {
                 if let Some(item) = &event.item {
@@ -273,13 +275,11 @@ impl StreamDecoder for Decoder {
                 }
             }
             "response.completed" | "response.incomplete" | "response.done" => {
-                let answer = event
-                    .response
-                    .as_ref()
-                    .ok_or_else(|| junk("the provider's stream ends without its answer"))?;
+                let answer = event.response.as_ref();
+                let answer =
+                    answer.ok_or_else(|| junk("the provider's stream ends without its answer"))?;
                 self.terminal(answer, out);
             }
-            "error" | "response.failed" => out.push(ChatEvent::Failed(Box::new(reported(&event)))),
             _ => {}
         }
         Ok(())
