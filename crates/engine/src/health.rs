@@ -39,6 +39,8 @@ pub enum Reason {
     Model = 4,
     /// Too many failures in a row.
     Breaker = 5,
+    /// It cannot be reached: a health check that gets through ends this at once.
+    Unreachable = 6,
 }
 
 impl Reason {
@@ -50,6 +52,7 @@ impl Reason {
             Reason::Auth => "auth",
             Reason::Model => "model",
             Reason::Breaker => "breaker",
+            Reason::Unreachable => "unreachable",
         }
     }
 
@@ -60,6 +63,7 @@ impl Reason {
             Reason::Auth,
             Reason::Model,
             Reason::Breaker,
+            Reason::Unreachable,
         ]
         .into_iter()
         .find(|reason| *reason as u8 == code)
@@ -150,21 +154,34 @@ impl Resters<'_> {
             Kind::UpstreamModel => self
                 .model
                 .rest(Reason::Model, now, Some(retry.cooldown_error)),
-            Kind::UpstreamError | Kind::UpstreamJunk => {
-                self.count(retry.cooldown_error, asked, retry, now)
+            Kind::UpstreamError | Kind::UpstreamJunk | Kind::Timeout => {
+                self.count(Reason::Breaker, retry.cooldown_error, asked, retry, now);
             }
-            Kind::Connect | Kind::Broken | Kind::Timeout => {
-                self.count(retry.cooldown_network, None, retry, now)
+            Kind::Connect | Kind::Broken => {
+                self.count(
+                    Reason::Unreachable,
+                    retry.cooldown_network,
+                    None,
+                    retry,
+                    now,
+                );
             }
             _ => {}
         }
     }
 
-    fn count(&self, cooldown: Duration, asked: Option<Duration>, retry: &Retry, now: Duration) {
+    fn count(
+        &self,
+        reason: Reason,
+        cooldown: Duration,
+        asked: Option<Duration>,
+        retry: &Retry,
+        now: Duration,
+    ) {
         if let Some(wait) = asked {
-            self.provider.rest(Reason::Breaker, now, Some(wait));
+            self.provider.rest(reason, now, Some(wait));
         } else if self.provider.failed() >= retry.breaker_threshold {
-            self.provider.rest(Reason::Breaker, now, Some(cooldown));
+            self.provider.rest(reason, now, Some(cooldown));
         }
     }
 

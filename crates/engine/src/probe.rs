@@ -20,7 +20,10 @@ use crate::transport::UpstreamBody;
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
 const NAMES: usize = 2000;
 
-/// Checks every provider now and then for ever.
+/// How soon a provider that could not be reached is looked for again.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Checks every provider now and then, and those that cannot be reached soon again, for ever.
 pub async fn run(engine: Arc<Engine>) {
     loop {
         let snapshot = engine.snapshot();
@@ -29,20 +32,46 @@ pub async fn run(engine: Arc<Engine>) {
             .health_check
             .interval
             .max(Duration::from_secs(1));
-        if snapshot.config.health_check.enabled {
+        let enabled = snapshot.config.health_check.enabled;
+        if enabled {
             check_all(&engine, &snapshot).await;
         }
         drop(snapshot);
-        tokio::time::sleep(interval).await;
+        let next = tokio::time::Instant::now() + interval;
+        while tokio::time::Instant::now() + SOON < next {
+            tokio::time::sleep(SOON).await;
+            if enabled {
+                check_lost(&engine).await;
+            }
+        }
+        tokio::time::sleep_until(next).await;
     }
 }
 
-/// Checks every provider at once, each with its first credential that does not rest on a limit.
+/// Checks every provider at once.
 pub async fn check_all(engine: &Engine, snapshot: &Arc<Snapshot>) {
     let checks = snapshot
         .upstreams
         .iter()
         .map(|upstream| check(engine, snapshot, upstream));
+    futures_util::future::join_all(checks).await;
+}
+
+/// Checks those that could not be reached.
+async fn check_lost(engine: &Engine) {
+    let snapshot = engine.snapshot();
+    let now = engine.clock().now();
+    let is_lost = |upstream: &&Arc<Upstream>| {
+        upstream
+            .rest
+            .resting(now)
+            .is_some_and(|(reason, _)| reason == Reason::Unreachable)
+    };
+    let checks = snapshot
+        .upstreams
+        .iter()
+        .filter(is_lost)
+        .map(|upstream| check(engine, &snapshot, upstream));
     futures_util::future::join_all(checks).await;
 }
 
@@ -74,7 +103,8 @@ fn note(
     let (retry, now) = (&snapshot.config.retry, engine.clock().now());
     match result {
         Ok(list) => {
-            upstream.rest.wake(&[Reason::Breaker]);
+            // That it lists its models says that it is there, not that its chat works: the breaker stays.
+            upstream.rest.wake(&[Reason::Unreachable]);
             credential.rest.wake(&[Reason::Auth]);
             if let Some(names) = list.and_then(|body| names(&body)) {
                 upstream.discovered.store(Arc::new(names));
@@ -84,7 +114,7 @@ fn note(
         Err(failure) => match failure.kind {
             Kind::Connect | Kind::Timeout | Kind::Broken => {
                 upstream.rest.rest(
-                    Reason::Breaker,
+                    Reason::Unreachable,
                     now,
                     Some(
                         retry

@@ -39,7 +39,7 @@ pub async fn handle(
         return with_id(page(pages, peer, request).await, &request_id);
     }
     if let Some(answer) = cors::preflight(request.method(), request.headers()) {
-        return answer;
+        return with_id(answer, &request_id);
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let mut answer = match matched {

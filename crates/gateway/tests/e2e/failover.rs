@@ -4,7 +4,7 @@ use http::Method;
 use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
 use serde_json::{Value, json};
 
-use crate::support::{Gate, Reply, calls, chat, mock};
+use crate::support::{Gate, Reply, calls, chat, mock, until};
 
 /// Every way to fail before the first good event, for streams and whole answers alike. `preamble`: how many events of the
 /// format are no answer yet.
@@ -445,4 +445,60 @@ async fn a_limit_rests_the_credential_for_as_long_as_it_says() {
         .await
         .json();
     assert_eq!(health["only"]["credentials"][0]["reason"], "limit");
+}
+
+#[tokio::test]
+async fn a_provider_that_was_gone_is_found_again_by_the_health_check() {
+    let (coming, other) = (mock("coming").await, mock("other").await);
+    let (addr, url) = (coming.addr(), coming.url());
+    drop(coming);
+    let gate = Gate::start(&format!(
+        "
+providers:
+  - {{name: coming, type: mock, api_base: '{url}', api_key: k, model_mapping: [m]}}
+  - {{name: other, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+routing: {{strategy: fill-first}}
+",
+        other.url()
+    ));
+    let asked = async || gate.post("/v1/chat/completions", &chat("m", false)).await;
+    until("the check finds it gone", || {
+        gate.log().contains("health check failed")
+    })
+    .await;
+    let reply = asked().await;
+    assert_eq!(
+        (
+            reply.header("x-polygate-provider"),
+            reply.header("x-polygate-attempts")
+        ),
+        ("other", "1"),
+        "nobody asks where nobody is"
+    );
+    let health = gate.get("/health/detailed").await.json();
+    assert_eq!(
+        (
+            health["coming"]["status"].as_str(),
+            health["coming"]["reason"].as_str()
+        ),
+        (Some("error"), Some("unreachable"))
+    );
+    let options = polygate_mock_provider::Options {
+        addr: Some(addr),
+        ..Default::default()
+    };
+    let _back = Mock::start(options).await.expect("the same port");
+    for _ in 0..100 {
+        if asked().await.header("x-polygate-provider") == "coming" {
+            assert!(
+                gate.get("/metrics")
+                    .await
+                    .text()
+                    .contains("llm_proxy_provider_health{provider=\"coming\"} 1")
+            );
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("it was not found again: {}", gate.log());
 }
