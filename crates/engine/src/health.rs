@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Retry;
-use polygate_core::{Failure, Kind};
+use polygate_core::{Failure, Kind, Scope};
 
 /// The shortest rest after a limit: sub-second waits made retry storms elsewhere.
 const LIMIT_FLOOR: Duration = Duration::from_secs(1);
@@ -151,9 +151,10 @@ impl Resters<'_> {
                 Some(asked.unwrap_or(retry.cooldown_quota)),
             ),
             Kind::UpstreamAuth => self.credential.rest(Reason::Auth, now, None),
-            Kind::UpstreamModel => self
-                .model
-                .rest(Reason::Model, now, Some(retry.cooldown_error)),
+            Kind::UpstreamModel if failure.scope == Scope::Model => {
+                self.model
+                    .rest(Reason::Model, now, Some(retry.cooldown_error))
+            }
             Kind::UpstreamError | Kind::UpstreamJunk | Kind::Timeout => {
                 self.count(Reason::Breaker, retry.cooldown_error, asked, retry, now);
             }

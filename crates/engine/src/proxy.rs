@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use http::StatusCode;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -59,7 +60,7 @@ impl Attempt<'_> {
                 "the provider answered with a redirect, which is never followed",
             ));
         }
-        if !status.is_success() && !is_last {
+        if is_providers_fault(status) && !is_last {
             return Err(self.proxied_failure(answer).await);
         }
         let (head, body) = answer.into_parts();
@@ -96,6 +97,11 @@ impl Attempt<'_> {
         redact(&mut failure, &self.candidate.credential.secret);
         failure
     }
+}
+
+/// Statuses that another provider or key might not give. What else a path answers is the caller's business.
+fn is_providers_fault(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
 }
 
 fn passed(mut headers: HeaderMap) -> HeaderMap {

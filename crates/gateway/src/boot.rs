@@ -179,7 +179,7 @@ fn example_model(config: &Config, is_demo: bool) -> String {
             ("anthropic", "claude-sonnet-4-5"),
             ("gemini", "gemini-2.5-flash"),
             ("deepseek", "deepseek-chat"),
-            ("openrouter", "openrouter/auto"),
+            ("openrouter", "openai/gpt-4o-mini"),
         ];
         let kinds: Vec<&str> = config
             .providers

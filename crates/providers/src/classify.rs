@@ -46,7 +46,11 @@ pub fn classify(answer: &Answer) -> Failure {
         status
     };
     failure.retry_after = wait;
-    if kind == Kind::InvalidRequest {
+    let says_model = said
+        .as_ref()
+        .is_some_and(|said| mentions(said, &["model", "deployment"]));
+    if kind == Kind::InvalidRequest || (kind == Kind::UpstreamModel && !says_model) {
+        // A path that is not there says nothing of the model on others.
         failure.scope = Scope::Request;
     }
     if let Some(said) = said {
@@ -188,6 +192,14 @@ mod tests {
         for (status, body, kind) in cases {
             assert_eq!(decide(status, body).kind, kind, "{status} {body}");
         }
+        assert_eq!(
+            decide(404, r#"{"error":{"message":"no such model"}}"#).scope,
+            Scope::Model
+        );
+        assert_eq!(
+            decide(404, r#"{"error":{"message":"unknown url"}}"#).scope,
+            Scope::Request
+        );
         assert_eq!(decide(307, "").status, 502);
         assert_eq!(decide(503, "x").status, 503);
     }

@@ -67,6 +67,8 @@ pub struct RelayParts {
 struct Watch {
     timer: Pin<Box<Sleep>>,
     last_chunk: Instant,
+    /// Something was said: pings are chunks, but say nothing.
+    last_said: Instant,
     last_sent: Instant,
     idle: Duration,
     keepalive: Option<Duration>,
@@ -225,6 +227,7 @@ impl Relay {
 
     /// Reads one chunk. False when the stream failed on it.
     fn read(&mut self, chunk: Bytes) -> bool {
+        let said = self.meter.said;
         let too_long = "a single event of the provider's stream is too long";
         let read = match self.lane.cut(&mut self.framer, chunk) {
             Ok(block) if block.is_empty() => Ok(()),
@@ -233,6 +236,9 @@ impl Relay {
         };
         if let Err(failure) = read {
             self.fail(failure);
+        }
+        if self.meter.said != said {
+            self.watch.said();
         }
         self.upstream.is_some()
     }
@@ -329,6 +335,7 @@ impl Watch {
         Self {
             timer: Box::pin(tokio::time::sleep_until(now + first)),
             last_chunk: now,
+            last_said: now,
             last_sent: now,
             idle,
             keepalive,
@@ -339,18 +346,23 @@ impl Watch {
         self.last_chunk = Instant::now();
     }
 
+    fn said(&mut self) {
+        self.last_said = Instant::now();
+    }
+
     fn sent(&mut self) {
         self.last_sent = Instant::now();
     }
 
     /// Ready when the silence must be answered in some way.
     fn poll(&mut self, cx: &mut Context<'_>, finished: bool) -> Poll<Silence> {
-        let idle = if finished {
-            FINISH_GRACE.min(self.idle)
+        // After the finish reason a ping is no life: some upstreams go on pinging for ever.
+        let silent_until = if finished {
+            self.last_said + FINISH_GRACE.min(self.idle)
         } else {
-            self.idle
+            self.last_chunk + self.idle
         };
-        let mut due = self.last_chunk + idle;
+        let mut due = silent_until;
         if let Some(every) = self.keepalive {
             due = due.min(self.last_sent + every);
         }
@@ -359,7 +371,7 @@ impl Watch {
         }
         ready!(self.timer.as_mut().poll(cx));
         let now = Instant::now();
-        if now >= self.last_chunk + idle {
+        if now >= silent_until {
             return Poll::Ready(Silence::TooLong);
         }
         if self

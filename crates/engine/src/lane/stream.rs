@@ -51,10 +51,13 @@ pub struct Meter {
     pub ended: bool,
     /// Token counts so far.
     pub usage: Option<Usage>,
+    /// How many times something was said; comments and pings say nothing.
+    pub said: u64,
 }
 
 impl Meter {
     fn progress(&mut self, progress: Progress) {
+        self.said += u64::from(progress != Progress::Preamble);
         self.good |= progress != Progress::Preamble;
         self.finished |= matches!(progress, Progress::Finish | Progress::End);
         self.ended |= progress == Progress::End;
@@ -200,6 +203,7 @@ fn native_block(
             .iter()
             .any(|mark| memchr::memmem::find(&block, mark).is_some())
     {
+        meter.said += u64::from(!block.starts_with(b":"));
         out.push(block);
         return Ok(());
     }

@@ -293,3 +293,52 @@ async fn the_generic_proxy_passes_any_method_path_and_query() {
     }
     assert_eq!(gate.get("/v1/unknown/files").await.status, 404);
 }
+
+#[tokio::test]
+async fn what_a_proxied_path_answers_is_the_callers_business_and_rests_nobody() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&format!(
+        "providers:\n{}health_check: {{enabled: false}}",
+        provider("p", &mock, "model_mapping: [m]")
+    ));
+    for status in [404, 400, 409] {
+        let then = Behaviour {
+            status: Some(status),
+            error: Some("no such file".to_owned()),
+            ..Behaviour::default()
+        };
+        mock.script(Rule {
+            path: Some("files".to_owned()),
+            times: Some(1),
+            then,
+            ..Rule::default()
+        });
+        let reply = gate.get("/v1/m/files/none").await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("x-polygate-attempts")),
+            (status, "1")
+        );
+        assert!(
+            reply.text().contains("no such file"),
+            "as the provider said it"
+        );
+    }
+    let then = Behaviour {
+        status: Some(404),
+        error: Some("unknown url".to_owned()),
+        ..Behaviour::default()
+    };
+    mock.script(Rule {
+        path: Some("embeddings".to_owned()),
+        then,
+        ..Rule::default()
+    });
+    let embeddings = gate
+        .post(
+            "/v1/embeddings",
+            &serde_json::json!({"model": "m", "input": "x"}),
+        )
+        .await;
+    assert_eq!(embeddings.status, 404);
+    assert_eq!(goes_to(&gate, "m").await, "p/m", "chat goes on");
+}
