@@ -304,3 +304,126 @@ async fn what_a_provider_does_not_speak_is_said_so() {
         "models/m"
     );
 }
+
+#[tokio::test]
+async fn google_streams_without_events_are_an_array_that_ends_or_says_why_not() {
+    use polygate_mock_provider::{Behaviour, Fault, Rule};
+    let mock = mock("p").await;
+    let gate = Gate::start(&config("gemini", &mock.url()));
+    let ask = json!({"contents": [{"parts": [{"text": "Hello there"}]}]});
+    let array = |events: &str| {
+        let chunks: Vec<String> = events
+            .split("data: ")
+            .map(|chunk| chunk.trim().to_owned())
+            .filter(|chunk| !chunk.is_empty())
+            .collect();
+        format!("[{}]", chunks.join(",\r\n"))
+    };
+    let events = gate
+        .post("/v1beta/models/m:streamGenerateContent?alt=sse", &ask)
+        .await;
+    let body = array(&events.text());
+    let script = |body: &str, fault: Option<Fault>| {
+        mock.clear();
+        let then = Behaviour {
+            body: Some(body.to_owned()),
+            content_type: Some("application/json".to_owned()),
+            fault,
+            ..Behaviour::default()
+        };
+        mock.script(Rule {
+            then,
+            ..Rule::default()
+        });
+    };
+    script(&body, None);
+    let whole = gate
+        .post("/v1beta/models/m:streamGenerateContent", &ask)
+        .await;
+    assert_eq!(
+        (whole.header("content-type"), whole.text()),
+        ("application/json", body.clone()),
+        "byte for byte"
+    );
+    assert_eq!(
+        calls(&mock).pop().map(|call| call.path),
+        Some("/v1beta/models/upstream-m:streamGenerateContent".to_owned())
+    );
+    script(&body, Some(Fault::CutAfter(1)));
+    let cut = gate
+        .post("/v1beta/models/m:streamGenerateContent", &ask)
+        .await;
+    let told = cut.json();
+    let last = told
+        .as_array()
+        .and_then(|all| all.last())
+        .cloned()
+        .unwrap_or_default();
+    assert_eq!(
+        last["error"]["details"][0]["metadata"]["origin"],
+        "provider",
+        "{}",
+        cut.text()
+    );
+}
+
+#[tokio::test]
+async fn silence_is_filled_with_comments_between_events() {
+    use polygate_mock_provider::{Behaviour, Rule};
+    let mock = mock("p").await;
+    mock.script(Rule {
+        then: Behaviour {
+            token_ms: 250,
+            tokens: Some(4),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let config = |kind: &str| {
+        format!(
+            "{}\ntimeouts: {{keepalive: 50ms}}",
+            config(kind, &mock.url())
+        )
+    };
+    for kind in ["openai", "anthropic"] {
+        let gate = Gate::start(&config(kind));
+        let reply = gate
+            .post("/v1/chat/completions", &with_tools("Hello there", true))
+            .await;
+        let text = reply.text();
+        assert!(text.matches(": keepalive\n\n").count() >= 4, "{text}");
+        assert!(text.ends_with("data: [DONE]\n\n"));
+        let frames: Vec<&str> = text
+            .split("\n\n")
+            .filter(|frame| !frame.is_empty())
+            .collect();
+        assert!(
+            frames
+                .iter()
+                .all(|frame| *frame == ": keepalive" || frame.starts_with("data: ")),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_too_long_to_hold_passes_whole() {
+    use polygate_mock_provider::{Behaviour, Rule};
+    let mock = mock("p").await;
+    let text = format!(
+        "{{\"object\":\"list\",\"data\":\"{}\"}}",
+        "x".repeat(20_000_000)
+    );
+    mock.script(Rule {
+        then: Behaviour {
+            body: Some(text.clone()),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = Gate::start(&config("openai", &mock.url()));
+    let reply = gate
+        .post("/v1/embeddings", &json!({"model": "m", "input": "x"}))
+        .await;
+    assert_eq!((reply.status.as_u16(), reply.body.len()), (200, text.len()));
+}
