@@ -1,10 +1,11 @@
 //! One candidate, one try. `Ok`: committed, the body is the client's. `Err`: nothing was sent, another candidate may be asked.
 
-use std::collections::VecDeque;
+mod read;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -23,12 +24,11 @@ use crate::route::Candidate;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
+pub(crate) use read::read_error;
+use read::{Read, read_capped};
+
 /// The most of a whole answer that is held to be checked before it is sent.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
-
-/// The most of an error's body that is read, and how long that may take.
-const ERROR_LIMIT: usize = 64 * 1024;
-const ERROR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What an attempt works with.
 pub struct Attempt<'a> {
@@ -357,84 +357,6 @@ fn content_type(headers: &HeaderMap) -> &str {
 
 fn is_json(headers: &HeaderMap) -> bool {
     content_type(headers).starts_with("application/json")
-}
-
-/// A body, read as far as the cap.
-enum Read {
-    Whole(Bytes),
-    /// Longer: what was read, and the rest.
-    Over {
-        head: VecDeque<Bytes>,
-        rest: Incoming,
-    },
-}
-
-async fn read_capped(
-    mut body: Incoming,
-    cap: usize,
-    idle: Duration,
-    deadline: Instant,
-) -> Result<Read, Failure> {
-    let mut pieces: VecDeque<Bytes> = VecDeque::new();
-    let mut total = 0;
-    loop {
-        let until = deadline.min(Instant::now() + idle);
-        match timeout_at(until, body.frame()).await {
-            Err(_) => {
-                return Err(Failure::new(
-                    Kind::Timeout,
-                    "the provider did not finish its answer in time",
-                )
-                .ambiguous());
-            }
-            Ok(Some(Err(_))) => {
-                return Err(Failure::new(
-                    Kind::Broken,
-                    "the connection to the provider broke in its answer",
-                )
-                .ambiguous());
-            }
-            Ok(None) => return Ok(Read::Whole(joined(pieces, total))),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(piece) = frame.into_data() {
-                    total += piece.len();
-                    pieces.push_back(piece);
-                }
-                if total > cap {
-                    return Ok(Read::Over {
-                        head: pieces,
-                        rest: body,
-                    });
-                }
-            }
-        }
-    }
-}
-
-fn joined(mut pieces: VecDeque<Bytes>, total: usize) -> Bytes {
-    if pieces.len() <= 1 {
-        return pieces.pop_front().unwrap_or_default();
-    }
-    let mut whole = BytesMut::with_capacity(total);
-    for piece in pieces {
-        whole.extend_from_slice(&piece);
-    }
-    whole.freeze()
-}
-
-/// An error's body as far as it is worth reading.
-pub(crate) async fn read_error(body: Incoming) -> Bytes {
-    match read_capped(
-        body,
-        ERROR_LIMIT,
-        ERROR_PATIENCE,
-        Instant::now() + ERROR_PATIENCE,
-    )
-    .await
-    {
-        Ok(Read::Whole(body)) => body,
-        _ => Bytes::new(),
-    }
 }
 
 /// Takes our key out of what an upstream said: some echo it.
