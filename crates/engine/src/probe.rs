@@ -112,7 +112,8 @@ fn note(
             true
         }
         Err(failure) => match failure.kind {
-            Kind::Connect | Kind::Timeout | Kind::Broken => {
+            // Only what nobody accepts is gone: a server that is busy with one answer, or has no list, may well serve.
+            Kind::Connect => {
                 upstream.rest.rest(
                     Reason::Unreachable,
                     now,
