@@ -44,67 +44,71 @@ impl Server {
 
     /// Serves until told to stop, then until nothing is in flight or the grace is over. Returns how many connections were cut.
     pub async fn run(self, mut stop: watch::Receiver<Option<Stop>>) -> usize {
-        let connections = GracefulShutdown::new();
-        let builder = Arc::new(builder());
-        let router = pages::router(self.state.clone());
-        let stopped = loop {
-            tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.connect(stream, peer, &builder, &router, &connections),
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                stop = told(&mut stop) => break stop,
-            }
+        let Server { listener, state } = self;
+        let doors = Doors::new(state);
+        let stopped = tokio::select! {
+            never = doors.accept(&listener) => match never {},
+            stopped = told(&mut stop) => stopped,
         };
-        self.state.ready.store(false, Ordering::Relaxed);
-        self.linger(stopped.delay, &builder, &router, &connections)
-            .await;
-        drop(self.listener);
-        let open = connections.count();
-        match tokio::time::timeout(stopped.grace, connections.shutdown()).await {
-            Ok(()) => 0,
-            Err(_) => open,
+        doors.state.ready.store(false, Ordering::Relaxed);
+        // Load balancers need time to see that readiness fails.
+        let _ = tokio::time::timeout(stopped.delay, doors.accept(&listener)).await;
+        drop(listener);
+        doors.close(stopped.grace).await
+    }
+}
+
+/// What every connection needs, and what knows of them all.
+struct Doors {
+    state: State,
+    pages: axum::Router,
+    builder: Arc<Builder<TokioExecutor>>,
+    connections: GracefulShutdown,
+    /// True when connections on which nothing was said yet must go.
+    closing: watch::Sender<bool>,
+}
+
+impl Doors {
+    fn new(state: State) -> Self {
+        let pages = pages::router(state.clone());
+        let connections = GracefulShutdown::new();
+        Self {
+            state,
+            pages,
+            builder: Arc::new(builder()),
+            connections,
+            closing: watch::Sender::new(false),
         }
     }
 
-    /// Load balancers need time to see that readiness fails.
-    async fn linger(
-        &self,
-        delay: Duration,
-        builder: &Arc<Builder<TokioExecutor>>,
-        router: &axum::Router,
-        connections: &GracefulShutdown,
-    ) {
-        let accepting = async {
-            while let Ok((stream, peer)) = self.listener.accept().await {
-                self.connect(stream, peer, builder, router, connections);
+    async fn accept(&self, listener: &TcpListener) -> Infallible {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.connect(stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
-        };
-        let _ = tokio::time::timeout(delay, accepting).await;
+        }
     }
 
-    fn connect(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        builder: &Arc<Builder<TokioExecutor>>,
-        router: &axum::Router,
-        connections: &GracefulShutdown,
-    ) {
+    fn connect(&self, stream: TcpStream, peer: SocketAddr) {
         // Two small writes would meet the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let doors = Arc::new((self.state.clone(), router.clone()));
-        let builder = builder.clone();
-        let watcher = connections.watcher();
+        let inner = Arc::new((self.state.clone(), self.pages.clone()));
+        let (builder, watcher) = (self.builder.clone(), self.connections.watcher());
+        let mut closing = self.closing.subscribe();
         tokio::spawn(async move {
+            tokio::select! {
+                spoken = says_something(&stream) => if !spoken { return },
+                _ = closing.wait_for(|closing| *closing) => return,
+            }
             let service = service_fn(move |request| {
-                let doors = doors.clone();
+                let inner = inner.clone();
                 async move {
-                    let (state, router) = &*doors;
-                    Ok::<_, Infallible>(ingress::handle(state, router, peer.ip(), request).await)
+                    let (state, pages) = &*inner;
+                    Ok::<_, Infallible>(ingress::handle(state, pages, peer.ip(), request).await)
                 }
             });
             let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -112,6 +116,20 @@ impl Server {
             let _ = watcher.watch(connection).await;
         });
     }
+
+    /// Lets what is in flight finish; returns how many connections did not.
+    async fn close(self, grace: Duration) -> usize {
+        let _ = self.closing.send(true);
+        let open = self.connections.count();
+        let closed = tokio::time::timeout(grace, self.connections.shutdown()).await;
+        if closed.is_ok() { 0 } else { open }
+    }
+}
+
+/// Whether the first byte comes in time: hyper's own deadline begins with it.
+async fn says_something(stream: &TcpStream) -> bool {
+    let first = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut [0])).await;
+    matches!(first, Ok(Ok(1)))
 }
 
 async fn told(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {

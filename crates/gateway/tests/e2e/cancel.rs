@@ -162,3 +162,26 @@ async fn with_nothing_in_flight_it_stops_at_once() {
         told.elapsed()
     );
 }
+
+#[tokio::test]
+async fn connections_on_which_nothing_was_said_do_not_hold_it_up() {
+    let mock = mock("p").await;
+    let mut gate = gate(&mock);
+    let _silent = TcpStream::connect(gate.url.trim_start_matches("http://"))
+        .await
+        .expect("a connection");
+    assert_eq!(
+        gate.post("/v1/chat/completions", &chat("m", false))
+            .await
+            .status,
+        200
+    );
+    let told = Instant::now();
+    gate.signal("TERM");
+    assert_eq!(gate.wait().code(), Some(0));
+    assert!(
+        told.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        told.elapsed()
+    );
+}

@@ -452,6 +452,10 @@ async fn a_provider_that_was_gone_is_found_again_by_the_health_check() {
     let (coming, other) = (mock("coming").await, mock("other").await);
     let (addr, url) = (coming.addr(), coming.url());
     drop(coming);
+    until("nobody listens there", || {
+        std::net::TcpStream::connect(addr).is_err()
+    })
+    .await;
     let gate = Gate::start(&format!(
         "
 providers:
