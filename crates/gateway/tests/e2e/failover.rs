@@ -506,3 +506,46 @@ routing: {{strategy: fill-first}}
     }
     panic!("it was not found again: {}", gate.log());
 }
+
+#[tokio::test]
+async fn a_provider_that_keeps_failing_is_left_alone_for_a_while() {
+    let (bad, good) = (mock("bad").await, mock("good").await);
+    bad.script(Rule {
+        then: Behaviour {
+            status: Some(500),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = Gate::start(&format!(
+        "
+providers:
+  - {{name: bad, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+  - {{name: good, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+routing: {{strategy: fill-first}}
+retry: {{breaker_threshold: 3, cooldown_error: 60s}}
+health_check: {{enabled: false}}
+",
+        bad.url(),
+        good.url()
+    ));
+    let mut attempts = Vec::new();
+    for _ in 0..6 {
+        attempts.push(
+            gate.post("/v1/chat/completions", &chat("m", false))
+                .await
+                .header("x-polygate-attempts")
+                .to_owned(),
+        );
+    }
+    assert_eq!(attempts, ["2", "2", "2", "1", "1", "1"]);
+    assert_eq!((calls(&bad).len(), calls(&good).len()), (3, 6));
+    let health = gate.get("/health/detailed").await.json();
+    assert_eq!(
+        (
+            health["bad"]["reason"].as_str(),
+            health["good"]["status"].as_str()
+        ),
+        (Some("breaker"), Some("ok"))
+    );
+}
