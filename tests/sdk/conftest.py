@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,16 +19,23 @@ providers:
   - {{name: gemini, type: gemini, api_base: '{main}', api_key: up-gemini, model_mapping: {{m-gemini: gemini-2.5-flash}}}}
   - {{name: responses, type: response_api, api_base: '{main}', api_key: up-responses, model_mapping: {{m-responses: gpt-x}}}}
   - {{name: azure, type: azure, api_base: '{main}', api_key: up-azure, model_mapping: [m-azure]}}
-  - {{name: broken, type: mock, api_base: '{broken}', api_key: up-broken, model_mapping: [m-two, m-broken]}}
-  - {{name: sound, type: mock, api_base: '{main}', api_key: up-sound, model_mapping: [m-two]}}
+  - {{name: limited, type: mock, api_base: '{broken}', api_key: up-limited, model_mapping: [m-limited]}}
+{fresh}
+  - {{name: sound, type: mock, api_base: '{main}', api_key: up-sound, model_mapping: ['m-two-*']}}
 routing: {{strategy: fill-first}}
 retry: {{max_retries: 1, breaker_threshold: 1000000, initial_backoff: 1ms}}
 health_check: {{enabled: false}}
 master_keys:
   - {{name: all, key: sk-all}}
   - {{name: some, key: sk-some, allowed_models: [m-native]}}
-  - {{name: slow, key: sk-slow, rate_limit: {{requests_per_second: 1, burst_size: 1}}}}
+  - {{name: slow-openai, key: sk-slow-openai, rate_limit: {{requests_per_second: 1, burst_size: 1}}}}
+  - {{name: slow-anthropic, key: sk-slow-anthropic, rate_limit: {{requests_per_second: 1, burst_size: 1}}}}
+  - {{name: slow-gemini, key: sk-slow-gemini, rate_limit: {{requests_per_second: 1, burst_size: 1}}}}
 """
+
+# Each failover test takes the next of these: what an earlier failure made rest is never what it asks.
+FRESH = 100
+FRESH_PROVIDER = "  - {{name: fresh-{at}, type: mock, api_base: '{broken}', api_key: up-{at}, model_mapping: [m-two-{at}]}}"
 
 
 class Process:
@@ -35,10 +43,11 @@ class Process:
 
     def __init__(self, args, cwd):
         env = {"ADMIN_KEY": "pg-admin-for-sdk-tests", "PATH": os.environ.get("PATH", "")}
-        self.child = subprocess.Popen(
-            [BINARY, *args], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        line = next(line for line in self.child.stdout if "http://" in line)
+        log = cwd / f"{args[0].strip('-')}-{time.monotonic_ns()}.log"
+        with log.open("w") as errors:
+            self.child = subprocess.Popen([BINARY, *args], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)
+        line = next((line for line in self.child.stdout if "http://" in line), None)
+        assert line, f"{args} did not start: {log.read_text()}"
         self.url = "http://" + line.split("http://")[1].split()[0].rstrip(".")
 
     def stop(self):
@@ -61,6 +70,13 @@ class Mock(Process):
     def ledger(self):
         return self.control("GET", "ledger")
 
+    def last(self):
+        return self.ledger()[-1]
+
+    def forget(self):
+        self.control("DELETE", "script")
+        self.control("DELETE", "ledger")
+
 
 @pytest.fixture(scope="session")
 def directory():
@@ -79,22 +95,36 @@ def mocks(directory):
 
 @pytest.fixture(scope="session")
 def gate(mocks, directory):
-    text = CONFIG.format(main=mocks["main"].url, broken=mocks["broken"].url)
-    (directory / "config.yaml").write_text(text)
-    process = Process(["--port", "0"], directory)
+    main, broken = mocks["main"].url, mocks["broken"].url
+    fresh = "\n".join(FRESH_PROVIDER.format(at=at, broken=broken) for at in range(FRESH))
+    (directory / "gate.yaml").write_text(CONFIG.format(main=main, broken=broken, fresh=fresh))
+    process = Process(["--port", "0", "-c", "gate.yaml"], directory)
     yield process.url
     process.stop()
 
 
 @pytest.fixture
 def main_mock(mocks):
-    mocks["main"].control("DELETE", "script")
+    mocks["main"].forget()
     yield mocks["main"]
-    mocks["main"].control("DELETE", "script")
+    mocks["main"].forget()
 
 
 @pytest.fixture
 def broken_mock(mocks):
-    mocks["broken"].control("DELETE", "script")
+    mocks["broken"].forget()
     yield mocks["broken"]
-    mocks["broken"].control("DELETE", "script")
+    mocks["broken"].forget()
+
+
+@pytest.fixture(scope="session")
+def fresh_models():
+    return (f"m-two-{at}" for at in range(FRESH))
+
+
+@pytest.fixture
+def two_model(fresh_models, main_mock, broken_mock):
+    """A model of two providers; the first is the broken mock's. The test is void unless both were asked."""
+    yield next(fresh_models)
+    assert broken_mock.ledger(), "the failing provider was never asked"
+    assert main_mock.ledger(), "the sound provider was never asked"

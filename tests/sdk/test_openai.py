@@ -7,7 +7,36 @@ import openai
 import pytest
 
 CHAT = ["m-native", "m-anthropic", "m-gemini", "m-responses", "m-azure"]
+UPSTREAM = {
+    "m-native": ("native", "m-native"),
+    "m-anthropic": ("anthropic", "claude-sonnet-4-5"),
+    "m-gemini": ("gemini", "gemini-2.5-flash"),
+    "m-responses": ("responses", "gpt-x"),
+    "m-azure": ("azure", "m-azure"),
+}
+SPOKEN = {
+    "m-native": {"chat"},
+    "m-anthropic": {"messages"},
+    "m-gemini": {"generate", "stream-generate"},
+    "m-responses": {"responses"},
+    "m-azure": {"chat"},
+}
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there"}]
+WEATHER = [{"role": "user", "content": "What is the weather?"}]
+PARALLEL = [{"role": "user", "content": "What is the weather, in parallel?"}]
+BREAKS = [{"cut-after": 6}, {"reset-after": 8}, {"error-after": 8}, {"end-after": 8}]
+FAILURES = [
+    {"status": 500},
+    {"status": 429},
+    {"status": 401},
+    {"fault": "refuse"},
+    {"fault": "reset"},
+    {"fault": "html"},
+    {"fault": "empty"},
+    {"fault": "junk"},
+    {"fault": {"cut-after": 0}},
+    {"fault": {"error-after": 1}},
+]
 
 
 def tool(name):
@@ -16,170 +45,369 @@ def tool(name):
 
 
 TOOLS = [tool("get_weather"), tool("get_time")]
+FLAT = [{"type": "function", "strict": True, **each["function"]} for each in TOOLS]
+
+
+def calls_of(message):
+    return [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls]
+
+
+def words_of(chunks):
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 @pytest.fixture
 def client(gate):
-    return openai.OpenAI(base_url=f"{gate}/v1", api_key="sk-all", max_retries=0)
+    return with_key(gate, "sk-all")
+
+
+@pytest.fixture(autouse=True)
+def the_provider_was_asked_in_its_own_format(request, main_mock):
+    """The mock speaks every format: without this a test of translation would pass untranslated."""
+    yield
+    model = getattr(request.node, "callspec", None) and request.node.callspec.params.get("model")
+    if model in SPOKEN:
+        asked = {entry["endpoint"] for entry in main_mock.ledger()}
+        assert asked and asked <= SPOKEN[model]
 
 
 def with_key(gate, key):
     return openai.OpenAI(base_url=f"{gate}/v1", api_key=key, max_retries=0)
 
 
+def ask(client, model="m-native", messages=HELLO, **more):
+    return client.chat.completions.create(model=model, messages=messages, **more)
+
+
+# Chat.
+
+
 @pytest.mark.parametrize("model", CHAT)
 def test_a_stream_says_what_a_whole_answer_says(client, main_mock, model):
-    whole = client.chat.completions.create(model=model, messages=HELLO)
+    whole = ask(client, model)
     text = whole.choices[0].message.content
-    assert "Hello there" in text
+    assert text == 'You said: "Hello there". This is mock, a simulated model.'
     assert whole.choices[0].finish_reason == "stop"
-    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 0
-    options = {"include_usage": True}
-    chunks = list(client.chat.completions.create(model=model, messages=HELLO, stream=True, stream_options=options))
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == text
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    assert whole.usage.prompt_tokens > 0 and whole.usage.completion_tokens > 0
+    chunks = list(ask(client, model, stream=True, stream_options={"include_usage": True}))
+    assert words_of(chunks) == text
+    assert len([chunk for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]) > 3, "it came in pieces"
     assert chunks[-1].choices == []
-    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage.model_dump() == whole.usage.model_dump()
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason] == ["stop"]
 
 
 @pytest.mark.parametrize("model", CHAT)
 def test_no_usage_comes_unasked(client, main_mock, model):
-    chunks = list(client.chat.completions.create(model=model, messages=HELLO, stream=True))
+    chunks = list(ask(client, model, stream=True))
+    assert "Hello there" in words_of(chunks)
     assert all(chunk.usage is None for chunk in chunks)
     assert all(chunk.choices for chunk in chunks)
 
 
 @pytest.mark.parametrize("model", CHAT)
 def test_the_output_limit_ends_with_length(client, main_mock, model):
-    answer = client.chat.completions.create(model=model, messages=HELLO, max_tokens=2)
-    assert answer.choices[0].finish_reason == "length"
+    answer = ask(client, model, max_tokens=2)
+    assert (answer.choices[0].finish_reason, answer.choices[0].message.content) == ("length", "You said: ")
+    chunks = list(ask(client, model, max_tokens=2, stream=True))
+    assert (chunks[-1].choices[0].finish_reason, words_of(chunks)) == ("length", "You said: ")
 
 
 @pytest.mark.parametrize("model", CHAT)
-def test_parallel_tools_and_their_results(client, main_mock, model):
-    messages = [{"role": "user", "content": "What is the weather, in parallel?"}]
-    answer = client.chat.completions.create(model=model, messages=messages, tools=TOOLS)
-    message = answer.choices[0].message
-    assert answer.choices[0].finish_reason == "tool_calls"
-    assert len(message.tool_calls) == 2
-    assert all(json.loads(call.function.arguments) == {"city": "Paris"} for call in message.tool_calls)
-    assert len({call.id for call in message.tool_calls}) == 2
-    messages.append(message.model_dump(exclude_none=True))
-    messages += [{"role": "tool", "tool_call_id": call.id, "content": f"sunny {at}"} for at, call in enumerate(message.tool_calls)]
-    last = client.chat.completions.create(model=model, messages=messages, tools=TOOLS)
-    assert "sunny" in last.choices[0].message.content
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_instructions_reach_the_provider(client, main_mock, model, role):
+    ask(client, model, [{"role": role, "content": "Speak like a pirate."}, *HELLO[1:]])
+    assert "Speak like a pirate." in main_mock.last()["body"]
 
 
 @pytest.mark.parametrize("model", CHAT)
-def test_streamed_tool_calls_add_up(client, main_mock, model):
-    messages = [{"role": "user", "content": "What is the weather, in parallel?"}]
-    with client.chat.completions.stream(model=model, messages=messages, tools=TOOLS) as stream:
-        message = stream.get_final_completion().choices[0].message
-    assert [json.loads(call.function.arguments) for call in message.tool_calls] == [{"city": "Paris"}] * 2
+def test_the_provider_sees_its_own_key_and_model_and_the_caller_who_answered(client, main_mock, model):
+    provider, name = UPSTREAM[model]
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO)
+    seen = main_mock.last()
+    assert seen["model"] == name
+    assert f"up-{provider}" in json.dumps(seen["headers"])
+    assert "sk-all" not in json.dumps(seen), "the caller's key left the gateway"
+    assert (raw.headers["x-polygate-provider"], raw.headers["x-polygate-model"]) == (provider, name)
+    assert raw.headers["x-polygate-attempts"] == "1"
+    assert raw.parse()._request_id == raw.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("model", CHAT)
+def test_a_stream_has_the_headers_of_an_answer_and_keeps_the_callers_request_id(client, main_mock, model):
+    mine = {"x-request-id": "sdk-test-1"}
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO, stream=True, extra_headers=mine)
+    assert (raw.headers["x-request-id"], raw.headers["x-polygate-provider"]) == ("sdk-test-1", UPSTREAM[model][0])
+    assert "Hello there" in words_of(raw.parse())
 
 
 @pytest.mark.parametrize("model", CHAT)
 def test_pictures_go_through(client, main_mock, model):
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pixel}"}}]
-    answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": parts}])
+    answer = ask(client, model, [{"role": "user", "content": parts}])
     assert "Look" in answer.choices[0].message.content
-    assert pixel in main_mock.ledger()[-1]["body"]
+    assert pixel in main_mock.last()["body"] and "image/png" in main_mock.last()["body"]
 
 
 def test_what_was_lost_is_named(client, main_mock):
     raw = client.chat.completions.with_raw_response.create(model="m-anthropic", messages=HELLO, seed=7, logit_bias={"1": 2})
     assert {"/seed", "/logit_bias"} <= set(raw.headers["x-polygate-dropped"].split(", "))
-    assert raw.headers["x-polygate-provider"] == "anthropic"
-    assert raw.headers["x-polygate-model"] == "claude-sonnet-4-5"
-    assert raw.parse()._request_id == raw.headers["x-request-id"]
+    assert "x-polygate-dropped" not in client.chat.completions.with_raw_response.create(model="m-native", messages=HELLO, seed=7).headers
 
 
-def test_responses(client, main_mock):
-    whole = client.responses.create(model="m-native", input="Hello there")
+def test_the_async_client_answers_and_streams(gate, main_mock):
+    async def everything():
+        async with openai.AsyncOpenAI(base_url=f"{gate}/v1", api_key="sk-all", max_retries=0) as client:
+
+            async def streamed(model):
+                return words_of([chunk async for chunk in await ask(client, model, stream=True)])
+
+            wholes = asyncio.gather(*[ask(client, model) for model in CHAT])
+            streams = asyncio.gather(*[streamed(model) for model in CHAT])
+            return await wholes, await streams
+
+    wholes, streams = asyncio.run(everything())
+    assert [answer.choices[0].message.content for answer in wholes] == streams
+    assert all("Hello there" in text for text in streams)
+
+
+# Tools.
+
+
+@pytest.mark.parametrize("model", CHAT)
+def test_a_tool_is_called(client, main_mock, model):
+    choice = ask(client, model, WEATHER, tools=TOOLS).choices[0]
+    assert (choice.finish_reason, choice.message.content or None) == ("tool_calls", None)
+    assert calls_of(choice.message) == [("get_weather", {"city": "Paris"})]
+    assert choice.message.tool_calls[0].id and choice.message.tool_calls[0].type == "function"
+
+
+@pytest.mark.parametrize("model", CHAT)
+@pytest.mark.parametrize(
+    "choice, name",
+    [("required", "get_weather"), ({"type": "function", "function": {"name": "get_time"}}, "get_time"), ("none", None)],
+)
+def test_the_choice_of_tools_is_kept(client, main_mock, model, choice, name):
+    message = ask(client, model, tools=TOOLS, tool_choice=choice).choices[0].message
+    assert [call.function.name for call in message.tool_calls or []] == ([name] if name else [])
+
+
+@pytest.mark.parametrize("model", CHAT)
+def test_parallel_tools_and_their_results(client, main_mock, model):
+    answer = ask(client, model, PARALLEL, tools=TOOLS)
+    message = answer.choices[0].message
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert calls_of(message) == [("get_weather", {"city": "Paris"}), ("get_time", {"city": "Paris"})]
+    assert len({call.id for call in message.tool_calls}) == 2
+    results = [{"role": "tool", "tool_call_id": call.id, "content": f"sunny {at}"} for at, call in enumerate(message.tool_calls)]
+    turns = [*PARALLEL, message.model_dump(exclude_none=True), *results]
+    last = ask(client, model, turns, tools=TOOLS)
+    assert "sunny" in last.choices[0].message.content and last.choices[0].finish_reason == "stop"
+    body = main_mock.last()["body"]
+    assert "sunny 0" in body and "sunny 1" in body, "each result reached the provider"
+    assert "sunny" in words_of(ask(client, model, turns, tools=TOOLS, stream=True))
+
+
+@pytest.mark.parametrize("model", CHAT)
+@pytest.mark.parametrize("messages, names", [(WEATHER, ["get_weather"]), (PARALLEL, ["get_weather", "get_time"])])
+def test_streamed_tool_calls_add_up(client, main_mock, model, messages, names):
+    with client.chat.completions.stream(model=model, messages=messages, tools=TOOLS) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert calls_of(choice.message) == [(name, {"city": "Paris"}) for name in names]
+    assert len({call.id for call in choice.message.tool_calls}) == len(names)
+    assert choice.finish_reason == "tool_calls"
+
+
+# The other endpoints.
+
+
+def test_responses_say_the_same_whole_and_streamed(client, main_mock):
+    whole = client.responses.create(model="m-native", input="Hello there", instructions="Be brief.")
     assert "Hello there" in whole.output_text
+    assert whole.status == "completed" and whole.usage.output_tokens > 0
+    assert "Be brief." in main_mock.last()["body"]
     with client.responses.stream(model="m-native", input="Hello there") as stream:
-        kinds = [event.type for event in stream]
+        events = list(stream)
         assert stream.get_final_response().output_text == whole.output_text
-    assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
+    assert events[0].type == "response.created" and events[-1].type == "response.completed"
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
 
 
-def test_responses_with_tools(client, main_mock):
-    flat = {"type": "function", "name": "get_weather", "parameters": TOOLS[0]["function"]["parameters"], "strict": True}
-    answer = client.responses.create(model="m-native", input="What is the weather?", tools=[flat])
-    call = answer.output[0]
-    assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "get_weather", {"city": "Paris"})
+@pytest.mark.parametrize("question, names", [("The weather?", ["get_weather"]), ("Tools, in parallel", ["get_weather", "get_time"])])
+def test_responses_with_tools_whole_and_streamed(client, main_mock, question, names):
+    wanted = [("function_call", name, {"city": "Paris"}) for name in names]
+
+    def calls(answer):
+        return [(item.type, item.name, json.loads(item.arguments)) for item in answer.output]
+
+    answer = client.responses.create(model="m-native", input=question, tools=FLAT)
+    assert calls(answer) == wanted
+    with client.responses.stream(model="m-native", input=question, tools=FLAT) as stream:
+        assert calls(stream.get_final_response()) == wanted
+    results = [{"type": "function_call_output", "call_id": item.call_id, "output": "sunny"} for item in answer.output]
+    turns = [{"role": "user", "content": question}, *answer.output, *results]
+    assert "sunny" in client.responses.create(model="m-native", input=turns, tools=FLAT).output_text
 
 
-def test_embeddings_and_legacy_completions(client, main_mock):
-    answer = client.embeddings.create(model="m-embedding", input=["a", "b"])
+def test_embeddings_are_the_same_as_numbers_and_as_base64(client, main_mock):
+    packed = client.embeddings.create(model="m-embedding", input=["a", "b"])
+    assert json.loads(main_mock.last()["body"])["encoding_format"] == "base64", "the SDK's own default"
     plain = client.embeddings.create(model="m-embedding", input=["a", "b"], encoding_format="float")
-    assert len(answer.data) == 2
-    assert answer.data[0].embedding == pytest.approx(plain.data[0].embedding)
-    assert "Say hi" in client.completions.create(model="m-native", prompt="Say hi").choices[0].text
+    assert [each.index for each in packed.data] == [0, 1]
+    assert [len(each.embedding) for each in packed.data] == [8, 8]
+    assert packed.data[0].embedding != packed.data[1].embedding
+    for one, other in zip(packed.data, plain.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding)
+    assert packed.usage.prompt_tokens > 0
+    assert len(client.embeddings.create(model="m-embedding", input="a", dimensions=3).data[0].embedding) == 3
 
 
-def test_models(client):
-    assert {model.id for model in client.models.list()} >= {"m-native", "m-anthropic", "m-gemini"}
+def test_legacy_completions_whole_and_streamed(client, main_mock):
+    whole = client.completions.create(model="m-native", prompt="Say hi")
+    assert "Say hi" in whole.choices[0].text and whole.choices[0].finish_reason == "stop"
+    chunks = list(client.completions.create(model="m-native", prompt="Say hi", stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+
+
+def test_models_are_listed_and_found(client):
+    assert {model.id for model in client.models.list()} >= {*CHAT, "m-embedding"}
     assert client.models.retrieve("m-gemini").id == "m-gemini"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("none")
 
 
-def test_errors_are_of_the_right_class(gate, client, main_mock):
-    def ask(client, model="m-native"):
-        return client.chat.completions.create(model=model, messages=HELLO)
+def test_a_key_lists_only_the_models_it_may_use(gate):
+    some = with_key(gate, "sk-some")
+    assert [model.id for model in some.models.list()] == ["m-native"]
 
-    with pytest.raises(openai.AuthenticationError):
-        ask(with_key(gate, "sk-wrong"))
-    with pytest.raises(openai.PermissionDeniedError):
-        ask(with_key(gate, "sk-some"), "m-gemini")
-    with pytest.raises(openai.NotFoundError) as unknown:
+
+# Errors.
+
+
+def test_a_wrong_key_is_401(gate):
+    wrong = with_key(gate, "sk-wrong")
+    for call in (lambda: ask(wrong), lambda: ask(wrong, stream=True), lambda: wrong.models.list()):
+        with pytest.raises(openai.AuthenticationError) as refused:
+            call()
+        assert refused.value.status_code == 401 and "sk-wrong" not in str(refused.value)
+
+
+def test_a_model_that_the_key_may_not_use_is_403(gate, main_mock):
+    some = with_key(gate, "sk-some")
+    assert "Hello there" in ask(some).choices[0].message.content
+    for call in (lambda: ask(some, "m-gemini"), lambda: ask(some, "m-gemini", stream=True)):
+        with pytest.raises(openai.PermissionDeniedError, match="m-gemini"):
+            call()
+    assert len(main_mock.ledger()) == 1
+
+
+def test_an_unknown_model_is_404(client):
+    with pytest.raises(openai.NotFoundError, match="none") as unknown:
         ask(client, "none")
-    assert unknown.value.code == "model_not_found"
+    assert (unknown.value.code, unknown.value.status_code) == ("model_not_found", 404)
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="none", input="a")
+    with pytest.raises(openai.NotFoundError):
+        client.responses.create(model="none", input="a")
+
+
+def test_the_limit_of_a_key_is_429_with_retry_after(gate, main_mock):
+    slow = with_key(gate, "sk-slow-openai")
+    assert "Hello there" in ask(slow).choices[0].message.content
     with pytest.raises(openai.RateLimitError) as limited:
-        for _ in range(2):
-            ask(with_key(gate, "sk-slow"))
+        ask(slow)
     assert limited.value.response.headers["retry-after"] == "1"
+    assert limited.value.response.headers["x-polygate-origin"] == "gateway"
+
+
+def test_a_limit_of_the_provider_is_429_with_its_retry_after(client, broken_mock):
+    broken_mock.script(status=429, error="slow down", headers={"retry-after": "7"})
+    with pytest.raises(openai.RateLimitError) as limited:
+        ask(client, "m-limited")
+    assert limited.value.response.headers["retry-after"] in {"6", "7"}
+    assert limited.value.response.headers["x-polygate-origin"] == "provider"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", CHAT)
+def test_what_the_provider_refuses_is_400_in_its_own_words(client, main_mock, model, stream):
     main_mock.script(status=400, error="top_p is odd")
-    for model in CHAT:
-        with pytest.raises(openai.BadRequestError, match="top_p is odd"):
-            ask(client, model)
+    with pytest.raises(openai.BadRequestError, match="top_p is odd") as refused:
+        ask(client, model, stream=stream)
+    assert refused.value.response.headers["x-polygate-origin"] == "provider"
 
 
-def test_a_provider_that_only_fails_is_an_error(client, broken_mock):
-    broken_mock.script(status=503)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", CHAT)
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_provider_that_only_fails_is_an_error_of_the_server(client, main_mock, model, status, stream):
+    main_mock.script(status=status, error="the engine fell over")
     with pytest.raises(openai.InternalServerError) as failed:
-        client.chat.completions.create(model="m-broken", messages=HELLO)
-    assert failed.value.status_code == 503
+        ask(client, model, stream=stream)
+    assert failed.value.status_code == status
     assert failed.value.response.headers["x-polygate-origin"] == "provider"
 
 
+def test_other_endpoints_fail_as_chat_does(client, main_mock):
+    main_mock.script(status=500)
+    for call in (
+        lambda: client.embeddings.create(model="m-embedding", input="a"),
+        lambda: client.responses.create(model="m-native", input="a"),
+        lambda: client.completions.create(model="m-native", prompt="a"),
+    ):
+        with pytest.raises(openai.InternalServerError):
+            call()
+
+
+# Streams that break, and those that must not.
+
+
 @pytest.mark.parametrize("model", CHAT)
-@pytest.mark.parametrize("fault", [{"cut-after": 8}, {"reset-after": 8}, {"error-after": 8}, {"end-after": 8}])
+@pytest.mark.parametrize("fault", BREAKS)
 def test_a_stream_that_breaks_raises(client, main_mock, model, fault):
     main_mock.script(fault=fault, tokens=30)
-    words = []
-    with pytest.raises(openai.APIError):
-        for chunk in client.chat.completions.create(model=model, messages=HELLO, stream=True):
-            words.append(chunk.choices[0].delta.content)
-            assert chunk.choices[0].finish_reason is None
-    assert words, "the words before the break came"
+    chunks = []
+    with pytest.raises(openai.APIError) as broken:
+        chunks.extend(ask(client, model, stream=True))
+    assert not isinstance(broken.value, openai.APIConnectionError), "an error event, not a lost connection"
+    assert words_of(chunks).startswith("You "), "the words before the break came"
+    assert all(chunk.choices[0].finish_reason is None for chunk in chunks), "no clean end"
 
 
-@pytest.mark.parametrize("then", [{"status": 500}, {"status": 429}, {"fault": "reset"}, {"fault": {"error-after": 1}}, {"fault": "html"}])
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_legacy_stream_that_breaks_raises(client, main_mock, fault):
+    main_mock.script(fault=fault, tokens=30)
+    chunks = []
+    with pytest.raises(openai.APIError) as broken:
+        chunks.extend(client.completions.create(model="m-native", prompt="Say hi", stream=True))
+    assert not isinstance(broken.value, openai.APIConnectionError), "an error event, not a lost connection"
+    assert "".join(chunk.choices[0].text for chunk in chunks).startswith("You ")
+    assert all(chunk.choices[0].finish_reason is None for chunk in chunks), "no clean end"
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_broken_stream_of_responses_ends_with_an_error(client, main_mock, fault):
+    main_mock.script(fault=fault, tokens=30)
+    events = list(client.responses.create(model="m-native", input="Hello there", stream=True))
+    assert events[-1].type in {"error", "response.failed"}, "the SDK hands on errors of this format as events"
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta").startswith("You ")
+    assert not [event for event in events if event.type in {"response.completed", "response.incomplete"}], "no clean end"
+
+
 @pytest.mark.parametrize("stream", [False, True])
-def test_failover_is_not_seen(client, main_mock, broken_mock, then, stream):
+@pytest.mark.parametrize("then", FAILURES)
+def test_failover_is_not_seen(client, two_model, broken_mock, then, stream):
     broken_mock.script(**then)
-    answer = client.chat.completions.create(model="m-two", messages=HELLO, stream=stream)
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in answer) if stream else answer.choices[0].message.content
-    assert "Hello there" in text and text.endswith("model.")
+    answer = ask(client, two_model, stream=stream)
+    text = words_of(answer) if stream else answer.choices[0].message.content
+    assert text == 'You said: "Hello there". This is mock, a simulated model.'
 
 
-def test_the_async_client(gate, main_mock):
-    async def ask():
-        async with openai.AsyncOpenAI(base_url=f"{gate}/v1", api_key="sk-all") as client:
-            answers = [client.chat.completions.create(model=model, messages=HELLO) for model in CHAT]
-            return await asyncio.gather(*answers)
-
-    assert all("Hello there" in answer.choices[0].message.content for answer in asyncio.run(ask()))
+def test_failover_is_not_seen_on_other_endpoints(client, two_model, broken_mock):
+    broken_mock.script(status=500)
+    assert "Hello there" in client.responses.create(model=two_model, input="Hello there").output_text
+    assert len(client.embeddings.create(model=two_model, input="a").data) == 1
+    assert "Say hi" in client.completions.create(model=two_model, prompt="Say hi").choices[0].text
+    assert len(broken_mock.ledger()) >= 3

@@ -1,7 +1,7 @@
 //! The two lanes. Native: the client's bytes pass, only what we own is edited. Translated: through the hub, losses named.
 //!
-//! What we own on the native lane, all of it: `model`, and `stream_options.include_usage` of a chat stream (whose extra
-//! frame is taken out again). Nothing else is touched in either direction.
+//! What we own on the native lane, all of it: `model` (Google's nested requests name it once more), and
+//! `stream_options.include_usage` of a chat stream (whose extra frame is taken out again). Nothing else is touched in either direction.
 
 mod output;
 mod stream;
@@ -11,6 +11,7 @@ use polygate_core::{Failure, Kind, Usage};
 use polygate_providers::{Operation, Provider};
 use polygate_wire::raw::{Edit, quote};
 use polygate_wire::{Egress, Format, Ingress, Loss, RawObject, dialect, egress, ingress};
+use serde_json::value::RawValue;
 
 pub use output::Output;
 pub use stream::{Meter, StreamLane};
@@ -127,9 +128,24 @@ fn native(
     format: Format,
 ) -> Result<Prepared, Failure> {
     let mut edits = Vec::with_capacity(2);
-    let quoted;
-    let in_path = format == Format::Gemini;
-    if !in_path && object.string("model").ok().flatten().as_deref() != Some(model) {
+    let (quoted, batch, counted);
+    if format == Format::Gemini {
+        batch = batch_for(object, model)?;
+        if let Some(batch) = &batch {
+            edits.push(Edit::Set("requests", batch));
+        }
+        quoted = quote(&format!("models/{model}"));
+        counted = object
+            .get("generateContentRequest")
+            .map(|text| renamed(text, &quoted))
+            .transpose()?;
+        if let Some(counted) = &counted {
+            edits.push(Edit::Set("generateContentRequest", counted));
+        }
+        if object.get("model").is_some_and(|named| named != quoted) {
+            edits.push(Edit::Set("model", &quoted));
+        }
+    } else if object.string("model").ok().flatten().as_deref() != Some(model) {
         quoted = quote(model);
         edits.push(Edit::Set("model", &quoted));
     }
@@ -146,6 +162,29 @@ fn native(
         body: object.edit(&edits),
         losses: Vec::new(),
     })
+}
+
+/// Google names the model in the path, and in a batch once more in each request: another than the path's is refused there.
+fn batch_for(object: &RawObject, model: &str) -> Result<Option<String>, Failure> {
+    let Some(requests) = object.read::<Vec<&RawValue>>("requests", "a list")? else {
+        return Ok(None);
+    };
+    let quoted = quote(&format!("models/{model}"));
+    let batch: Result<Vec<String>, Failure> = requests
+        .into_iter()
+        .map(|request| renamed(request.get(), &quoted))
+        .collect();
+    Ok(Some(format!("[{}]", batch?.join(","))))
+}
+
+/// A request inside a request, its model named as the path will.
+fn renamed(text: &str, quoted: &str) -> Result<String, Failure> {
+    let request = RawObject::parse(Bytes::copy_from_slice(text.as_bytes()))?;
+    let body = match request.get("model") {
+        Some(_) => request.edit(&[Edit::Set("model", quoted)]),
+        None => request.bytes().clone(),
+    };
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// `stream_options` with `include_usage`, where a chat stream is wanted without it and the provider knows the option.

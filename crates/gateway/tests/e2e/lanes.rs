@@ -427,3 +427,42 @@ async fn an_answer_too_long_to_hold_passes_whole() {
         .await;
     assert_eq!((reply.status.as_u16(), reply.body.len()), (200, text.len()));
 }
+
+#[tokio::test]
+async fn google_is_told_one_model_wherever_it_is_named() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config("gemini", &mock.url()));
+    let cases = [
+        (
+            "embedContent",
+            r#"{"model":"models/m","content":{"parts":[]}}"#,
+        ),
+        (
+            "batchEmbedContents",
+            r#"{"requests":[{"model":"models/m", "content":{}},{"content":{}}]}"#,
+        ),
+        (
+            "countTokens",
+            r#"{"generateContentRequest":{"model":"models/m","contents":[]}}"#,
+        ),
+        ("countTokens", r#"{"contents":[ ]}"#),
+    ];
+    for (method, body) in cases {
+        let reply = gate
+            .ask(
+                Method::POST,
+                &format!("/v1beta/models/m:{method}"),
+                &[],
+                body,
+            )
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let sent = calls(&mock).pop().expect("a call");
+        assert_eq!(sent.path, format!("/v1beta/models/upstream-m:{method}"));
+        let expected = body.replace("models/m", "models/upstream-m");
+        assert_eq!(
+            String::from_utf8_lossy(&sent.body.expect("a body")),
+            expected
+        );
+    }
+}
