@@ -11,8 +11,14 @@ pub struct Usage {
     pub cache_read: u64,
     /// Input tokens written to the provider's prompt cache.
     pub cache_write: u64,
+    /// Those of `cache_write` that are kept for an hour.
+    pub cache_write_1h: u64,
     /// Output tokens spent on reasoning.
     pub reasoning: u64,
+    /// Input tokens that are sound.
+    pub input_audio: u64,
+    /// Output tokens that are sound.
+    pub output_audio: u64,
 }
 
 impl Usage {
@@ -27,7 +33,10 @@ impl Usage {
         self.output = self.output.max(later.output);
         self.cache_read = self.cache_read.max(later.cache_read);
         self.cache_write = self.cache_write.max(later.cache_write);
+        self.cache_write_1h = self.cache_write_1h.max(later.cache_write_1h);
         self.reasoning = self.reasoning.max(later.reasoning);
+        self.input_audio = self.input_audio.max(later.input_audio);
+        self.output_audio = self.output_audio.max(later.output_audio);
     }
 }
 

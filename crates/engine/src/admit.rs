@@ -25,6 +25,8 @@ pub struct KeyRing {
 pub struct Key {
     /// Shown instead of the key.
     pub name: Arc<str>,
+    /// What translation would lose is refused.
+    pub strict: bool,
     allowed_models: Vec<Pattern>,
     limiter: Option<Limiter>,
 }
@@ -50,6 +52,7 @@ impl KeyRing {
                     .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
                 let key = Key {
                     name: key.name.as_str().into(),
+                    strict: key.strict,
                     allowed_models: key.allowed_models.clone(),
                     limiter,
                 };

@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
 use crate::engine::Trail;
-use crate::lane::{self, Lane, StreamLane};
+use crate::kept::Kept;
+use crate::lane::{self, Lane, Making, StreamLane};
 use crate::observe::{AttemptRecord, Recorder};
 use crate::route::Candidate;
 use crate::snapshot::Snapshot;
@@ -38,6 +39,8 @@ pub struct Attempt<'a> {
     pub call: &'a Call,
     /// Whom to ask.
     pub candidate: &'a Candidate,
+    /// Where answers are kept for later calls.
+    pub kept: &'a Kept,
     /// Time.
     pub clock: &'a Arc<dyn Clock>,
 }
@@ -76,13 +79,16 @@ impl Attempt<'_> {
         };
         let provider = &self.candidate.upstream.provider;
         let created = self.clock.unix_seconds();
-        let prepared = lane::prepare(
-            self.call,
+        let making = Making {
+            call: self.call,
             object,
-            provider.as_ref(),
-            &self.candidate.model,
+            provider: provider.as_ref(),
+            model: &self.candidate.model,
             created,
-        )?;
+            strict: self.call.strict,
+            kept: self.kept,
+        };
+        let prepared = lane::prepare(&making)?;
         if let Some(recorder) = recorder {
             recorder.update(|record| record.losses.clone_from(&prepared.losses));
         }

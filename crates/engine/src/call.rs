@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use polygate_core::{Failure, Kind};
-use polygate_providers::Operation;
-use polygate_wire::{Format, RawObject};
+use polygate_providers::{Operation, Provider};
+use polygate_wire::openai_completions::OpenaiCompletions;
+use polygate_wire::{Format, Ingress, RawObject, ingress};
+use serde_json::value::RawValue;
 
 use crate::admit::Caller;
 use crate::snapshot::Snapshot;
@@ -105,12 +107,31 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is a chat turn, which can be translated; everything else goes to upstreams of its own format only.
-    pub fn is_chat(&self) -> bool {
-        matches!(
-            self,
-            Endpoint::Chat | Endpoint::Responses | Endpoint::Messages | Endpoint::Generate { .. }
-        )
+    /// The client's half of the translation, for those that are turns of a chat; everything else goes to upstreams of its own
+    /// format only.
+    pub fn ingress(&self) -> Option<&'static dyn Ingress> {
+        match self {
+            Endpoint::Chat
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::Generate { .. } => ingress(self.format()),
+            Endpoint::Completions => Some(&OpenaiCompletions),
+            _ => None,
+        }
+    }
+
+    /// Whether a provider that speaks the format has this of it: chat alone is what many have.
+    pub fn is_native_at(&self, provider: &dyn Provider) -> bool {
+        *self != Endpoint::Completions || provider.has_completions()
+    }
+
+    /// The call counts tokens and asks for no answer.
+    pub fn counts(&self) -> bool {
+        match self {
+            Endpoint::CountTokens => true,
+            Endpoint::GeminiMethod(method) => method == "countTokens",
+            _ => false,
+        }
     }
 
     /// What is asked of an upstream of the same format.
@@ -182,6 +203,10 @@ pub struct Call {
     pub model: String,
     /// The client wants a stream.
     pub stream: bool,
+    /// What translation would lose is refused: the client or its key says so.
+    pub strict: bool,
+    /// The answer that this call goes on from, where the gateway kept it: the body has the conversation in it.
+    pub goes_on_from: Option<String>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -210,16 +235,36 @@ impl Call {
             object.refuse_duplicates(&DECISIVE)?;
             check_other_models(object, &inbound.caller)?;
         }
+        let strict = is_strict(&inbound);
         Ok((
             Self {
                 inbound,
                 object,
                 model,
                 stream,
+                strict,
+                goes_on_from: None,
             },
             body,
         ))
     }
+
+    /// What the answer repeats of the request, and the answer that it goes on from.
+    pub fn echo(&self, mut echo: Vec<(String, Box<RawValue>)>) -> Vec<(String, Box<RawValue>)> {
+        if let Some(id) = &self.goes_on_from
+            && let Ok(id) = serde_json::value::to_raw_value(id)
+        {
+            echo.push(("previous_response_id".to_owned(), id));
+        }
+        echo
+    }
+}
+
+fn is_strict(inbound: &Inbound) -> bool {
+    let key = inbound.caller.key.as_ref();
+    let header = inbound.headers.get("x-polygate-strict");
+    key.is_some_and(|key| key.strict)
+        || header.is_some_and(|value| matches!(value.as_bytes(), b"true" | b"1"))
 }
 
 fn model_member(object: &RawObject) -> Result<Cow<'_, str>, Failure> {

@@ -119,6 +119,8 @@ pub struct Model {
     pub targets: Vec<Target>,
     /// Other models that are tried when no target answered.
     pub fallbacks: Vec<String>,
+    /// What translation would lose is refused.
+    pub strict: bool,
 }
 
 /// One place a model may go.
@@ -150,6 +152,8 @@ pub struct Key {
     pub key: Secret,
     /// Disabled keys are as unknown.
     pub enabled: bool,
+    /// What translation would lose is refused.
+    pub strict: bool,
     /// Models it may use; empty = all.
     pub allowed_models: Vec<Pattern>,
     /// How often it may call.

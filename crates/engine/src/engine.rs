@@ -12,6 +12,7 @@ use crate::attempt::{Attempt, Reply};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::health::HealthBook;
+use crate::kept::Kept;
 use crate::observe::{AttemptRecord, CallRecord, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::{Next, Plan};
 use crate::proxy;
@@ -27,6 +28,7 @@ pub struct Engine {
     snapshot: ArcSwap<Snapshot>,
     keys: ArcSwap<KeyRing>,
     book: HealthBook,
+    kept: Kept,
     clock: Arc<dyn Clock>,
     recorders: Recorders,
     metrics: Arc<Metrics>,
@@ -69,6 +71,7 @@ impl Engine {
             snapshot: ArcSwap::from_pointee(snapshot),
             keys: ArcSwap::from_pointee(keys),
             book,
+            kept: Kept::default(),
             clock,
             recorders,
             metrics,
@@ -130,7 +133,7 @@ impl Engine {
         trail: &mut Trail,
     ) -> Result<Reply, Failure> {
         let snapshot = self.snapshot.load_full();
-        let (call, body) = Call::read(&snapshot, inbound)?;
+        let (mut call, body) = Call::read(&snapshot, inbound)?;
         note(recorder, |record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
@@ -140,8 +143,23 @@ impl Engine {
             .route(&call.model)
             .ok_or_else(|| unknown_model(&call.model))?;
         note(recorder, |record| record.label = route.label.clone());
+        call.strict |= route.strict;
+        self.go_on(&mut call)?;
         self.attempts(&snapshot, &call, &route, body, recorder, trail)
             .await
+    }
+
+    /// Puts the conversation so far into a call that goes on from an answer that is kept here.
+    fn go_on(&self, call: &mut Call) -> Result<(), Failure> {
+        let Some(object) = &call.object else {
+            return Ok(());
+        };
+        let endpoint = &call.inbound.endpoint;
+        if let Some(goes_on) = self.kept.resolve(endpoint, object, &call.inbound.caller)? {
+            call.object = Some(goes_on.object);
+            call.goes_on_from = Some(goes_on.id);
+        }
+        Ok(())
     }
 
     /// The loop: the one place where a call is tried again.
@@ -175,6 +193,7 @@ impl Engine {
                 snapshot,
                 call,
                 candidate,
+                kept: &self.kept,
                 clock: &self.clock,
             };
             trail.provider = Some(candidate.upstream.name.clone());

@@ -10,13 +10,16 @@ use bytes::Bytes;
 use polygate_core::{Failure, Kind, Usage};
 use polygate_providers::{Operation, Provider};
 use polygate_wire::raw::{Edit, quote};
-use polygate_wire::{Egress, Format, Ingress, Loss, RawObject, dialect, egress, ingress};
+use polygate_wire::{
+    Bridge, Egress, Format, Ingress, Loss, RawObject, ReplyHead, Target, dialect, egress,
+};
 use serde_json::value::RawValue;
 
 pub use output::Output;
 pub use stream::{Meter, StreamLane};
 
 use crate::call::{Call, Endpoint};
+use crate::kept::Kept;
 
 /// A lane, chosen for one attempt.
 pub enum Lane {
@@ -42,8 +45,10 @@ pub struct Translated {
     pub egress: &'static dyn Egress,
     /// The upstream's format.
     pub upstream: Format,
+    /// How the request was bent for it.
+    pub bridge: Bridge,
     /// What the answer says of itself.
-    pub head: polygate_wire::ReplyHead,
+    pub head: ReplyHead,
 }
 
 /// A body made for one upstream.
@@ -80,32 +85,40 @@ impl Lane {
     }
 }
 
-/// Picks the lane and makes the body: native where the upstream speaks the client's format, else translated where both halves exist.
-pub fn prepare(
-    call: &Call,
-    object: &RawObject,
-    provider: &dyn Provider,
-    model: &str,
-    created: u64,
-) -> Result<Prepared, Failure> {
+/// What a body is made from and for.
+pub struct Making<'a> {
+    /// The call.
+    pub call: &'a Call,
+    /// Its body.
+    pub object: &'a RawObject,
+    /// Whom it is for.
+    pub provider: &'a dyn Provider,
+    /// The model's name there.
+    pub model: &'a str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// What translation would lose is refused.
+    pub strict: bool,
+    /// Where answers are kept for later calls.
+    pub kept: &'a Kept,
+}
+
+/// Picks the lane and makes the body: native where the upstream speaks the client's format, else translated.
+pub fn prepare(making: &Making<'_>) -> Result<Prepared, Failure> {
+    let Making {
+        call,
+        object,
+        provider,
+        model,
+        ..
+    } = *making;
     let format = call.inbound.endpoint.format();
-    if provider.formats().contains(&format) {
+    if provider.formats().contains(&format) && call.inbound.endpoint.is_native_at(provider) {
         return native(call, object, provider, model, format);
     }
-    let pair = || {
-        let ingress = ingress(format)?;
-        let mut upstream = provider
-            .formats()
-            .iter()
-            .filter_map(|&upstream| Some((upstream, egress(upstream)?)));
-        upstream
-            .next()
-            .map(|(upstream, egress)| (ingress, upstream, egress))
-    };
-    match pair().filter(|_| call.inbound.endpoint.is_chat()) {
-        Some((ingress, upstream, egress)) => {
-            translated(call, object, model, created, ingress, upstream, egress)
-        }
+    let upstream = provider.formats().first().copied();
+    match call.inbound.endpoint.ingress().zip(upstream) {
+        Some((ingress, upstream)) => making.translated(ingress, upstream),
         None => Err(unspoken(call, format)),
     }
 }
@@ -214,33 +227,59 @@ fn usage_option(
     Ok(Some(String::from_utf8_lossy(&edited).into_owned()))
 }
 
-fn translated(
-    call: &Call,
-    object: &RawObject,
-    model: &str,
-    created: u64,
-    ingress: &'static dyn Ingress,
-    upstream: Format,
-    egress: &'static dyn Egress,
-) -> Result<Prepared, Failure> {
-    let request = ingress.decode_request(object)?;
-    let (body, losses) = egress.encode_request(&request, model)?;
-    let head = polygate_wire::ReplyHead {
-        fallback_id: format!("chatcmpl-{}", call.inbound.request_id),
-        model: call.model.clone(),
-        created,
-        include_usage: request.include_usage,
-    };
-    Ok(Prepared {
-        lane: Lane::Translated(Translated {
-            ingress,
-            egress,
-            upstream,
-            head,
-        }),
-        body,
-        losses,
-    })
+impl Making<'_> {
+    fn translated(
+        &self,
+        ingress: &'static dyn Ingress,
+        upstream: Format,
+    ) -> Result<Prepared, Failure> {
+        let call = self.call;
+        let mut request = ingress.decode_request(self.object)?;
+        request.stream = call.stream;
+        let (bridge, mut losses) = Bridge::build(&mut request, upstream, self.model);
+        let egress = egress(upstream);
+        let target = Target {
+            model: self.model,
+            quirks: self.provider.quirks(),
+        };
+        let (body, lost) = egress.encode_request(&request, &target)?;
+        losses.extend(lost);
+        if self.strict && !losses.is_empty() {
+            return Err(too_lossy(self.model, &losses));
+        }
+        let keep = self.kept.keeper(call);
+        let head = ReplyHead {
+            request_id: call.inbound.request_id.to_string(),
+            model: call.model.clone(),
+            created: self.created,
+            include_usage: request.include_usage,
+            is_array: matches!(call.inbound.endpoint, Endpoint::Generate { sse: false, .. }),
+            echo: call.echo(request.echo),
+            namespaces: request.namespaces,
+            unique: format!("{:032x}", rand::random::<u128>()),
+            keep,
+        };
+        Ok(Prepared {
+            lane: Lane::Translated(Translated {
+                ingress,
+                egress,
+                upstream,
+                bridge,
+                head,
+            }),
+            body,
+            losses,
+        })
+    }
+}
+
+fn too_lossy(model: &str, losses: &[Loss]) -> Failure {
+    let names = dropped(losses).unwrap_or_default();
+    let message =
+        format!("strict: '{model}' cannot be sent all of the request; it would lose {names}");
+    let mut failure = Failure::new(Kind::Untranslatable, message);
+    failure.param = losses.first().map(|loss| loss.0.clone());
+    failure
 }
 
 /// A whole answer in the client's format, with the usage it reports.
@@ -253,12 +292,11 @@ pub fn whole_answer(lane: &Lane, body: Bytes) -> Result<(Bytes, Option<Usage>), 
         Lane::Translated(translated) => {
             dialect(translated.upstream).check_answer(&body)?;
             let response = translated.egress.decode_response(&body)?;
-            Ok((
-                translated
-                    .ingress
-                    .encode_response(&response, &translated.head),
-                response.usage,
-            ))
+            let response = translated.bridge.put_right(response);
+            let body = translated
+                .ingress
+                .encode_response(&response, &translated.head);
+            Ok((body, response.usage))
         }
     }
 }

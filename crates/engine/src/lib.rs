@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod config;
 pub mod engine;
 pub mod health;
+pub mod kept;
 pub mod lane;
 pub mod observe;
 pub mod pattern;

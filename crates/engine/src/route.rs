@@ -24,6 +24,8 @@ const REMEMBERED: usize = 2048;
 pub struct Route {
     /// What metrics call the model: the configured name or pattern that matched, else a catalogue name, else `other`.
     pub label: Arc<str>,
+    /// What translation would lose is refused.
+    pub strict: bool,
     groups: Vec<Group>,
 }
 
@@ -112,6 +114,11 @@ impl Route {
         }
         Some(Route {
             label: label.unwrap_or_else(|| "other".into()),
+            strict: snapshot
+                .config
+                .models
+                .iter()
+                .any(|model| model.strict && model.name == requested),
             groups,
         })
     }

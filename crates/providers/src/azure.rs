@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
 use polygate_core::{Failure, Kind, Secret};
-use polygate_wire::Format;
+use polygate_wire::{Format, Quirks};
 
 use crate::base::Base;
 use crate::classify::classify;
@@ -122,6 +122,14 @@ impl Provider for Azure {
 
     fn takes_stream_options(&self) -> bool {
         self.heads.takes_stream_options
+    }
+
+    fn has_completions(&self) -> bool {
+        self.heads.has_completions
+    }
+
+    fn quirks(&self) -> &Quirks {
+        &self.heads.quirks
     }
 
     fn request(&self, outbound: &Outbound<'_>) -> Result<Request<Bytes>, Failure> {

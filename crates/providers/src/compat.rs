@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
 use polygate_core::{Failure, Kind, Secret};
-use polygate_wire::Format;
+use polygate_wire::{Format, Quirks};
 
 use crate::base::Base;
 use crate::classify::classify;
@@ -29,6 +29,8 @@ pub(crate) struct Heads {
     defaults: HeaderMap,
     operator: HeaderMap,
     pub(crate) takes_stream_options: bool,
+    pub(crate) has_completions: bool,
+    pub(crate) quirks: Quirks,
 }
 
 /// Prefix of Google's path for models: its operations are methods of a model.
@@ -100,7 +102,7 @@ pub(crate) fn path_of(operation: Operation<'_>) -> &'static str {
         Operation::CountTokens => "/messages/count_tokens",
         Operation::Models => MODELS,
         Operation::Chat {
-            format: Format::Gemini,
+            format: Format::Gemini | Format::BedrockConverse,
             ..
         }
         | Operation::GeminiMethod { .. }
@@ -139,6 +141,14 @@ impl Provider for Compat {
         self.heads.takes_stream_options
     }
 
+    fn has_completions(&self) -> bool {
+        self.heads.has_completions
+    }
+
+    fn quirks(&self) -> &Quirks {
+        &self.heads.quirks
+    }
+
     fn request(&self, outbound: &Outbound<'_>) -> Result<Request<Bytes>, Failure> {
         let uri = self.uri(outbound)?;
         Ok(self.heads.request(outbound, uri))
@@ -174,6 +184,8 @@ impl Heads {
             defaults: header_map(&defaults)?,
             operator,
             takes_stream_options: row.stream_options,
+            has_completions: row.completions,
+            quirks: row.quirks.clone(),
         })
     }
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use polygate_core::{Failure, Secret};
-use polygate_wire::Format;
+use polygate_wire::{Format, Quirks};
 use std::time::SystemTime;
 
 pub use registry::{Settings, build};
@@ -27,6 +27,12 @@ pub trait Provider: Send + Sync {
 
     /// Whether its chat takes `stream_options`.
     fn takes_stream_options(&self) -> bool;
+
+    /// Whether it has OpenAI's legacy completions beside its chat.
+    fn has_completions(&self) -> bool;
+
+    /// How its dialect of OpenAI's formats differs.
+    fn quirks(&self) -> &Quirks;
 
     /// The request, complete but for credentials.
     fn request(&self, outbound: &Outbound<'_>) -> Result<Request<Bytes>, Failure>;

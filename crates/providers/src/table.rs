@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use polygate_wire::Format;
+use polygate_wire::{Format, Quirks};
 use serde::Deserialize;
 
 /// One provider: everything that data can say about it.
@@ -43,6 +43,12 @@ pub struct Row {
     /// Its chat takes `stream_options`.
     #[serde(default = "yes")]
     pub stream_options: bool,
+    /// It has OpenAI's legacy completions.
+    #[serde(default = "yes")]
+    pub completions: bool,
+    /// How its dialect of OpenAI's formats differs from what most compatible providers speak.
+    #[serde(default)]
+    pub quirks: Quirks,
     /// The file that knows what the row cannot say.
     #[serde(default)]
     pub code: Code,

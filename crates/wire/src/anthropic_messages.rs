@@ -1,26 +1,32 @@
 //! Anthropic Messages.
 
-mod blocks;
+pub(crate) mod egress;
 mod error;
-mod model;
-mod request;
-mod response;
-mod schema;
-mod stream;
-mod thinking;
+mod ingress;
 mod types;
 
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
+use serde_json::value::RawValue;
 
 use crate::{
-    ChatRequest, ChatResponse, Dialect, Egress, Frame, Loss, Signal, StreamDecoder, UpstreamError,
-    upstream_error,
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Ingress, Loss, RawObject, ReplyHead, Signal,
+    StreamDecoder, StreamEncoder, Target, UpstreamError, upstream_error,
 };
 
 /// The format.
 #[derive(Debug)]
 pub struct AnthropicMessages;
+
+/// Whether a model of this name keeps to schemas by itself.
+pub(crate) fn keeps_to_schemas(model: &str) -> bool {
+    egress::Model::named(model).schemas
+}
+
+/// Whether a schema is one that Claude can promise to keep to.
+pub(crate) fn can_keep_to(schema: &RawValue) -> bool {
+    egress::fit(schema).is_some()
+}
 
 impl Dialect for AnthropicMessages {
     fn encode_error(&self, failure: &Failure, request_id: &str) -> Bytes {
@@ -42,11 +48,11 @@ impl Dialect for AnthropicMessages {
     }
 
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
-        response::check(body)
+        egress::check(body)
     }
 
     fn sniff(&self, frame: &Frame<'_>) -> Signal {
-        stream::sniff(frame)
+        egress::sniff(frame)
     }
 
     fn marks(&self) -> &'static [&'static [u8]] {
@@ -66,16 +72,30 @@ impl Egress for AnthropicMessages {
     fn encode_request(
         &self,
         request: &ChatRequest,
-        model: &str,
+        target: &Target<'_>,
     ) -> Result<(Bytes, Vec<Loss>), Failure> {
-        request::encode(request, model)
+        egress::encode(request, target)
     }
 
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
-        response::decode(body)
+        egress::decode(body)
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
-        Box::new(stream::Decoder::default())
+        Box::new(egress::Decoder::default())
+    }
+}
+
+impl Ingress for AnthropicMessages {
+    fn decode_request(&self, body: &RawObject) -> Result<ChatRequest, Failure> {
+        ingress::decode(body)
+    }
+
+    fn encode_response(&self, answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
+        ingress::encode(answer, reply)
+    }
+
+    fn stream_encoder(&self, reply: ReplyHead) -> Box<dyn StreamEncoder> {
+        Box::new(ingress::Encoder::new(reply))
     }
 }

@@ -43,12 +43,22 @@ pub struct ChatRequest {
     pub presence_penalty: Option<Given<f64>>,
     /// Frequency penalty.
     pub frequency_penalty: Option<Given<f64>>,
-    /// How hard to think.
-    pub reasoning_effort: Option<Given<String>>,
+    /// Whether and how hard to think.
+    pub thinking: Option<Given<Thinking>>,
+    /// Whether thinking is to be shown, where the client said so.
+    pub show_thinking: Option<Given<bool>>,
     /// The shape the answer must have.
     pub output: Option<Given<OutputShape>>,
+    /// How many words to make: `low`, `medium`, `high`.
+    pub verbosity: Option<Given<String>>,
+    /// Log probabilities of the chosen tokens, and of this many others beside each.
+    pub logprobs: Option<Given<u64>>,
     /// The end user, as the client names them.
     pub user: Option<Given<String>>,
+    /// Tools that stand in a namespace: others know them by one name.
+    pub namespaces: Vec<Namespaced>,
+    /// Members that the answer repeats.
+    pub echo: Vec<(String, Box<RawValue>)>,
     /// Members nobody modelled, with their pointers: lost unless the target is of the same family.
     pub extra: Vec<Given<Box<RawValue>>>,
 }
@@ -107,8 +117,8 @@ impl Losses {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said, in order.
-    pub parts: Vec<Part>,
+    /// What is said, in order, each part with the place where it stood.
+    pub parts: Vec<Given<Part>>,
     /// JSON pointer of the message in the client's request.
     pub at: String,
 }
@@ -137,18 +147,61 @@ pub enum Part {
     File(Media),
     /// Sound.
     Audio(Media),
-    /// The model's thinking. Opaque state (signatures) joins it with issue "Translation".
-    Reasoning(String),
+    /// The model's thinking.
+    Reasoning(Reasoning),
     /// The model declined.
     Refusal(String),
     /// The model calls a tool.
     ToolCall(ToolCall),
     /// A tool answers.
     ToolResult(ToolResult),
+    /// The prompt up to here is worth caching.
+    CachePoint(CachePoint),
+}
+
+/// A mark for the provider's prompt cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CachePoint {
+    /// How long, where the client said so: `5m`, `1h`.
+    pub ttl: Option<String>,
+}
+
+/// The model's thinking, as far as it is shown, and the state that its maker wants back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasoning {
+    /// What is shown of it; may be empty.
+    pub text: String,
+    /// What only its issuer can read.
+    pub opaque: Option<Opaque>,
+}
+
+/// State that a vendor's model hands out and wants back unchanged: signatures, encrypted reasoning. Nobody else can read it, and
+/// nobody makes it up: for a target of another issuer it is a loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opaque {
+    /// Who can read it.
+    pub issuer: Issuer,
+    /// The bytes as they came.
+    pub data: String,
+    /// The item's own id, where the issuer wants that back too.
+    pub id: Option<String>,
+    /// The thinking itself is in `data`, hidden: there is no text beside it.
+    pub is_redacted: bool,
+}
+
+/// Who made opaque state. Bedrock and Vertex hand out what their models' makers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// Claude, wherever it runs.
+    Anthropic,
+    /// OpenAI's models behind Responses.
+    OpenAi,
+    /// Gemini, wherever it runs.
+    Google,
 }
 
 /// Bytes or an address of an image, a document or sound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Media {
     /// Where the content is.
     pub source: MediaSource,
@@ -156,7 +209,7 @@ pub struct Media {
     pub mime: Option<String>,
     /// File name, where given.
     pub name: Option<String>,
-    /// Level of detail, where given.
+    /// Level of detail, where given, and where that stood.
     pub detail: Option<String>,
 }
 
@@ -165,49 +218,117 @@ pub struct Media {
 pub enum MediaSource {
     /// Inline, base64.
     Base64(String),
+    /// Inline, plain text.
+    Text(String),
     /// Elsewhere.
     Url(String),
     /// Stored at the provider under this id.
     FileId(String),
 }
 
-/// A call of a tool. `arguments` is the JSON text as the model wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Default for MediaSource {
+    fn default() -> Self {
+        MediaSource::Text(String::new())
+    }
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolCall {
     /// Joins call and result.
     pub id: String,
     /// The tool's name.
     pub name: String,
-    /// JSON text, as written.
+    /// JSON text as the model wrote it; for a freeform tool its input, whatever that is.
     pub arguments: String,
+    /// Whether `arguments` is JSON.
+    pub kind: CallKind,
+    /// State that Google's models put on their calls.
+    pub opaque: Option<Opaque>,
+}
+
+/// What a call's arguments are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallKind {
+    /// JSON text.
+    #[default]
+    Function,
+    /// Any text.
+    Custom,
 }
 
 /// The answer of a tool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolResult {
     /// The call it answers.
     pub call_id: String,
     /// The tool's name, looked up from the call where the client did not say it.
     pub name: Option<String>,
     /// What came back.
-    pub content: Vec<Part>,
-    /// The tool failed.
-    pub is_error: bool,
+    pub content: Vec<Given<Part>>,
+    /// The tool failed; where the client said so, its pointer.
+    pub error: Option<Given<bool>>,
+    /// What kind of call it answers.
+    pub kind: CallKind,
 }
 
-/// A function the model may call.
+impl ToolResult {
+    /// The tool failed.
+    pub fn is_error(&self) -> bool {
+        self.error.as_ref().is_some_and(|given| given.value)
+    }
+}
+
+/// A tool the model may call.
 #[derive(Clone, Debug)]
 pub struct Tool {
     /// Its name.
     pub name: String,
     /// What it does.
     pub description: Option<String>,
-    /// JSON schema of its arguments, bytes as the client wrote them.
-    pub parameters: Option<Box<RawValue>>,
+    /// What it takes.
+    pub input: ToolInput,
     /// Arguments must follow the schema exactly.
-    pub strict: Option<bool>,
+    pub strict: Option<Given<bool>>,
+    /// The prompt up to here is worth caching.
+    pub cache: Option<Given<CachePoint>>,
     /// JSON pointer of the tool in the client's request.
     pub at: String,
+}
+
+/// A tool's name and namespace, and the one name that stands for both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaced {
+    /// The namespace.
+    pub namespace: String,
+    /// The name in it.
+    pub name: String,
+    /// The name for those that know no namespaces.
+    pub flat: String,
+}
+
+/// What a tool takes.
+#[derive(Clone, Debug)]
+pub enum ToolInput {
+    /// JSON of this schema, bytes as the client wrote them.
+    Json(Option<Box<RawValue>>),
+    /// Text, of this grammar where there is one (bytes as the client wrote them).
+    Freeform(Option<Given<Box<RawValue>>>),
+}
+
+impl Tool {
+    /// The schema of its arguments, where it has one.
+    pub fn parameters(&self) -> Option<&RawValue> {
+        match &self.input {
+            ToolInput::Json(schema) => schema.as_deref(),
+            ToolInput::Freeform(_) => None,
+        }
+    }
+
+    /// Whether arguments must follow the schema exactly.
+    pub fn is_strict(&self) -> bool {
+        self.strict.as_ref().is_some_and(|given| given.value)
+    }
 }
 
 /// Whether and which tool must be called.
@@ -221,6 +342,92 @@ pub enum ToolChoice {
     Required,
     /// This tool.
     Named(String),
+    /// One of these, or none of them unless one is required.
+    Allowed {
+        /// The tools.
+        names: Vec<String>,
+        /// One must be called.
+        required: bool,
+    },
+}
+
+/// Whether and how hard to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    /// Not at all.
+    Off,
+    /// As the model sees fit.
+    Auto,
+    /// This hard.
+    Effort(Effort),
+    /// With at most this many tokens.
+    Budget(u64),
+}
+
+/// How hard to think, in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// As little as possible.
+    Minimal,
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+    /// Very much.
+    XHigh,
+    /// All there is.
+    Max,
+}
+
+impl Effort {
+    /// All steps, with their names and the budgets of tokens they stand for where a target counts tokens.
+    const STEPS: [(Effort, &'static str, u64); 6] = [
+        (Effort::Minimal, "minimal", 512),
+        (Effort::Low, "low", 1024),
+        (Effort::Medium, "medium", 8192),
+        (Effort::High, "high", 24576),
+        (Effort::XHigh, "xhigh", 32768),
+        (Effort::Max, "max", 32768),
+    ];
+
+    /// The step of this name, upper and lower case alike.
+    pub fn named(name: &str) -> Option<Self> {
+        let row = Self::STEPS
+            .iter()
+            .find(|(_, known, _)| known.eq_ignore_ascii_case(name));
+        row.map(|(effort, ..)| *effort)
+    }
+
+    fn row(self) -> (Effort, &'static str, u64) {
+        let [minimal, low, medium, high, xhigh, max] = Self::STEPS;
+        match self {
+            Effort::Minimal => minimal,
+            Effort::Low => low,
+            Effort::Medium => medium,
+            Effort::High => high,
+            Effort::XHigh => xhigh,
+            Effort::Max => max,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The budget it stands for.
+    pub fn budget(self) -> u64 {
+        self.row().2
+    }
+
+    /// The step that a budget stands for.
+    pub fn of_budget(tokens: u64) -> Self {
+        let steps = Self::STEPS.iter().take(4);
+        let mut fits = steps.filter(|(.., budget)| tokens <= *budget);
+        fits.next().map_or(Effort::High, |(effort, ..)| *effort)
+    }
 }
 
 /// The shape the answer must have.
@@ -265,6 +472,27 @@ pub enum ChatEvent {
         /// The piece.
         text: String,
     },
+    /// Where an open block's text comes from.
+    Cite {
+        /// The block's address.
+        index: usize,
+        /// The source.
+        citation: Citation,
+    },
+    /// Log probabilities of an open block's newest tokens.
+    Logprobs {
+        /// The block's address.
+        index: usize,
+        /// The tokens.
+        tokens: Vec<TokenLogprob>,
+    },
+    /// The state that the maker of an open block wants back with it.
+    Seal {
+        /// The block's address.
+        index: usize,
+        /// The state.
+        opaque: Opaque,
+    },
     /// A block is complete.
     Close {
         /// The block's address.
@@ -287,13 +515,43 @@ pub enum Block {
     Reasoning,
     /// A refusal's text.
     Refusal,
-    /// A tool call; its deltas are JSON text of the arguments.
+    /// A tool call; its deltas are the arguments.
     ToolCall {
         /// Joins call and result.
         id: String,
         /// The tool's name.
         name: String,
+        /// Whether the arguments are JSON text.
+        kind: CallKind,
     },
+    /// A picture or sound that the model made: whole, without deltas.
+    Media(Media),
+}
+
+/// Where a text comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Citation {
+    /// Its address, or the name of a document.
+    pub url: String,
+    /// Its title.
+    pub title: Option<String>,
+    /// The words that are cited.
+    pub cited: Option<String>,
+    /// The part of the block's text that it stands behind: characters from, and to.
+    pub span: Option<(u64, u64)>,
+}
+
+/// A token, how likely it was, and what else might have stood there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: String,
+    /// Its log probability.
+    pub logprob: f64,
+    /// Its bytes, where given.
+    pub bytes: Option<Vec<u8>>,
+    /// The likeliest tokens at this place.
+    pub top: Vec<TokenLogprob>,
 }
 
 /// Why the model stopped.
@@ -323,9 +581,116 @@ pub struct ChatResponse {
     /// The upstream's name of the model.
     pub model: Option<String>,
     /// What the model said, in order.
-    pub parts: Vec<Part>,
+    pub said: Vec<Said>,
     /// Why it stopped.
     pub stop: Stop,
     /// Token counts, where reported.
     pub usage: Option<Usage>,
+}
+
+/// A whole block of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// What it is.
+    pub block: Block,
+    /// Its text, or its arguments.
+    pub text: String,
+    /// Where the text comes from.
+    pub citations: Vec<Citation>,
+    /// How likely its tokens were.
+    pub logprobs: Vec<TokenLogprob>,
+    /// State that its maker wants back.
+    pub opaque: Option<Opaque>,
+}
+
+impl Said {
+    /// A block with this text and nothing beside it.
+    pub fn new(block: Block, text: impl Into<String>) -> Self {
+        Self {
+            block,
+            text: text.into(),
+            citations: vec![],
+            logprobs: vec![],
+            opaque: None,
+        }
+    }
+}
+
+impl ChatResponse {
+    /// The answer that events tell.
+    pub fn gather(events: Vec<ChatEvent>) -> Result<Self, Failure> {
+        let mut response = ChatResponse {
+            id: None,
+            model: None,
+            said: vec![],
+            stop: Stop::End,
+            usage: None,
+        };
+        for event in events {
+            response.take(event)?;
+        }
+        Ok(response)
+    }
+
+    fn take(&mut self, event: ChatEvent) -> Result<(), Failure> {
+        match event {
+            ChatEvent::Start { id, model } => (self.id, self.model) = (id, model),
+            ChatEvent::Open { block, .. } => self.said.push(Said::new(block, "")),
+            ChatEvent::Delta { index, text } => self.at(index, |said| said.text.push_str(&text)),
+            ChatEvent::Cite { index, citation } => {
+                self.at(index, |said| said.citations.push(citation));
+            }
+            ChatEvent::Logprobs { index, tokens } => {
+                self.at(index, |said| said.logprobs.extend(tokens));
+            }
+            ChatEvent::Seal { index, opaque } => self.at(index, |said| said.opaque = Some(opaque)),
+            ChatEvent::Close { .. } => {}
+            ChatEvent::Usage(usage) => self.usage.get_or_insert_default().merge(usage),
+            ChatEvent::Stop(stop) => self.stop = stop,
+            ChatEvent::Failed(failure) => return Err(*failure),
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, index: usize, change: impl FnOnce(&mut Said)) {
+        if let Some(said) = self.said.get_mut(index) {
+            change(said);
+        }
+    }
+
+    /// The events that tell this answer.
+    pub fn events(self) -> Vec<ChatEvent> {
+        let mut events = vec![ChatEvent::Start {
+            id: self.id,
+            model: self.model,
+        }];
+        for (index, said) in self.said.into_iter().enumerate() {
+            events.push(ChatEvent::Open {
+                index,
+                block: said.block,
+            });
+            if !said.text.is_empty() {
+                events.push(ChatEvent::Delta {
+                    index,
+                    text: said.text,
+                });
+            }
+            events.extend(
+                said.citations
+                    .into_iter()
+                    .map(|citation| ChatEvent::Cite { index, citation }),
+            );
+            if !said.logprobs.is_empty() {
+                events.push(ChatEvent::Logprobs {
+                    index,
+                    tokens: said.logprobs,
+                });
+            }
+            events.extend(said.opaque.map(|opaque| ChatEvent::Seal { index, opaque }));
+            events.push(ChatEvent::Close { index });
+        }
+        events.extend(self.usage.map(ChatEvent::Usage));
+        events.push(ChatEvent::Stop(self.stop));
+        events
+    }
 }

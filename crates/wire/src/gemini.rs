@@ -1,19 +1,16 @@
 //! Gemini `generateContent`.
 
-mod contents;
+mod egress;
 mod error;
-mod pieces;
-mod request;
-mod response;
-mod stream;
+mod ingress;
 mod types;
 
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
 
 use crate::{
-    ChatRequest, ChatResponse, Dialect, Egress, Frame, Loss, Signal, StreamDecoder, UpstreamError,
-    upstream_error,
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Ingress, Loss, RawObject, ReplyHead, Signal,
+    StreamDecoder, StreamEncoder, Target, UpstreamError, upstream_error,
 };
 
 /// The format.
@@ -40,11 +37,11 @@ impl Dialect for Gemini {
     }
 
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
-        response::check(body)
+        egress::check(body)
     }
 
     fn sniff(&self, frame: &Frame<'_>) -> Signal {
-        stream::sniff(frame)
+        egress::sniff(frame)
     }
 
     /// Every chunk has usage; there is no end mark, only a reason to finish.
@@ -62,16 +59,30 @@ impl Egress for Gemini {
     fn encode_request(
         &self,
         request: &ChatRequest,
-        model: &str,
+        target: &Target<'_>,
     ) -> Result<(Bytes, Vec<Loss>), Failure> {
-        request::encode(request, model)
+        egress::encode(request, target)
     }
 
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
-        response::decode(body)
+        egress::decode(body)
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
-        Box::new(stream::Decoder::default())
+        Box::new(egress::Decoder::default())
+    }
+}
+
+impl Ingress for Gemini {
+    fn decode_request(&self, body: &RawObject) -> Result<ChatRequest, Failure> {
+        ingress::decode(body)
+    }
+
+    fn encode_response(&self, answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
+        ingress::encode(answer, reply)
+    }
+
+    fn stream_encoder(&self, reply: ReplyHead) -> Box<dyn StreamEncoder> {
+        Box::new(ingress::Encoder::new(reply))
     }
 }

@@ -7,21 +7,30 @@
 
 pub mod anthropic_messages;
 pub mod array;
+pub mod bridge;
 pub mod canon;
 pub mod gemini;
 mod lenient;
 mod media;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_responses;
 pub mod raw;
 pub mod registry;
+mod request;
 pub mod sse;
 mod turns;
 pub mod upstream_error;
 
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+pub use bridge::{Bridge, Return};
 pub use canon::{ChatEvent, ChatRequest, ChatResponse, Loss};
 pub use raw::RawObject;
 pub use registry::{dialect, egress, ingress};
@@ -38,15 +47,18 @@ pub enum Format {
     AnthropicMessages,
     /// Gemini `generateContent`.
     Gemini,
+    /// Bedrock's Converse: upstreams only.
+    BedrockConverse,
 }
 
 impl Format {
     /// All formats, in a fixed order.
-    pub const ALL: [Format; 4] = [
+    pub const ALL: [Format; 5] = [
         Format::OpenaiChat,
         Format::OpenaiResponses,
         Format::AnthropicMessages,
         Format::Gemini,
+        Format::BedrockConverse,
     ];
 
     /// The name in configuration, logs and docs.
@@ -56,6 +68,7 @@ impl Format {
             Format::OpenaiResponses => "openai-responses",
             Format::AnthropicMessages => "anthropic-messages",
             Format::Gemini => "gemini",
+            Format::BedrockConverse => "bedrock-converse",
         }
     }
 }
@@ -167,14 +180,53 @@ pub trait Ingress: Send + Sync {
 /// What an answer says of itself beside the content.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyHead {
-    /// For answers whose upstream gives no id.
-    pub fallback_id: String,
+    /// The call's own id, of which answers' ids are made where the upstream gives none.
+    pub request_id: String,
     /// The model's name as the client asked for it.
     pub model: String,
     /// Seconds since 1970.
     pub created: u64,
     /// The client asked for usage in its stream.
     pub include_usage: bool,
+    /// The client wants its stream as one JSON array: Google's way without `alt=sse`.
+    pub is_array: bool,
+    /// Members of the request that the answer repeats.
+    pub echo: Vec<(String, Box<RawValue>)>,
+    /// Tools that the client knows by a namespace and a name.
+    pub namespaces: Vec<canon::Namespaced>,
+    /// What no other answer's id is made of.
+    pub unique: String,
+    /// Who keeps the answer for later calls.
+    pub keep: Keep,
+}
+
+/// Whoever keeps answers for later calls, if anybody: told the answer's id and its items as a JSON list.
+#[derive(Clone, Default)]
+pub struct Keep(Option<Arc<Keeper>>);
+
+type Keeper = dyn Fn(&str, &str) + Send + Sync;
+
+impl Keep {
+    /// Somebody keeps answers.
+    pub fn with(keeper: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(keeper)))
+    }
+
+    pub(crate) fn answer(&self, id: &str, output: &str) {
+        if let Some(keeper) = &self.0 {
+            keeper(id, output);
+        }
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Keep"
+        } else {
+            "Keep(nobody)"
+        })
+    }
 }
 
 /// Canonical events → bytes of a client's stream.
@@ -186,13 +238,40 @@ pub trait StreamEncoder: Send {
     fn finish(&mut self, out: &mut Vec<u8>);
 }
 
+/// Whom a request is written for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The model's name there.
+    pub model: &'a str,
+    /// How the upstream's dialect differs from its format.
+    pub quirks: &'a Quirks,
+}
+
+/// How an upstream's dialect of OpenAI's formats differs from OpenAI's: what compatible providers add, rename and refuse.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quirks {
+    /// The limit of output is called `max_completion_tokens`; `max_tokens` everywhere else.
+    pub max_completion_tokens: bool,
+    /// It knows the role `developer`.
+    pub developer: bool,
+    /// It takes `cache_control` on parts.
+    pub cache_control: bool,
+    /// It takes `top_k`.
+    pub top_k: bool,
+    /// It reads the model's earlier thinking under this name in messages of the assistant.
+    pub reasoning_history: Option<String>,
+    /// Members of requests that it refuses.
+    pub refuses: Vec<String>,
+}
+
 /// A format in which upstreams answer, for clients of another format.
 pub trait Egress: Send + Sync {
     /// Writes the upstream's request; names what it cannot carry.
     fn encode_request(
         &self,
         request: &ChatRequest,
-        model: &str,
+        target: &Target<'_>,
     ) -> Result<(Bytes, Vec<Loss>), Failure>;
 
     /// Reads a whole answer.

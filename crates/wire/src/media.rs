@@ -50,6 +50,7 @@ pub(crate) fn mime(media: &Media) -> Option<Cow<'_, str>> {
     let found = named.or_else(|| match &media.source {
         MediaSource::Base64(data) => by_beginning(data),
         MediaSource::Url(url) => by_ending(url.split(['?', '#']).next()?),
+        MediaSource::Text(_) => Some("text/plain"),
         MediaSource::FileId(_) => None,
     });
     found.map(Cow::Borrowed)
@@ -64,6 +65,11 @@ fn normal(declared: &str) -> Cow<'_, str> {
         return Cow::Owned(bare.to_ascii_lowercase());
     }
     Cow::Borrowed(bare)
+}
+
+/// Whether a type is text that a model can read as such.
+pub(crate) fn is_text(mime: &str) -> bool {
+    mime.starts_with("text/") || matches!(mime, "application/json" | "application/xml")
 }
 
 fn by_ending(name: &str) -> Option<&'static str> {

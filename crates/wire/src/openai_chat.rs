@@ -1,22 +1,24 @@
 //! OpenAI Chat Completions: what most clients speak, and most providers.
 
+mod details;
+mod egress;
 mod error;
-mod message;
-mod request;
-mod response;
-mod stream;
+mod ingress;
+mod peek;
 mod types;
 
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
 
 use crate::{
-    ChatRequest, ChatResponse, Dialect, Frame, Ingress, RawObject, ReplyHead, Signal,
-    StreamEncoder, UpstreamError, upstream_error,
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Ingress, Loss, RawObject, ReplyHead, Signal,
+    StreamDecoder, StreamEncoder, Target, UpstreamError, upstream_error,
 };
 
+pub(crate) use egress::{effort_of, model::Model, titled};
 pub use error::encode_error;
-pub(crate) use types::counts;
+pub(crate) use ingress::{Token, data_url, decode_member, thinking};
+pub(crate) use types::{Token as TokenIn, UsageOut, counts};
 
 /// The format.
 #[derive(Debug)]
@@ -37,11 +39,11 @@ impl Dialect for OpenaiChat {
     }
 
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
-        response::check(body)
+        peek::check(body)
     }
 
     fn sniff(&self, frame: &Frame<'_>) -> Signal {
-        stream::sniff(frame)
+        peek::sniff(frame)
     }
 
     /// Every chunk has `"finish_reason":null`; only one has a word there.
@@ -58,14 +60,32 @@ impl Dialect for OpenaiChat {
 
 impl Ingress for OpenaiChat {
     fn decode_request(&self, body: &RawObject) -> Result<ChatRequest, Failure> {
-        request::decode(body)
+        ingress::decode(body)
     }
 
     fn encode_response(&self, answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
-        response::encode(answer, reply)
+        ingress::encode(answer, reply)
     }
 
     fn stream_encoder(&self, reply: ReplyHead) -> Box<dyn StreamEncoder> {
-        Box::new(stream::Encoder::new(reply))
+        Box::new(ingress::Encoder::new(reply))
+    }
+}
+
+impl Egress for OpenaiChat {
+    fn encode_request(
+        &self,
+        request: &ChatRequest,
+        target: &Target<'_>,
+    ) -> Result<(Bytes, Vec<Loss>), Failure> {
+        egress::encode(request, target)
+    }
+
+    fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
+        egress::decode(body)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(egress::Decoder::default())
     }
 }

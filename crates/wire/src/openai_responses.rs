@@ -1,8 +1,7 @@
 //! OpenAI Responses.
 
-mod request;
-mod response;
-mod stream;
+mod egress;
+mod ingress;
 mod types;
 
 use bytes::Bytes;
@@ -10,8 +9,8 @@ use polygate_core::{Failure, Usage};
 use serde_json::json;
 
 use crate::{
-    ChatRequest, ChatResponse, Dialect, Egress, Frame, Loss, Signal, StreamDecoder, UpstreamError,
-    openai_chat, upstream_error,
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Ingress, Loss, RawObject, ReplyHead, Signal,
+    StreamDecoder, StreamEncoder, Target, UpstreamError, openai_chat, upstream_error,
 };
 
 /// The format.
@@ -41,11 +40,11 @@ impl Dialect for OpenaiResponses {
     }
 
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
-        response::check(body)
+        egress::check(body)
     }
 
     fn sniff(&self, frame: &Frame<'_>) -> Signal {
-        stream::sniff(frame)
+        egress::sniff(frame)
     }
 
     fn marks(&self) -> &'static [&'static [u8]] {
@@ -63,16 +62,30 @@ impl Egress for OpenaiResponses {
     fn encode_request(
         &self,
         request: &ChatRequest,
-        model: &str,
+        target: &Target<'_>,
     ) -> Result<(Bytes, Vec<Loss>), Failure> {
-        request::encode(request, model)
+        egress::encode(request, target)
     }
 
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
-        response::decode(body)
+        egress::decode(body)
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
-        Box::new(stream::Decoder::default())
+        Box::new(egress::Decoder::default())
+    }
+}
+
+impl Ingress for OpenaiResponses {
+    fn decode_request(&self, body: &RawObject) -> Result<ChatRequest, Failure> {
+        ingress::decode(body)
+    }
+
+    fn encode_response(&self, answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
+        ingress::encode(answer, reply)
+    }
+
+    fn stream_encoder(&self, reply: ReplyHead) -> Box<dyn StreamEncoder> {
+        Box::new(ingress::Encoder::new(reply))
     }
 }

@@ -121,6 +121,16 @@ impl Framer {
     }
 }
 
+/// Writes a frame with an event's name: name and data in one.
+pub(crate) fn write_event(name: &str, data: &impl serde::Serialize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    // Writing strings and numbers to memory does not fail.
+    let _ = serde_json::to_writer(&mut *out, data);
+    out.extend_from_slice(b"\n\n");
+}
+
 /// The frames of a block, each with its blank line.
 pub fn frames(block: &Bytes) -> impl Iterator<Item = Bytes> {
     let mut rest = block.clone();

@@ -10,21 +10,23 @@ use polygate_core::{Failure, Kind};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::canon::{Losses, Media, Message, Part, Role, ToolCall, ToolResult};
+use crate::canon::{
+    CachePoint, Given, Losses, Media, Message, Part, Reasoning, Role, ToolCall, ToolResult,
+};
 
 /// The conversation, borrowed from the request.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation<'a> {
-    /// Instructions of operator and application, in order.
-    pub system: Vec<&'a str>,
-    /// Turns, roles alternating. Never empty turns.
+    /// Instructions of operator and application, in order: texts and cache points. Empty where they stay in their places.
+    pub system: Vec<Piece<'a>>,
+    /// Turns, roles alternating but for instructions that stay in their places. Never empty turns.
     pub turns: Vec<Turn<'a>>,
 }
 
 /// What one side says before the other does.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    /// [`Role::User`] or [`Role::Assistant`].
+    /// [`Role::User`] or [`Role::Assistant`]; instructions in their places have their own.
     pub role: Role,
     /// Its pieces; answers of tools come first.
     pub pieces: Vec<Piece<'a>>,
@@ -36,7 +38,7 @@ pub(crate) struct Piece<'a> {
     /// What it is.
     pub what: What<'a>,
     /// JSON pointer into the client's request.
-    pub at: String,
+    pub at: &'a str,
 }
 
 /// What a piece is.
@@ -44,86 +46,136 @@ pub(crate) struct Piece<'a> {
 pub(crate) enum What<'a> {
     /// Text that is more than blanks.
     Text(&'a str),
+    /// What the model said instead of an answer.
+    Refusal(&'a str),
     /// A picture.
     Image(&'a Media),
     /// A document.
     File(&'a Media),
     /// Sound.
     Audio(&'a Media),
+    /// The model's thinking.
+    Reasoning(&'a Reasoning),
     /// A call, under an id that no other call of the conversation has.
     Call(&'a ToolCall, String),
     /// The answer to a call, `None` where the client gave none, under the call's id.
     Answer(&'a ToolCall, String, Option<&'a ToolResult>),
     /// A result before it has found its call.
     Result(&'a ToolResult),
+    /// The prompt up to here is worth caching.
+    CachePoint(&'a CachePoint),
+}
+
+/// Where instructions go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    /// Out of the conversation.
+    Apart,
+    /// They stay where they are, but never between calls and their answers.
+    InPlace,
 }
 
 /// Shapes the messages; fails where nothing is left to send.
 pub(crate) fn conversation<'a>(
     messages: &'a [Message],
+    instructions: Instructions,
     losses: &mut Losses,
 ) -> Result<Conversation<'a>, Failure> {
     let mut shaped = Conversation::default();
     for message in messages {
         let is_system = matches!(message.role, Role::System | Role::Developer);
-        if is_system {
-            shaped.system.extend(instructions(message, losses));
-        } else {
-            shaped.say(message, losses);
+        match instructions {
+            Instructions::Apart if is_system => shaped.system.extend(texts(message, losses)),
+            Instructions::InPlace if is_system => {
+                let pieces = texts(message, losses);
+                shaped.push(message.role, pieces);
+            }
+            _ => shaped.say(message, losses),
         }
     }
-    if shaped.turns.is_empty() {
-        shaped.instructions_alone(messages, losses)?;
+    if !shaped
+        .turns
+        .iter()
+        .any(|turn| matches!(turn.role, Role::User | Role::Assistant))
+    {
+        shaped.instructions_alone(messages, instructions, losses)?;
     }
+    shaped.close_up();
     Settling::default().run(&mut shaped.turns, losses);
     Ok(shaped)
 }
 
 impl<'a> Conversation<'a> {
     fn say(&mut self, message: &'a Message, losses: &mut Losses) {
-        let pieces = pieces(message, losses);
-        if pieces.is_empty() {
-            if message.parts.iter().all(is_blank) {
-                losses.at(format!("{}/content", message.at));
-            }
+        let pieces: Vec<Piece<'a>> = message.parts.iter().filter_map(piece).collect();
+        let says_something = pieces
+            .iter()
+            .any(|piece| !matches!(piece.what, What::CachePoint(_)));
+        if !says_something {
+            losses.at(format!("{}/content", message.at));
             return;
         }
-        match self
-            .turns
-            .last_mut()
-            .filter(|turn| turn.role == message.role)
-        {
+        self.push(message.role, pieces);
+    }
+
+    fn push(&mut self, role: Role, pieces: Vec<Piece<'a>>) {
+        if pieces.is_empty() {
+            return;
+        }
+        match self.turns.last_mut().filter(|turn| turn.role == role) {
             Some(turn) => turn.pieces.extend(pieces),
-            None => self.turns.push(Turn {
-                role: message.role,
-                pieces,
-            }),
+            None => self.turns.push(Turn { role, pieces }),
+        }
+    }
+
+    /// Instructions that stand between calls and their answers move behind the answers.
+    fn close_up(&mut self) {
+        let calls = |turn: &Turn<'_>| {
+            turn.pieces
+                .iter()
+                .any(|piece| matches!(piece.what, What::Call(..)))
+        };
+        let answers = |turn: &Turn<'_>| {
+            turn.pieces
+                .iter()
+                .any(|piece| matches!(piece.what, What::Result(_)))
+        };
+        for at in 1..self.turns.len() {
+            let (Some(before), Some(here)) = (self.turns.get(at - 1), self.turns.get(at)) else {
+                continue;
+            };
+            let is_system = matches!(here.role, Role::System | Role::Developer);
+            let is_between = before.role == Role::Assistant
+                && calls(before)
+                && self.turns.get(at + 1).is_some_and(answers);
+            if is_system && is_between {
+                self.turns.swap(at, at + 1);
+            }
         }
     }
 
     /// Instructions and nothing else: the model still has to be asked something.
     fn instructions_alone(
         &mut self,
-        messages: &[Message],
+        messages: &'a [Message],
+        instructions: Instructions,
         losses: &mut Losses,
     ) -> Result<(), Failure> {
-        let at = |message: &Message| format!("{}/role", message.at);
-        let Some(first) = messages.first().filter(|_| !self.system.is_empty()) else {
+        let first = messages
+            .first()
+            .filter(|_| !self.system.is_empty() || !self.turns.is_empty());
+        let Some(first) = first else {
             let message = "no message has any content";
             return Err(Failure::new(Kind::InvalidRequest, message).param("messages"));
         };
-        losses.at(at(first));
-        let pieces = std::mem::take(&mut self.system)
-            .into_iter()
-            .map(|text| Piece {
-                what: What::Text(text),
-                at: at(first),
-            })
-            .collect();
-        self.turns.push(Turn {
-            role: Role::User,
-            pieces,
-        });
+        if instructions == Instructions::Apart {
+            losses.at(format!("{}/role", first.at));
+            let pieces = std::mem::take(&mut self.system);
+            self.turns.push(Turn {
+                role: Role::User,
+                pieces,
+            });
+        }
         Ok(())
     }
 }
@@ -132,53 +184,44 @@ fn is_blank(part: &Part) -> bool {
     matches!(part, Part::Text(text) | Part::Refusal(text) if text.trim().is_empty())
 }
 
-fn instructions<'a>(message: &'a Message, losses: &mut Losses) -> Vec<&'a str> {
-    let mut texts = Vec::new();
-    for (index, part) in message.parts.iter().enumerate() {
-        match part {
-            Part::Text(text) if text.trim().is_empty() => {}
-            Part::Text(text) => texts.push(text.as_str()),
-            _ => losses.at(format!("{}/content/{index}", message.at)),
-        }
-    }
-    texts
-}
-
-/// A message's pieces. Thinking is left out: without its signature it would be refused, and to forge one is out of the question.
-fn pieces<'a>(message: &'a Message, losses: &mut Losses) -> Vec<Piece<'a>> {
-    let mut pieces = Vec::with_capacity(message.parts.len());
-    let (mut content, mut calls) = (0, 0);
+fn texts<'a>(message: &'a Message, losses: &mut Losses) -> Vec<Piece<'a>> {
+    let mut pieces = Vec::new();
     for part in &message.parts {
-        let in_content = format!("{}/content/{content}", message.at);
-        let (what, at) = match part {
-            Part::Reasoning(_) => {
-                losses.at(format!("{}/reasoning_content", message.at));
-                continue;
+        match piece(part) {
+            Some(piece) if matches!(piece.what, What::Text(_) | What::CachePoint(_)) => {
+                pieces.push(piece)
             }
-            Part::ToolCall(call) => {
-                let at = format!("{}/tool_calls/{calls}", message.at);
-                calls += 1;
-                (What::Call(call, String::new()), at)
-            }
-            Part::ToolResult(result) => (What::Result(result), format!("{}/content", message.at)),
-            Part::Text(text) | Part::Refusal(text) => (What::Text(text), in_content),
-            Part::Image(media) => (What::Image(media), in_content),
-            Part::File(media) => (What::File(media), in_content),
-            Part::Audio(media) => (What::Audio(media), in_content),
-        };
-        content += 1;
-        if !is_blank(part) {
-            pieces.push(Piece { what, at });
+            Some(piece) => losses.at(piece.at),
+            None => {}
         }
     }
     pieces
+}
+
+/// A part as a piece; `None` where it is blank.
+fn piece(part: &Given<Part>) -> Option<Piece<'_>> {
+    if is_blank(&part.value) {
+        return None;
+    }
+    let what = match &part.value {
+        Part::Text(text) => What::Text(text),
+        Part::Refusal(text) => What::Refusal(text),
+        Part::Image(media) => What::Image(media),
+        Part::File(media) => What::File(media),
+        Part::Audio(media) => What::Audio(media),
+        Part::Reasoning(reasoning) => What::Reasoning(reasoning),
+        Part::ToolCall(call) => What::Call(call, String::new()),
+        Part::ToolResult(result) => What::Result(result),
+        Part::CachePoint(point) => What::CachePoint(point),
+    };
+    Some(Piece { what, at: &part.at })
 }
 
 /// Joins results to their calls, turn by turn.
 #[derive(Default)]
 struct Settling<'a> {
     /// Calls of the turn before, with their ids.
-    open: Vec<(&'a ToolCall, String, String)>,
+    open: Vec<(&'a ToolCall, String, &'a str)>,
     /// Every id given so far.
     ids: HashSet<String>,
 }
@@ -188,7 +231,8 @@ impl<'a> Settling<'a> {
         for turn in turns.iter_mut() {
             match turn.role {
                 Role::Assistant => self.calls(turn),
-                _ => self.answers(turn, losses),
+                Role::User => self.answers(turn, losses),
+                Role::System | Role::Developer => {}
             }
         }
         if !self.open.is_empty() {
@@ -205,7 +249,7 @@ impl<'a> Settling<'a> {
         for piece in &mut turn.pieces {
             if let What::Call(call, id) = &mut piece.what {
                 *id = self.unique(&call.id);
-                self.open.push((call, id.clone(), piece.at.clone()));
+                self.open.push((call, id.clone(), piece.at));
             }
         }
     }
@@ -239,7 +283,7 @@ impl<'a> Settling<'a> {
                     at,
                 },
                 _ => {
-                    losses.at(at.clone());
+                    losses.at(at);
                     Piece {
                         what: What::Answer(call, id, None),
                         at,
@@ -248,7 +292,7 @@ impl<'a> Settling<'a> {
             });
         }
         for orphan in results.into_iter().flatten() {
-            losses.at(orphan.at.clone());
+            losses.at(orphan.at);
             turn.pieces.extend(as_said(orphan));
         }
         turn.pieces.extend(others);
@@ -274,30 +318,34 @@ fn as_said(orphan: Piece<'_>) -> Vec<Piece<'_>> {
     let What::Result(result) = orphan.what else {
         return vec![];
     };
-    contents(result, &orphan.at)
+    contents(result)
 }
 
 /// What a tool answered, piece by piece.
-pub(crate) fn contents<'a>(result: &'a ToolResult, at: &str) -> Vec<Piece<'a>> {
-    let pieces = result
-        .content
-        .iter()
-        .enumerate()
-        .filter(|(_, part)| !is_blank(part));
-    let pieces = pieces.filter_map(|(index, part)| {
-        let what = match part {
-            Part::Text(text) | Part::Refusal(text) => What::Text(text),
-            Part::Image(media) => What::Image(media),
-            Part::File(media) => What::File(media),
-            Part::Audio(media) => What::Audio(media),
-            Part::Reasoning(_) | Part::ToolCall(_) | Part::ToolResult(_) => return None,
-        };
-        Some(Piece {
+pub(crate) fn contents(result: &ToolResult) -> Vec<Piece<'_>> {
+    let pieces = result.content.iter().filter_map(piece);
+    let fits = |what: &What<'_>| {
+        !matches!(
             what,
-            at: format!("{at}/{index}"),
+            What::Reasoning(_) | What::Call(..) | What::Result(_) | What::Answer(..)
+        )
+    };
+    pieces.filter(|piece| fits(&piece.what)).collect()
+}
+
+/// The texts of what a tool answered, as one.
+pub(crate) fn text_of(result: &ToolResult) -> Cow<'_, str> {
+    let texts: Vec<&str> = contents(result)
+        .into_iter()
+        .filter_map(|piece| match piece.what {
+            What::Text(text) | What::Refusal(text) => Some(text),
+            _ => None,
         })
-    });
-    pieces.collect()
+        .collect();
+    match texts.as_slice() {
+        [one] => Cow::Borrowed(one),
+        _ => Cow::Owned(texts.join("\n")),
+    }
 }
 
 /// What stands for the answer that a client never gave.
@@ -350,13 +398,13 @@ pub(crate) fn arguments<'a>(call: &'a ToolCall, at: &str) -> Result<Object<'a>, 
             "the arguments of the call of '{}' are not a JSON object",
             call.name
         );
-        Failure::new(Kind::InvalidRequest, message).param(format!("{at}/function/arguments"))
+        Failure::new(Kind::InvalidRequest, message).param(at)
     })
 }
 
 /// A turn of which nothing can be sent: to drop it would be to answer another question.
 pub(crate) fn nothing_left(turn: &Turn<'_>) -> Failure {
-    let at = turn.pieces.first().map_or("/messages", |piece| &piece.at);
+    let at = turn.pieces.first().map_or("/messages", |piece| piece.at);
     let message = "nothing of a turn of the conversation can be sent to this provider";
     Failure::new(Kind::Untranslatable, message).param(at)
 }

@@ -3,8 +3,8 @@
 //! | in | out |
 //! | --- | --- |
 //! | `request.json`: a request of an OpenAI chat client | `request.out`: the upstream's body, then what was dropped |
-//! | `response.json`: the upstream's answer | `response.out`: the client's answer |
-//! | `stream.sse`: the upstream's stream | `events.out`, `stream.out` (the client's stream), `signals.out` (what the native lane sees) |
+//! | `response.json`: the upstream's answer | `response.out`: the answer in every client format |
+//! | `stream.sse`: the upstream's stream | `events.out`, `stream.out` (the stream in every client format), `signals.out` (what the native lane sees) |
 //! | `error.json`, `status`: the upstream's error | `error.out`: how it is read, and said again in the same format |
 //!
 //! Streams run whole, one byte at a time, and cut everywhere: all must come out the same. `UPDATE_GOLDEN=1` writes the outs.
@@ -22,7 +22,8 @@ use bytes::Bytes;
 use drive::{check_grammar, decode, each_frame, say};
 use polygate_core::{Failure, Kind, Origin};
 use polygate_wire::{
-    ChatEvent, Dialect, Egress, Format, RawObject, ReplyHead, dialect, egress, ingress,
+    Bridge, ChatEvent, ChatRequest, Dialect, Egress, Format, Loss, Quirks, RawObject, ReplyHead,
+    Target, dialect, egress, ingress,
 };
 use serde_json::Value;
 use written::{counts, write_down};
@@ -32,6 +33,7 @@ const CUT_EVERYWHERE: usize = 4096;
 
 struct Case {
     dir: PathBuf,
+    format: Format,
     egress: &'static dyn Egress,
     dialect: &'static dyn Dialect,
 }
@@ -41,12 +43,11 @@ fn every_case_comes_out_as_written() {
     let mut wrong = Vec::new();
     let mut count = 0;
     for format in Format::ALL {
-        let Some(egress) = egress(format) else {
-            continue;
-        };
+        let egress = egress(format);
         for dir in folders(&root(format)) {
             let case = Case {
                 dir,
+                format,
                 egress,
                 dialect: dialect(format),
             };
@@ -68,9 +69,7 @@ fn every_case_comes_out_as_written() {
 fn mutilated_streams_keep_to_the_grammar() {
     let mut random = Random::default();
     for format in Format::ALL {
-        let Some(egress) = egress(format) else {
-            continue;
-        };
+        let egress = egress(format);
         for path in folders(&root(format))
             .iter()
             .map(|dir| dir.join("stream.sse"))
@@ -137,20 +136,8 @@ impl Case {
         let chat = ingress(Format::OpenaiChat).expect("clients speak it");
         let encoded = chat
             .decode_request(&object)
-            .and_then(|request| self.egress.encode_request(&request, &request.model));
-        match encoded {
-            Err(failure) => format!("refused: {}\n", say(&failure)),
-            Ok((body, losses)) => {
-                let mut out = pretty(&body);
-                if !losses.is_empty() {
-                    out.push_str("\ndropped:\n");
-                }
-                losses
-                    .iter()
-                    .for_each(|loss| out.push_str(&format!("{}\n", loss.0)));
-                out
-            }
-        }
+            .and_then(|request| translate(request, self.format));
+        written_request(encoded)
     }
 
     fn response(&self, body: &[u8]) -> String {
@@ -161,8 +148,12 @@ impl Case {
         let answer = match self.egress.decode_response(body) {
             Err(failure) => format!("{}\n", say(&failure)),
             Ok(response) => {
-                let chat = ingress(Format::OpenaiChat).expect("clients speak it");
-                pretty(&chat.encode_response(&response, &reply()))
+                let answers = CLIENTS.map(|client| {
+                    let ingress = ingress(client).expect("clients speak it");
+                    let body = ingress.encode_response(&response, &reply());
+                    format!("== {}\n{}", client.name(), pretty(&body))
+                });
+                answers.concat()
             }
         };
         format!("checked: {checked}\n\n{answer}")
@@ -177,10 +168,11 @@ impl Case {
             .into_iter()
             .collect();
         wrong.extend(self.compare("events.out", &events));
-        wrong.extend(self.compare(
-            "stream.out",
-            &self.client_stream(&whole.events, whole.failure.as_ref()),
-        ));
+        let streams = CLIENTS.map(|client| {
+            let stream = client_stream(client, &whole.events, whole.failure.as_ref());
+            format!("== {}\n{stream}", client.name())
+        });
+        wrong.extend(self.compare("stream.out", &streams.concat()));
         wrong.extend(self.signals(bytes));
         for pieces in cuts(bytes) {
             let cut = write_down(&decode(self.egress, &pieces));
@@ -191,27 +183,6 @@ impl Case {
             }
         }
         wrong
-    }
-
-    fn client_stream(&self, events: &[ChatEvent], failure: Option<&Failure>) -> String {
-        let mut out = Vec::new();
-        let mut encoder = ingress(Format::OpenaiChat)
-            .expect("clients speak it")
-            .stream_encoder(reply());
-        let mut failure = failure;
-        for event in events {
-            match event {
-                ChatEvent::Failed(reported) => failure = Some(reported),
-                event => encoder.encode(event, &mut out),
-            }
-        }
-        match failure {
-            Some(failure) => out.extend_from_slice(
-                &dialect(Format::OpenaiChat).encode_stream_error(failure, "req_golden"),
-            ),
-            None => encoder.finish(&mut out),
-        }
-        String::from_utf8(out).expect("UTF-8")
     }
 
     /// What the native lane sees, frame by frame; and that a frame that says more than progress has a mark.
@@ -284,12 +255,73 @@ impl Case {
     }
 }
 
+fn client_stream(client: Format, events: &[ChatEvent], failure: Option<&Failure>) -> String {
+    let mut out = Vec::new();
+    let mut encoder = ingress(client)
+        .expect("clients speak it")
+        .stream_encoder(reply());
+    let mut failure = failure;
+    for event in events {
+        match event {
+            ChatEvent::Failed(reported) => failure = Some(reported),
+            event => encoder.encode(event, &mut out),
+        }
+    }
+    match failure {
+        Some(failure) => {
+            out.extend_from_slice(&dialect(client).encode_stream_error(failure, "req_golden"));
+        }
+        None => encoder.finish(&mut out),
+    }
+    String::from_utf8(out).expect("UTF-8")
+}
+
 fn reply() -> ReplyHead {
     ReplyHead {
-        fallback_id: "chatcmpl-golden".to_owned(),
+        request_id: "golden".to_owned(),
+        unique: "golden".to_owned(),
         model: "golden-model".to_owned(),
         created: 1_700_000_000,
         include_usage: true,
+        ..ReplyHead::default()
+    }
+}
+
+/// The formats that clients speak.
+const CLIENTS: [Format; 4] = [
+    Format::OpenaiChat,
+    Format::OpenaiResponses,
+    Format::AnthropicMessages,
+    Format::Gemini,
+];
+
+/// As the engine does it, for an upstream without quirks.
+fn translate(mut request: ChatRequest, upstream: Format) -> Result<(Bytes, Vec<Loss>), Failure> {
+    let model = request.model.clone();
+    let (_, mut losses) = Bridge::build(&mut request, upstream, &model);
+    let quirks = Quirks::default();
+    let target = Target {
+        model: &model,
+        quirks: &quirks,
+    };
+    let (body, lost) = egress(upstream).encode_request(&request, &target)?;
+    losses.extend(lost);
+    Ok((body, losses))
+}
+
+fn written_request(encoded: Result<(Bytes, Vec<Loss>), Failure>) -> String {
+    match encoded {
+        Err(failure) => format!("refused: {}\n", say(&failure)),
+        Ok((body, losses)) => {
+            let mut out = pretty(&body);
+            if !losses.is_empty() {
+                out.push_str("\ndropped:\n");
+            }
+            losses
+                .iter()
+                .for_each(|loss| out.push_str(&format!("{}\n", loss.0)));
+            out
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use polygate_wire::array::ArrayCutter;
 use polygate_wire::raw::{Edit, quote};
 use polygate_wire::sse::{FRAME_LIMIT, Framer, frames};
-use polygate_wire::{Format, Frame, RawObject, dialect, egress, ingress};
+use polygate_wire::{Bridge, Format, Frame, Quirks, RawObject, Target, dialect, egress, ingress};
 use proptest::prelude::*;
 
 /// Cuts bytes where the numbers say.
@@ -144,26 +144,29 @@ proptest! {
             let _ = dialect.decode_error(&bytes);
             let frame = Frame { event: None, data: bytes.as_slice().into() };
             let _ = dialect.sniff(&frame);
-            if let Some(egress) = egress(format) {
-                let _ = egress.decode_response(&bytes);
-                let mut decoder = egress.stream_decoder();
-                let mut out = Vec::new();
-                let _ = decoder.decode(&frame, &mut out);
-                let _ = decoder.finish(&mut out);
-            }
+            let egress = egress(format);
+            let _ = egress.decode_response(&bytes);
+            let mut decoder = egress.stream_decoder();
+            let mut out = Vec::new();
+            let _ = decoder.decode(&frame, &mut out);
+            let _ = decoder.finish(&mut out);
         }
     }
 
     #[test]
     fn no_request_makes_a_translation_panic(messages in json_like(), tools in json_like(), rest in json_like()) {
-        let body = serde_json::json!({"model": "m", "messages": messages, "tools": tools, "response_format": rest, "stop": rest});
+        let body = serde_json::json!({
+            "model": "m", "messages": messages, "input": messages, "contents": messages, "tools": tools,
+            "response_format": rest, "stop": rest, "generationConfig": rest, "text": rest, "output_config": rest,
+        });
         let object = RawObject::parse(Bytes::from(body.to_string())).expect("an object");
         for client in Format::ALL {
             let Some(request) = ingress(client).and_then(|ingress| ingress.decode_request(&object).ok()) else { continue };
             for upstream in Format::ALL {
-                if let Some(egress) = egress(upstream) {
-                    let _ = egress.encode_request(&request, "m");
-                }
+                let mut request = request.clone();
+                let _ = Bridge::build(&mut request, upstream, "m");
+                let target = Target { model: "m", quirks: &Quirks::default() };
+                let _ = egress(upstream).encode_request(&request, &target);
             }
         }
     }

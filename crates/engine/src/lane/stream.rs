@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
 use polygate_wire::array::{ArrayCutter, elements};
+use polygate_wire::canon::Block;
 use polygate_wire::sse::{FrameTooLong, Framer};
 use polygate_wire::{
-    ChatEvent, Dialect, Format, Frame, Progress, StreamDecoder, StreamEncoder, dialect, ended_early,
+    ChatEvent, Dialect, Format, Frame, Progress, Return, StreamDecoder, StreamEncoder, dialect,
+    ended_early,
 };
 
 use super::{Lane, Output};
@@ -28,16 +30,56 @@ pub enum StreamLane {
         begun: bool,
     },
     /// Frames are read, events written.
-    Translated {
-        /// The upstream's half.
-        decoder: Box<dyn StreamDecoder>,
-        /// The client's half.
-        encoder: Box<dyn StreamEncoder>,
-        /// Reused between frames.
-        events: Vec<ChatEvent>,
-        /// The upstream's format: knows its end mark.
-        dialect: &'static dyn Dialect,
-    },
+    Translated(Box<Translation>),
+}
+
+/// A stream through the hub.
+pub struct Translation {
+    /// The upstream's half.
+    decoder: Box<dyn StreamDecoder>,
+    /// Puts right what was bent.
+    back: Return,
+    /// The client's half.
+    encoder: Box<dyn StreamEncoder>,
+    /// Reused between frames.
+    events: Vec<ChatEvent>,
+    /// The upstream's format: knows its end mark.
+    dialect: &'static dyn Dialect,
+    /// The client wants elements of one JSON array.
+    is_array: bool,
+    /// Something has been written.
+    begun: bool,
+}
+
+impl Translation {
+    fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
+        for raw in polygate_wire::sse::frames(&block) {
+            let frame = Frame::parse(&raw);
+            self.events.clear();
+            let read = self.decoder.decode(&frame, &mut self.events);
+            self.write(meter, out)?;
+            read?;
+            meter.finished |= self.decoder.may_end();
+            meter.ended |= meter.finished && self.dialect.sniff(&frame).progress == Progress::End;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
+        self.events.clear();
+        self.decoder.finish(&mut self.events)?;
+        self.write(meter, out)?;
+        self.encoder.finish(out.scratch());
+        meter.ended = true;
+        Ok(())
+    }
+
+    fn write(&mut self, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
+        self.back.put_right(&mut self.events);
+        let written = write_events(&self.events, self.encoder.as_mut(), meter, out);
+        self.begun |= meter.good;
+        written
+    }
 }
 
 /// How far a stream is, over all its frames.
@@ -82,12 +124,15 @@ impl StreamLane {
                 dialect: dialect(native.format),
                 drop_usage_frame: native.drop_usage_frame,
             },
-            Lane::Translated(translated) => StreamLane::Translated {
+            Lane::Translated(translated) => StreamLane::Translated(Box::new(Translation {
                 decoder: translated.egress.stream_decoder(),
+                back: Return::new(translated.bridge),
+                is_array: translated.head.is_array,
+                begun: false,
                 encoder: translated.ingress.stream_encoder(translated.head),
                 events: Vec::new(),
                 dialect: dialect(translated.upstream),
-            },
+            })),
         }
     }
 
@@ -120,50 +165,48 @@ impl StreamLane {
                 drop_usage_frame,
             } => native_block(*dialect, *drop_usage_frame, block, meter, out),
             StreamLane::Array { begun, .. } => array_block(begun, block, meter, out),
-            StreamLane::Translated {
-                decoder,
-                encoder,
-                events,
-                dialect,
-            } => {
-                for raw in polygate_wire::sse::frames(&block) {
-                    let frame = Frame::parse(&raw);
-                    events.clear();
-                    decoder.decode(&frame, events)?;
-                    write_events(events, encoder.as_mut(), meter, out)?;
-                    meter.finished |= decoder.may_end();
-                    meter.ended |=
-                        meter.finished && dialect.sniff(&frame).progress == Progress::End;
-                }
-                Ok(())
-            }
+            StreamLane::Translated(translation) => translation.block(block, meter, out),
         }
     }
 
     /// Appends the failure as the stream's last event, in the client's format, without any mark of a proper end.
     pub fn fail(&mut self, failure: &Failure, client: Format, request_id: &str, out: &mut Output) {
-        match self {
-            StreamLane::Array { begun, .. } => {
+        let in_array = match self {
+            StreamLane::Array { begun, .. } => Some(*begun),
+            StreamLane::Translated(translation) if translation.is_array => Some(translation.begun),
+            _ => None,
+        };
+        match in_array {
+            Some(begun) => {
                 out.scratch()
-                    .extend_from_slice(if *begun { b",\r\n" } else { b"[" });
+                    .extend_from_slice(if begun { b",\r\n" } else { b"[" });
                 out.push(dialect(client).encode_error(failure, request_id));
                 out.scratch().push(b']');
             }
-            _ => out.push(dialect(client).encode_stream_error(failure, request_id)),
+            None => out.push(dialect(client).encode_stream_error(failure, request_id)),
         }
     }
 
     /// What the client is told the stream is.
     pub fn content_type(&self) -> &'static str {
-        match self {
-            StreamLane::Array { .. } => "application/json",
-            _ => "text/event-stream",
+        if self.is_array() {
+            "application/json"
+        } else {
+            "text/event-stream"
         }
     }
 
     /// Whether a comment may be written between its pieces.
     pub fn takes_comments(&self) -> bool {
-        !matches!(self, StreamLane::Array { .. })
+        !self.is_array()
+    }
+
+    fn is_array(&self) -> bool {
+        match self {
+            StreamLane::Array { .. } => true,
+            StreamLane::Translated(translation) => translation.is_array,
+            StreamLane::Native { .. } => false,
+        }
     }
 
     /// The upstream's bytes ended. `Err` where that was too early.
@@ -173,19 +216,7 @@ impl StreamLane {
                 Err(ended_early())
             }
             StreamLane::Native { .. } | StreamLane::Array { .. } => Ok(()),
-            StreamLane::Translated {
-                decoder,
-                encoder,
-                events,
-                ..
-            } => {
-                events.clear();
-                decoder.finish(events)?;
-                write_events(events, encoder.as_mut(), meter, out)?;
-                encoder.finish(out.scratch());
-                meter.ended = true;
-                Ok(())
-            }
+            StreamLane::Translated(translation) => translation.finish(meter, out),
         }
     }
 }
@@ -272,9 +303,11 @@ fn write_events(
             ChatEvent::Stop(_) => meter.progress(Progress::Finish),
             ChatEvent::Delta { text, .. } if !text.is_empty() => meter.progress(Progress::Content),
             ChatEvent::Open {
-                block: polygate_wire::canon::Block::ToolCall { .. },
+                block: Block::ToolCall { .. } | Block::Media(_),
                 ..
             } => meter.progress(Progress::Content),
+            // A thought that is nothing but hidden is one all the same.
+            ChatEvent::Seal { .. } => meter.progress(Progress::Content),
             _ => {}
         }
         encoder.encode(event, out.scratch());

@@ -4,12 +4,12 @@ use polygate_core::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::canon::Stop;
+use crate::canon::{Citation as Source, Issuer, Opaque, Stop};
 use crate::lenient::{Count, Text};
 
 /// A stream event; which members are there depends on its type.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     #[serde(rename = "type")]
     pub kind: Option<EventKind>,
     pub index: Option<usize>,
@@ -26,7 +26,7 @@ pub(super) struct Event<'a> {
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum EventKind {
+pub(crate) enum EventKind {
     MessageStart,
     ContentBlockStart,
     ContentBlockDelta,
@@ -40,7 +40,7 @@ pub(super) enum EventKind {
 
 /// The message as it starts.
 #[derive(Debug, Deserialize)]
-pub(super) struct Head<'a> {
+pub(crate) struct Head<'a> {
     #[serde(borrow)]
     pub id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -50,7 +50,7 @@ pub(super) struct Head<'a> {
 
 /// A block, whole or as it starts.
 #[derive(Debug, Deserialize)]
-pub(super) struct Block<'a> {
+pub(crate) struct Block<'a> {
     #[serde(rename = "type")]
     pub kind: Option<BlockKind>,
     #[serde(borrow)]
@@ -63,14 +63,51 @@ pub(super) struct Block<'a> {
     pub name: Option<Text<'a>>,
     #[serde(borrow)]
     pub input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub signature: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub data: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub citations: Option<Vec<Citation<'a>>>,
 }
 
-/// Kinds of blocks that the hub has a name for. Tools that run at the vendor and hidden thinking are not among them.
+/// Where a text comes from: a page that was searched, or a place in a document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Citation<'a> {
+    #[serde(borrow)]
+    url: Option<Text<'a>>,
+    #[serde(borrow)]
+    source: Option<Text<'a>>,
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+    #[serde(borrow)]
+    document_title: Option<Text<'a>>,
+    #[serde(borrow)]
+    cited_text: Option<Text<'a>>,
+}
+
+impl Citation<'_> {
+    /// In the hub's terms; it stands behind the whole block.
+    pub(crate) fn source(self) -> Source {
+        let title = self.title.or(self.document_title).map(String::from);
+        let url = self.url.or(self.source).map(String::from);
+        Source {
+            url: url.or_else(|| title.clone()).unwrap_or_default(),
+            title,
+            cited: self.cited_text.map(Into::into),
+            span: None,
+        }
+    }
+}
+
+/// Kinds of blocks that the hub has a name for. Tools that run at the vendor are not among them.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum BlockKind {
+pub(crate) enum BlockKind {
     Text,
     Thinking,
+    RedactedThinking,
     ToolUse,
     #[serde(other)]
     Other,
@@ -78,30 +115,63 @@ pub(super) enum BlockKind {
 
 impl Block<'_> {
     /// Text that is there already.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         let text = match self.kind {
             Some(BlockKind::Thinking) => &self.thinking,
-            _ => &self.text,
+            Some(BlockKind::Text) => &self.text,
+            _ => &None,
         };
         text.as_deref().unwrap_or_default()
     }
 
+    /// What Claude wants back with it.
+    pub(crate) fn opaque(&self) -> Option<Opaque> {
+        let is_redacted = self.kind == Some(BlockKind::RedactedThinking);
+        let sealed = if is_redacted {
+            &self.data
+        } else {
+            &self.signature
+        };
+        let data = sealed.as_deref().filter(|data| !data.is_empty())?;
+        Some(opaque(data, is_redacted))
+    }
+
+    /// Where its text comes from.
+    pub(crate) fn citations(&mut self) -> Vec<Source> {
+        let citations = self.citations.take().unwrap_or_default();
+        citations.into_iter().map(Citation::source).collect()
+    }
+
     /// The input of a call as JSON text; `{}` where there is none.
-    pub(super) fn input(&self) -> &str {
+    pub(crate) fn input(&self) -> &str {
         let input = self.input.map(RawValue::get);
         input.filter(|text| text.starts_with('{')).unwrap_or("{}")
     }
 }
 
+/// State that Claude wants back.
+pub(crate) fn opaque(data: &str, is_redacted: bool) -> Opaque {
+    Opaque {
+        issuer: Issuer::Anthropic,
+        data: data.to_owned(),
+        id: None,
+        is_redacted,
+    }
+}
+
 /// What `content_block_delta` and `message_delta` bring.
 #[derive(Debug, Deserialize)]
-pub(super) struct Delta<'a> {
+pub(crate) struct Delta<'a> {
     #[serde(borrow)]
     pub text: Option<Text<'a>>,
     #[serde(borrow)]
     pub thinking: Option<Text<'a>>,
     #[serde(borrow)]
     pub partial_json: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub signature: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub citation: Option<Citation<'a>>,
     pub stop_reason: Option<StopReason>,
     #[serde(borrow)]
     pub stop_sequence: Option<Text<'a>>,
@@ -109,12 +179,12 @@ pub(super) struct Delta<'a> {
 
 impl<'a> Delta<'a> {
     /// Why the message ended, and the stop sequence if that is why.
-    pub(super) fn reason(self) -> Option<(StopReason, Option<Text<'a>>)> {
+    pub(crate) fn reason(self) -> Option<(StopReason, Option<Text<'a>>)> {
         Some((self.stop_reason?, self.stop_sequence))
     }
 
     /// The piece of text or JSON, whichever it is; signatures and citations are none.
-    pub(super) fn piece(&self) -> &str {
+    pub(crate) fn piece(&self) -> &str {
         let pieces = [&self.text, &self.thinking, &self.partial_json];
         let piece = pieces.into_iter().find_map(Option::as_deref);
         piece.unwrap_or_default()
@@ -123,7 +193,7 @@ impl<'a> Delta<'a> {
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum StopReason {
+pub(crate) enum StopReason {
     EndTurn,
     MaxTokens,
     ModelContextWindowExceeded,
@@ -137,7 +207,7 @@ pub(super) enum StopReason {
 
 impl StopReason {
     /// In the hub's words.
-    pub(super) fn stop(self, sequence: Option<Text<'_>>) -> Stop {
+    pub(crate) fn stop(self, sequence: Option<Text<'_>>) -> Stop {
         match self {
             StopReason::EndTurn | StopReason::Other => Stop::End,
             StopReason::MaxTokens | StopReason::ModelContextWindowExceeded => Stop::Length,
@@ -151,7 +221,7 @@ impl StopReason {
 
 /// A whole answer.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     #[serde(borrow)]
     pub id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -168,7 +238,7 @@ pub(super) struct Answer<'a> {
 
 /// A whole answer as far as the native lane needs it. Answers of other calls (counted tokens) pass too.
 #[derive(Debug, Deserialize)]
-pub(super) struct Peek<'a> {
+pub(crate) struct Peek<'a> {
     #[serde(borrow)]
     pub error: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -178,12 +248,19 @@ pub(super) struct Peek<'a> {
 /// Token counts.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     input_tokens: Count,
     output_tokens: Count,
     cache_read_input_tokens: Count,
     cache_creation_input_tokens: Count,
+    cache_creation: Option<CacheCreation>,
     output_tokens_details: Option<Details>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct CacheCreation {
+    ephemeral_1h_input_tokens: Count,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -194,7 +271,7 @@ struct Details {
 
 impl Counts {
     /// In the hub's terms: `input_tokens` leaves out what the cache read or wrote.
-    pub(super) fn usage(self) -> Usage {
+    pub(crate) fn usage(self) -> Usage {
         let cached = self.cache_read_input_tokens.0;
         let written = self.cache_creation_input_tokens.0;
         Usage {
@@ -206,11 +283,17 @@ impl Counts {
             output: self.output_tokens.0,
             cache_read: cached,
             cache_write: written,
+            cache_write_1h: self
+                .cache_creation
+                .unwrap_or_default()
+                .ephemeral_1h_input_tokens
+                .0,
             reasoning: self
                 .output_tokens_details
                 .unwrap_or_default()
                 .thinking_tokens
                 .0,
+            ..Usage::default()
         }
     }
 }

@@ -6,12 +6,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::canon::{Citation, TokenLogprob};
 use crate::lenient::{Count, Text};
 
 /// An answer, or a chunk of one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     #[serde(borrow)]
     pub candidates: Option<Vec<Candidate<'a>>>,
     pub prompt_feedback: Option<Feedback>,
@@ -26,7 +27,7 @@ pub(super) struct Answer<'a> {
 
 impl<'a> Answer<'a> {
     /// The only candidate that a chat answer has a place for.
-    pub(super) fn take_candidate(&mut self) -> Option<Candidate<'a>> {
+    pub(crate) fn take_candidate(&mut self) -> Option<Candidate<'a>> {
         let candidates = self.candidates.take().unwrap_or_default();
         candidates
             .into_iter()
@@ -34,14 +35,14 @@ impl<'a> Answer<'a> {
     }
 
     /// Whether there is any.
-    pub(super) fn has_candidate(&self) -> bool {
+    pub(crate) fn has_candidate(&self) -> bool {
         self.candidates
             .as_ref()
             .is_some_and(|list| !list.is_empty())
     }
 
     /// The prompt was not let through.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         let feedback = self.prompt_feedback.as_ref();
         feedback.is_some_and(|feedback| feedback.block_reason.is_some())
     }
@@ -50,7 +51,7 @@ impl<'a> Answer<'a> {
 /// An answer as far as the native lane needs it. Answers of other calls (counted tokens, embeddings) pass too.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Peek<'a> {
+pub(crate) struct Peek<'a> {
     #[serde(borrow)]
     pub usage_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -59,17 +60,169 @@ pub(super) struct Peek<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     pub index: Option<Count>,
     #[serde(borrow)]
     pub content: Option<Content<'a>>,
     pub finish_reason: Option<FinishReason>,
     #[serde(borrow)]
     pub finish_message: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub grounding_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub citation_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub logprobs_result: Option<&'a RawValue>,
+}
+
+/// What a search found, and which parts of the text stand on it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Grounding<'a> {
+    #[serde(borrow)]
+    grounding_chunks: Option<Vec<Chunk<'a>>>,
+    #[serde(borrow)]
+    grounding_supports: Option<Vec<Support<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    web: Option<Page<'a>>,
+    #[serde(borrow)]
+    retrieved_context: Option<Page<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Page<'a> {
+    #[serde(borrow)]
+    uri: Option<Text<'a>>,
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Support<'a> {
+    #[serde(borrow)]
+    segment: Option<Segment<'a>>,
+    grounding_chunk_indices: Option<Vec<usize>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Segment<'a> {
+    start_index: Option<Count>,
+    end_index: Option<Count>,
+    #[serde(borrow)]
+    text: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Cited<'a> {
+    #[serde(borrow, alias = "citations")]
+    citation_sources: Option<Vec<CitedSource<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CitedSource<'a> {
+    start_index: Option<Count>,
+    end_index: Option<Count>,
+    #[serde(borrow)]
+    uri: Option<Text<'a>>,
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct LogprobsResult {
+    top_candidates: Option<Vec<TopCandidates>>,
+    chosen_candidates: Option<Vec<TokenIn>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TopCandidates {
+    candidates: Option<Vec<TokenIn>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct TokenIn {
+    token: String,
+    log_probability: f64,
+}
+
+impl From<TokenIn> for TokenLogprob {
+    fn from(token: TokenIn) -> Self {
+        Self {
+            bytes: Some(token.token.as_bytes().to_vec()),
+            token: token.token,
+            logprob: token.log_probability,
+            top: vec![],
+        }
+    }
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn take_parts(&mut self) -> Vec<PartIn<'a>> {
+    /// Where the text comes from, in the hub's terms.
+    pub(crate) fn take_citations(&mut self) -> Vec<Citation> {
+        let grounding: Grounding<'_> = read(self.grounding_metadata.take());
+        let cited: Cited<'_> = read(self.citation_metadata.take());
+        let pages: Vec<Page<'_>> = grounding
+            .grounding_chunks
+            .unwrap_or_default()
+            .into_iter()
+            .map(|chunk| chunk.web.or(chunk.retrieved_context).unwrap_or_default())
+            .collect();
+        let mut citations = Vec::new();
+        for support in grounding.grounding_supports.unwrap_or_default() {
+            let segment = support.segment.unwrap_or_default();
+            let span = span(segment.start_index, segment.end_index);
+            let indices = support.grounding_chunk_indices.unwrap_or_default();
+            let pages = indices.into_iter().filter_map(|index| pages.get(index));
+            citations.extend(pages.map(|page| Citation {
+                url: page.uri.as_deref().unwrap_or_default().to_owned(),
+                title: page.title.as_deref().map(str::to_owned),
+                cited: segment.text.as_deref().map(str::to_owned),
+                span,
+            }));
+        }
+        let sources = cited.citation_sources.unwrap_or_default().into_iter();
+        citations.extend(sources.map(|source| Citation {
+            url: source.uri.map(Into::into).unwrap_or_default(),
+            title: source.title.map(Into::into),
+            cited: None,
+            span: span(source.start_index, source.end_index),
+        }));
+        citations
+    }
+
+    /// Log probabilities, in the hub's terms.
+    pub(crate) fn take_logprobs(&mut self) -> Vec<TokenLogprob> {
+        let result: LogprobsResult = read(self.logprobs_result.take());
+        let mut top = result.top_candidates.unwrap_or_default().into_iter();
+        let chosen = result.chosen_candidates.unwrap_or_default().into_iter();
+        chosen
+            .map(|token| {
+                let beside = top
+                    .next()
+                    .and_then(|top| top.candidates)
+                    .unwrap_or_default();
+                TokenLogprob {
+                    top: beside.into_iter().map(Into::into).collect(),
+                    ..token.into()
+                }
+            })
+            .collect()
+    }
+
+    pub(crate) fn take_parts(&mut self) -> Vec<PartIn<'a>> {
         let content = self.content.take();
         content
             .and_then(|content| content.parts)
@@ -77,7 +230,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// Whether a client would miss something of it.
-    pub(super) fn has_content(&self) -> bool {
+    pub(crate) fn has_content(&self) -> bool {
         let parts = self
             .content
             .as_ref()
@@ -86,30 +239,43 @@ impl<'a> Candidate<'a> {
     }
 }
 
+fn read<'a, T: Default + Deserialize<'a>>(raw: Option<&'a RawValue>) -> T {
+    let read = raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    read.unwrap_or_default()
+}
+
+fn span(start: Option<Count>, end: Option<Count>) -> Option<(u64, u64)> {
+    let (start, end) = (start.unwrap_or_default().0, end.unwrap_or_default().0);
+    (end > start).then_some((start, end))
+}
+
 #[derive(Debug, Deserialize)]
-pub(super) struct Content<'a> {
+pub(crate) struct Content<'a> {
     #[serde(borrow)]
     pub parts: Option<Vec<PartIn<'a>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PartIn<'a> {
+pub(crate) struct PartIn<'a> {
     #[serde(borrow)]
     pub text: Option<Text<'a>>,
     pub thought: Option<bool>,
     #[serde(borrow)]
     pub function_call: Option<FunctionCall<'a>>,
-    pub inline_data: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub thought_signature: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub inline_data: Option<Blob<'a>>,
     pub file_data: Option<IgnoredAny>,
     pub executable_code: Option<IgnoredAny>,
     pub code_execution_result: Option<IgnoredAny>,
 }
 
 impl PartIn<'_> {
-    pub(super) fn has_content(&self) -> bool {
+    pub(crate) fn has_content(&self) -> bool {
         let others = [
-            self.inline_data,
+            self.inline_data.as_ref().map(|_| IgnoredAny),
             self.file_data,
             self.executable_code,
             self.code_execution_result,
@@ -120,10 +286,20 @@ impl PartIn<'_> {
     }
 }
 
+/// Bytes inline.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Blob<'a> {
+    #[serde(borrow)]
+    pub mime_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub data: Option<Text<'a>>,
+}
+
 /// A call: whole, or a fragment of one whose arguments come piece by piece.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct FunctionCall<'a> {
+pub(crate) struct FunctionCall<'a> {
     #[serde(borrow)]
     pub id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -138,7 +314,7 @@ pub(super) struct FunctionCall<'a> {
 /// A piece of an argument.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PartialArg<'a> {
+pub(crate) struct PartialArg<'a> {
     #[serde(borrow)]
     pub json_path: Option<Text<'a>>,
     #[serde(borrow)]
@@ -149,14 +325,14 @@ pub(super) struct PartialArg<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Feedback {
+pub(crate) struct Feedback {
     pub block_reason: Option<IgnoredAny>,
 }
 
 /// Why a candidate ended.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum FinishReason {
+pub(crate) enum FinishReason {
     Stop,
     MaxTokens,
     Safety,
@@ -180,7 +356,7 @@ pub(super) enum FinishReason {
 
 /// What a reason means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Done,
     Length,
     Filtered,
@@ -189,7 +365,7 @@ pub(super) enum Outcome {
 }
 
 impl FinishReason {
-    pub(super) fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         use FinishReason as R;
         match self {
             R::Stop | R::Unknown => Outcome::Done,
@@ -211,7 +387,7 @@ impl FinishReason {
 /// Token counts.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     prompt_token_count: Count,
     tool_use_prompt_token_count: Count,
     candidates_token_count: Count,
@@ -221,7 +397,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// In the hub's terms: thoughts are output that Google counts apart, prompts of its tools are input.
-    pub(super) fn usage(self) -> Usage {
+    pub(crate) fn usage(self) -> Usage {
         let thoughts = self.thoughts_token_count.0;
         Usage {
             input: self
@@ -232,6 +408,7 @@ impl Counts {
             cache_read: self.cached_content_token_count.0,
             cache_write: 0,
             reasoning: thoughts,
+            ..Usage::default()
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The members of Chat Completions that the gateway reads, borrowed from the bytes.
 
 use polygate_core::Usage;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::canon::TokenLogprob;
+use crate::lenient::{Count, Text};
 
 /// A whole answer or a chunk, as far as it is looked at without translating.
 #[derive(Debug, Deserialize)]
-pub(super) struct Peek<'a> {
+pub(crate) struct Peek<'a> {
     #[serde(borrow, default)]
     pub error: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -16,7 +19,7 @@ pub(super) struct Peek<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct ChoicePeek<'a> {
+pub(crate) struct ChoicePeek<'a> {
     #[serde(borrow, default)]
     pub delta: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -29,7 +32,7 @@ pub(super) struct ChoicePeek<'a> {
 
 /// An answer of any endpoint: only its error and its usage matter; the rest is checked to be JSON and skipped.
 #[derive(Debug, Deserialize)]
-pub(super) struct AnswerPeek<'a> {
+pub(crate) struct AnswerPeek<'a> {
     #[serde(borrow, default)]
     pub error: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -39,7 +42,7 @@ pub(super) struct AnswerPeek<'a> {
 /// What a delta may hold. Emptiness is all that is asked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct DeltaPeek<'a> {
+pub(crate) struct DeltaPeek<'a> {
     #[serde(borrow)]
     pub content: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -62,7 +65,7 @@ pub(super) struct DeltaPeek<'a> {
 
 impl DeltaPeek<'_> {
     /// Whether a client would miss it.
-    pub(super) fn has_content(&self) -> bool {
+    pub(crate) fn has_content(&self) -> bool {
         let members = [
             self.content,
             self.reasoning_content,
@@ -100,7 +103,9 @@ struct UsageMember {
 #[serde(default)]
 struct Details {
     cached_tokens: Option<f64>,
+    cache_write_tokens: Option<f64>,
     reasoning_tokens: Option<f64>,
+    audio_tokens: Option<f64>,
 }
 
 /// Token counts of a `usage` member; `None` where there are none that can be read.
@@ -117,19 +122,21 @@ impl UsageMember {
         if input.is_none() && output.is_none() {
             return None;
         }
-        let cached = [&self.prompt_tokens_details, &self.input_tokens_details]
-            .into_iter()
-            .flatten()
-            .find_map(|d| d.cached_tokens);
-        let reasoning = [&self.completion_tokens_details, &self.output_tokens_details]
-            .into_iter()
-            .flatten();
+        let inputs = [&self.prompt_tokens_details, &self.input_tokens_details];
+        let outputs = [&self.completion_tokens_details, &self.output_tokens_details];
+        let detail = |of: [&Option<Details>; 2], which: fn(&Details) -> Option<f64>| {
+            of.into_iter().flatten().find_map(which)
+        };
+        let cached = detail(inputs, |details| details.cached_tokens);
         Some(Usage {
             input: count(input),
             output: count(output),
             cache_read: count(cached.or(self.prompt_cache_hit_tokens)),
-            cache_write: 0,
-            reasoning: count(reasoning.filter_map(|d| d.reasoning_tokens).next()),
+            cache_write: count(detail(inputs, |details| details.cache_write_tokens)),
+            cache_write_1h: 0,
+            reasoning: count(detail(outputs, |details| details.reasoning_tokens)),
+            input_audio: count(detail(inputs, |details| details.audio_tokens)),
+            output_audio: count(detail(outputs, |details| details.audio_tokens)),
         })
     }
 }
@@ -138,4 +145,240 @@ impl UsageMember {
 fn count(number: Option<f64>) -> u64 {
     // A float cast saturates: nonsense becomes zero or the largest count.
     number.map_or(0, |number| number as u64)
+}
+
+/// Usage in this format's words.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct UsageOut {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct PromptDetails {
+    cached_tokens: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    cache_write_tokens: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    audio_tokens: u64,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    audio_tokens: u64,
+}
+
+fn is_none(tokens: &u64) -> bool {
+    *tokens == 0
+}
+
+impl From<Usage> for UsageOut {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.input,
+            completion_tokens: usage.output,
+            total_tokens: usage.total(),
+            prompt_tokens_details: PromptDetails {
+                cached_tokens: usage.cache_read,
+                cache_write_tokens: usage.cache_write,
+                audio_tokens: usage.input_audio,
+            },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: usage.reasoning,
+                audio_tokens: usage.output_audio,
+            },
+        }
+    }
+}
+
+/// A whole answer or a chunk, as it is read to be translated. Anything may be missing or `null`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Answer<'a> {
+    #[serde(borrow)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub model: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow)]
+    pub usage: Option<&'a RawValue>,
+    /// Groq's first place for usage.
+    #[serde(borrow)]
+    pub x_groq: Option<Groq<'a>>,
+    /// Perplexity's sources: addresses, repeated in every chunk.
+    #[serde(borrow)]
+    pub citations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub error: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Groq<'a> {
+    #[serde(borrow)]
+    pub usage: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Choice<'a> {
+    pub index: Option<Count>,
+    #[serde(borrow)]
+    pub delta: Option<Message<'a>>,
+    #[serde(borrow)]
+    pub message: Option<Message<'a>>,
+    #[serde(borrow)]
+    pub finish_reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub logprobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub error: Option<&'a RawValue>,
+}
+
+/// What was said: all of it, or one more piece.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Message<'a> {
+    /// Text, or a list of parts.
+    #[serde(borrow)]
+    pub content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub refusal: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub tool_calls: Option<Vec<Call<'a>>>,
+    #[serde(borrow)]
+    pub function_call: Option<Function<'a>>,
+    #[serde(borrow)]
+    pub annotations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub audio: Option<Sound<'a>>,
+    #[serde(borrow)]
+    pub images: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Call<'a> {
+    pub index: Option<Count>,
+    #[serde(borrow)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub function: Option<Function<'a>>,
+    #[serde(borrow)]
+    pub custom: Option<Custom<'a>>,
+    #[serde(borrow)]
+    pub extra_content: Option<Extra<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Function<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    /// JSON text in a string; an object where vendors know no better.
+    #[serde(borrow)]
+    pub arguments: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Custom<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub input: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Extra<'a> {
+    #[serde(borrow)]
+    pub google: Option<Google<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Google<'a> {
+    #[serde(borrow)]
+    pub thought_signature: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sound<'a> {
+    #[serde(borrow)]
+    pub transcript: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub data: Option<Text<'a>>,
+}
+
+/// A part of content that is a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContentPart<'a> {
+    #[serde(borrow)]
+    pub text: Option<Text<'a>>,
+    /// Mistral's thoughts: parts inside a part.
+    #[serde(borrow)]
+    pub thinking: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Annotation<'a> {
+    #[serde(borrow)]
+    pub url_citation: Option<UrlCitation<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct UrlCitation<'a> {
+    #[serde(borrow)]
+    pub url: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub title: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub content: Option<Text<'a>>,
+    pub start_index: Option<Count>,
+    pub end_index: Option<Count>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Logprobs {
+    pub content: Option<Vec<Token>>,
+}
+
+/// A token with its log probability, as OpenAI's formats have it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Token {
+    token: String,
+    logprob: f64,
+    bytes: Option<Vec<u8>>,
+    top_logprobs: Option<Vec<Token>>,
+}
+
+impl From<Token> for TokenLogprob {
+    fn from(token: Token) -> Self {
+        let top = token.top_logprobs.into_iter().flatten();
+        Self {
+            token: token.token,
+            logprob: token.logprob,
+            bytes: token.bytes,
+            top: top.map(Into::into).collect(),
+        }
+    }
 }

@@ -5,9 +5,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::canon::Citation;
+use crate::lenient::{Count, Text};
+
 /// A stream event; which members are there depends on `type`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     #[serde(borrow, rename = "type")]
     pub kind: Cow<'a, str>,
     #[serde(default)]
@@ -18,6 +21,10 @@ pub(super) struct Event<'a> {
     pub summary_index: usize,
     #[serde(borrow, default)]
     pub delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub annotation: Option<Annotation<'a>>,
+    #[serde(borrow, default)]
+    pub logprobs: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub item: Option<Item<'a>>,
     #[serde(borrow, default)]
@@ -32,7 +39,7 @@ pub(super) struct Event<'a> {
 
 /// A whole answer.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     #[serde(borrow, default)]
     pub id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -51,7 +58,7 @@ pub(super) struct Answer<'a> {
 
 /// A whole answer as far as it is checked without translating.
 #[derive(Debug, Deserialize)]
-pub(super) struct AnswerPeek<'a> {
+pub(crate) struct AnswerPeek<'a> {
     #[serde(borrow, default)]
     pub status: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -61,20 +68,30 @@ pub(super) struct AnswerPeek<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Incomplete<'a> {
+pub(crate) struct Incomplete<'a> {
     #[serde(borrow, default)]
     pub reason: Option<Cow<'a, str>>,
 }
 
 /// An item of the output.
 #[derive(Debug, Deserialize)]
-pub(super) struct Item<'a> {
+pub(crate) struct Item<'a> {
     #[serde(borrow, rename = "type")]
     pub kind: Cow<'a, str>,
     #[serde(borrow, default)]
     pub call_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub id: Option<Cow<'a, str>>,
+    /// The input of a freeform call.
+    #[serde(borrow, default)]
+    pub input: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub encrypted_content: Option<Text<'a>>,
+    /// The picture that a picture's call made.
+    #[serde(borrow, default)]
+    pub result: Option<&'a RawValue>,
     /// A text in function calls, an object in others.
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
@@ -86,7 +103,7 @@ pub(super) struct Item<'a> {
 
 impl Item<'_> {
     /// The arguments of a function call.
-    pub(super) fn arguments(&self) -> String {
+    pub(crate) fn arguments(&self) -> String {
         let Some(raw) = self.arguments else {
             return String::new();
         };
@@ -96,11 +113,44 @@ impl Item<'_> {
 
 /// A piece of a message or of a reasoning's summary.
 #[derive(Debug, Deserialize)]
-pub(super) struct ContentPart<'a> {
-    #[serde(borrow, rename = "type")]
-    pub kind: Cow<'a, str>,
+pub(crate) struct ContentPart<'a> {
     #[serde(borrow, default)]
-    pub text: Option<Cow<'a, str>>,
+    pub text: Option<Text<'a>>,
     #[serde(borrow, default)]
-    pub refusal: Option<Cow<'a, str>>,
+    pub refusal: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub annotations: Option<Vec<Annotation<'a>>>,
+    #[serde(borrow, default)]
+    pub logprobs: Option<&'a RawValue>,
+}
+
+/// Where a text comes from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Annotation<'a> {
+    #[serde(borrow)]
+    url: Option<Text<'a>>,
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+    #[serde(borrow)]
+    filename: Option<Text<'a>>,
+    start_index: Option<Count>,
+    end_index: Option<Count>,
+}
+
+impl Annotation<'_> {
+    /// In the hub's terms.
+    pub(crate) fn citation(&self) -> Citation {
+        let text = |text: &Option<Text<'_>>| text.as_deref().map(str::to_owned);
+        let start = self.start_index.unwrap_or_default().0;
+        let end = self.end_index.unwrap_or_default().0;
+        Citation {
+            url: text(&self.url)
+                .or_else(|| text(&self.filename))
+                .unwrap_or_default(),
+            title: text(&self.title),
+            cited: None,
+            span: (end > start).then_some((start, end)),
+        }
+    }
 }

@@ -3,17 +3,34 @@
 use std::fs;
 use std::path::PathBuf;
 
+use polygate_wire::Format;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// One recorded exchange, as far as these tests read it.
+/// The groups of recordings whose format the gateway speaks.
+pub const GROUPS: [(&str, Format); 11] = [
+    ("openai-chat", Format::OpenaiChat),
+    ("compatible-chat", Format::OpenaiChat),
+    ("deepseek-chat", Format::OpenaiChat),
+    ("groq-chat", Format::OpenaiChat),
+    ("mistral-chat", Format::OpenaiChat),
+    ("openrouter-chat", Format::OpenaiChat),
+    ("xai-chat", Format::OpenaiChat),
+    ("openai-responses", Format::OpenaiResponses),
+    ("compatible-responses", Format::OpenaiResponses),
+    ("anthropic", Format::AnthropicMessages),
+    ("gemini", Format::Gemini),
+];
+
+/// One recorded exchange.
 #[derive(Debug)]
 pub struct Record {
     /// Its name.
     pub id: String,
     /// The path that was asked.
-    #[allow(dead_code, reason = "not every test that shares this file reads it")]
     pub path: String,
+    /// The request's body, where it was kept.
+    pub request: Option<String>,
     /// The status of the answer.
     pub status: u16,
     /// `json` or `sse`.
@@ -28,6 +45,8 @@ struct Line<'a> {
     status: u16,
     response_encoding: String,
     #[serde(borrow)]
+    request_json: Option<&'a RawValue>,
+    #[serde(borrow)]
     response_body: &'a RawValue,
 }
 
@@ -35,6 +54,19 @@ impl Record {
     /// The answer's bytes.
     pub fn body(&self) -> &[u8] {
         self.body.as_bytes()
+    }
+
+    /// Whether it is a turn of a chat: not embeddings, counted tokens and the like.
+    pub fn is_chat(&self) -> bool {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let ends = [
+            "/chat/completions",
+            "/responses",
+            "/messages",
+            ":generateContent",
+            ":streamGenerateContent",
+        ];
+        ends.iter().any(|end| path.ends_with(end))
     }
 
     fn read(line: &str) -> Self {
@@ -48,6 +80,7 @@ impl Record {
         Self {
             id: line.id,
             path: line.path,
+            request: line.request_json.map(|raw| raw.get().to_owned()),
             status: line.status,
             response_encoding: line.response_encoding,
             body,
@@ -57,9 +90,9 @@ impl Record {
 
 /// A group's records; `None`, said loudly, where there is no corpus.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub fn records(group: &str, tests: usize) -> Option<Vec<Record>> {
+pub fn records(group: &str) -> Option<Vec<Record>> {
     let Some(root) = std::env::var_os("POLYGATE_CORPUS") else {
-        eprintln!("POLYGATE_CORPUS is not set: {tests} corpus tests skipped ({group})");
+        eprintln!("POLYGATE_CORPUS is not set: recorded traffic is NOT tested ({group})");
         return None;
     };
     let path = PathBuf::from(root)

@@ -63,6 +63,9 @@ pub fn check_grammar(told: &Told) -> Result<(), String> {
                 started && !stopped && *index == next - 1
             }
             ChatEvent::Delta { index, text } => open.contains(index) && !text.is_empty(),
+            ChatEvent::Cite { index, .. }
+            | ChatEvent::Logprobs { index, .. }
+            | ChatEvent::Seal { index, .. } => open.contains(index),
             ChatEvent::Close { index } => {
                 let known = open.iter().position(|known| known == index);
                 known.map(|at| open.remove(at)).is_some()

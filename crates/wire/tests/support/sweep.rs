@@ -1,6 +1,6 @@
 //! One sweep over a format's recorded traffic: every answer is read, whole and streamed, by both lanes.
 
-use polygate_wire::canon::Part;
+use polygate_wire::canon::{Block, CallKind};
 use polygate_wire::{ChatEvent, Dialect, Egress, Progress};
 
 use crate::corpus::Record;
@@ -61,11 +61,14 @@ impl Sweep {
             Err(failure) => self.refused.push((record.id.clone(), say(&failure))),
             Ok(response) => {
                 self.whole += 1;
-                if response.parts.is_empty() {
+                if response.said.is_empty() {
                     self.silent.push(record.id.clone());
                 }
-                let arguments = response.parts.iter().filter_map(|part| match part {
-                    Part::ToolCall(call) => Some(&*call.arguments),
+                let arguments = response.said.iter().filter_map(|said| match said.block {
+                    Block::ToolCall {
+                        kind: CallKind::Function,
+                        ..
+                    } => Some(&*said.text),
                     _ => None,
                 });
                 self.objects(record, arguments);
@@ -180,7 +183,11 @@ fn arguments(told: &Told) -> Vec<String> {
         match event {
             ChatEvent::Open {
                 index,
-                block: polygate_wire::canon::Block::ToolCall { .. },
+                block:
+                    Block::ToolCall {
+                        kind: CallKind::Function,
+                        ..
+                    },
             } => calls.push((*index, String::new())),
             ChatEvent::Delta { index, text } => {
                 let call = calls.iter_mut().find(|(known, _)| known == index);

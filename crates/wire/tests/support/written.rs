@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use polygate_core::Usage;
 use polygate_wire::ChatEvent;
-use polygate_wire::canon::Block;
+use polygate_wire::canon::{Block, CallKind};
 
 use crate::drive::{Told, say};
 
@@ -22,6 +22,20 @@ pub fn write_down(told: &Told) -> String {
             }
             ChatEvent::Open { index, block } => format!("open {index} {}", name(block)),
             ChatEvent::Delta { index, text } => format!("delta {index} {text:?}"),
+            ChatEvent::Cite { index, citation } => format!(
+                "cite {index} {:?} {:?} {:?} {:?}",
+                citation.url, citation.title, citation.cited, citation.span
+            ),
+            ChatEvent::Logprobs { index, tokens } => {
+                let tokens: Vec<&str> = tokens.iter().map(|token| token.token.as_str()).collect();
+                format!("logprobs {index} {tokens:?}")
+            }
+            ChatEvent::Seal { index, opaque } => format!(
+                "seal {index} {:?} {:?}{}",
+                opaque.issuer,
+                opaque.data.chars().take(24).collect::<String>(),
+                if opaque.is_redacted { " redacted" } else { "" }
+            ),
             ChatEvent::Close { index } => format!("close {index}"),
             ChatEvent::Usage(usage) => format!("usage {}", counts(usage)),
             ChatEvent::Stop(stop) => format!("stop {stop:?}"),
@@ -40,7 +54,13 @@ fn name(block: &Block) -> String {
         Block::Text => "text".to_owned(),
         Block::Reasoning => "reasoning".to_owned(),
         Block::Refusal => "refusal".to_owned(),
-        Block::ToolCall { id, name } => format!("call {id} {name}"),
+        Block::ToolCall {
+            id,
+            name,
+            kind: CallKind::Function,
+        } => format!("call {id} {name}"),
+        Block::ToolCall { id, name, .. } => format!("freeform call {id} {name}"),
+        Block::Media(media) => format!("media {}", media.mime.as_deref().unwrap_or("-")),
     }
 }
 
@@ -51,9 +71,22 @@ pub fn counts(usage: &Usage) -> String {
         output,
         cache_read,
         cache_write,
+        cache_write_1h,
         reasoning,
+        input_audio,
+        output_audio,
     } = usage;
-    format!(
+    let mut text = format!(
         "input={input} output={output} cache_read={cache_read} cache_write={cache_write} reasoning={reasoning}"
-    )
+    );
+    for (name, count) in [
+        ("cache_write_1h", cache_write_1h),
+        ("input_audio", input_audio),
+        ("output_audio", output_audio),
+    ] {
+        if *count > 0 {
+            text.push_str(&format!(" {name}={count}"));
+        }
+    }
+    text
 }

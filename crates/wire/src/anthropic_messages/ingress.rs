@@ -1,0 +1,10 @@
+//! The client half: reading requests, writing answers and streams.
+
+mod content;
+mod request;
+mod response;
+mod stream;
+
+pub(crate) use request::decode;
+pub(crate) use response::encode;
+pub(crate) use stream::Encoder;

@@ -1,0 +1,600 @@
+//! Contents of a request → turns of the hub.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+use polygate_core::Failure;
+use serde_json::value::RawValue;
+
+use super::{Member, items, members, place};
+use crate::canon::{
+    CallKind, Given, Issuer, Media, MediaSource, Message, Opaque, Part, Reasoning, Role, ToolCall,
+    ToolResult,
+};
+use crate::request::{Extra, bad, media_part};
+
+/// Reads contents; what nobody models is kept, so that its loss can be named.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// Calls that no response has answered yet, in order.
+    open: Vec<Open>,
+    /// Ids of all calls so far.
+    ids: HashSet<String>,
+    /// How many times the model has had its turn.
+    turn: usize,
+    is_models_turn: bool,
+    /// Unknown members and parts, by their pointers.
+    pub unknown: Extra,
+}
+
+/// A call that waits for its response.
+struct Open {
+    id: String,
+    name: String,
+    turn: usize,
+}
+
+/// A part and where it stands: its pointer, and the number of its content and its own.
+struct Place {
+    at: String,
+    content: usize,
+    part: usize,
+}
+
+impl Reader {
+    /// Reads `contents`.
+    pub(super) fn contents(&mut self, text: &str, at: &str) -> Result<Vec<Message>, Failure> {
+        let items = items(text, at)?.into_iter().enumerate();
+        items
+            .map(|(index, (text, at))| self.content(text, at, index, role))
+            .collect()
+    }
+
+    /// Reads `systemInstruction`; whatever role it names, it is the operator's.
+    pub(super) fn system(&mut self, text: &str, at: String) -> Result<Message, Failure> {
+        let mut message = self.content(text, at, 0, |_| Ok(Role::System))?;
+        message.role = Role::System;
+        Ok(message)
+    }
+
+    fn content(
+        &mut self,
+        text: &str,
+        at: String,
+        index: usize,
+        role: fn(&Member<'_>) -> Result<Role, Failure>,
+    ) -> Result<Message, Failure> {
+        let mut message = Message {
+            role: Role::User,
+            parts: vec![],
+            at: String::new(),
+        };
+        let mut said = None;
+        for member in members(text, &at)? {
+            match &*member.name {
+                "role" => message.role = role(&member)?,
+                "parts" => said = Some(member),
+                _ => member.keep_if_said(&mut self.unknown),
+            }
+        }
+        self.begin(message.role);
+        if let Some(said) = said {
+            for (part, (text, at)) in items(said.text, &said.at())?.into_iter().enumerate() {
+                let place = Place {
+                    at,
+                    content: index,
+                    part,
+                };
+                message.parts.extend(self.part(text, place)?);
+            }
+        }
+        message.at = at;
+        Ok(message)
+    }
+
+    fn begin(&mut self, role: Role) {
+        let is_models = role == Role::Assistant;
+        if is_models && !self.is_models_turn {
+            self.turn += 1;
+        }
+        self.is_models_turn = is_models;
+    }
+
+    /// One part, unless nothing of it is known.
+    fn part(&mut self, text: &str, place: Place) -> Result<Option<Given<Part>>, Failure> {
+        let at = place.at.clone();
+        let (mut data, mut signature, mut is_thought) = (None::<Member<'_>>, None, false);
+        for member in members(text, &at)? {
+            match &*member.name {
+                "text" | "inlineData" | "fileData" | "functionCall" | "functionResponse" => {
+                    if let Some(other) = data.replace(member) {
+                        other.keep(&mut self.unknown);
+                    }
+                }
+                "thought" => is_thought = member.value()?,
+                "thoughtSignature" => signature = Some(member),
+                _ => member.keep(&mut self.unknown),
+            }
+        }
+        let part = match data.as_ref().map(|member| (&*member.name, member)) {
+            Some(("functionCall", member)) => Some(Part::ToolCall(ToolCall {
+                opaque: opaque(signature.take())?,
+                ..self.call(member, &place)?
+            })),
+            Some(("functionResponse", member)) => {
+                Some(Part::ToolResult(self.response(member, &place)?))
+            }
+            Some(("inlineData" | "fileData", member)) => Some(self.media(member)?),
+            Some((_, member)) if is_thought => thought(member.value()?, signature.take())?,
+            None if is_thought => thought(String::new(), signature.take())?,
+            Some((_, member)) => {
+                let text: String = member.value()?;
+                (!text.is_empty()).then_some(Part::Text(text))
+            }
+            None => None,
+        };
+        if let Some(signature) = signature {
+            signature.keep_if_said(&mut self.unknown);
+        }
+        Ok(part.map(|part| Given::new(part, place.at)))
+    }
+
+    fn call(&mut self, member: &Member<'_>, place: &Place) -> Result<ToolCall, Failure> {
+        let at = member.at();
+        let mut call = ToolCall {
+            arguments: "{}".to_owned(),
+            ..ToolCall::default()
+        };
+        for member in members(member.text, &at)? {
+            match &*member.name {
+                "id" => call.id = member.value()?,
+                "name" => call.name = member.value()?,
+                "args" if !member.text.starts_with('{') => {
+                    return Err(member.bad("is not an object"));
+                }
+                "args" => call.arguments = member.text.to_owned(),
+                _ => member.keep_if_said(&mut self.unknown),
+            }
+        }
+        if call.name.is_empty() {
+            return Err(missing(&at, "name"));
+        }
+        if call.id.is_empty() {
+            call.id = self.made_id(place);
+        }
+        self.ids.insert(call.id.clone());
+        self.open.push(Open {
+            id: call.id.clone(),
+            name: call.name.clone(),
+            turn: self.turn,
+        });
+        Ok(call)
+    }
+
+    fn made_id(&self, place: &Place) -> String {
+        let mut id = format!("call_{}_{}", place.content, place.part);
+        while self.ids.contains(&id) {
+            id.push('_');
+        }
+        id
+    }
+
+    fn response(&mut self, member: &Member<'_>, place: &Place) -> Result<ToolResult, Failure> {
+        let at = member.at();
+        let mut result = ToolResult {
+            kind: CallKind::Function,
+            ..ToolResult::default()
+        };
+        let (mut name, mut shown) = (String::new(), Vec::new());
+        for member in members(member.text, &at)? {
+            match &*member.name {
+                "id" => result.call_id = member.value()?,
+                "name" => name = member.value()?,
+                "response" => answer(&member, &mut result)?,
+                "parts" => shown = self.shown(&member)?,
+                _ => member.keep_if_said(&mut self.unknown),
+            }
+        }
+        result.content.extend(shown);
+        if name.is_empty() && result.call_id.is_empty() {
+            return Err(missing(&at, "name"));
+        }
+        self.settle(&mut result.call_id, &mut name, place);
+        result.name = Some(name).filter(|name| !name.is_empty());
+        Ok(result)
+    }
+
+    /// Finds the call that a response answers: by its id, or the first of its name, of the latest turn if there is one.
+    fn settle(&mut self, id: &mut String, name: &mut String, place: &Place) {
+        let by_id = |open: &Open| !id.is_empty() && open.id == *id;
+        let by_name = |open: &Open| !name.is_empty() && open.name == *name;
+        let is_latest = |open: &Open| open.turn == self.turn;
+        let calls = &self.open;
+        let found = calls
+            .iter()
+            .position(|open| by_id(open) && is_latest(open))
+            .or_else(|| calls.iter().position(by_id))
+            .or_else(|| {
+                calls
+                    .iter()
+                    .position(|open| by_name(open) && is_latest(open))
+            })
+            .or_else(|| calls.iter().position(by_name));
+        if let Some(found) = found {
+            let call = self.open.remove(found);
+            *id = call.id;
+            *name = call.name;
+        } else if id.is_empty() {
+            *id = self.made_id(place);
+        }
+    }
+
+    /// Media that a function answered with.
+    fn shown(&mut self, member: &Member<'_>) -> Result<Vec<Given<Part>>, Failure> {
+        let mut parts = Vec::new();
+        for (text, at) in items(member.text, &member.at())? {
+            for member in members(text, &at)? {
+                match &*member.name {
+                    "inlineData" | "fileData" => {
+                        parts.push(Given::new(self.media(&member)?, at.clone()));
+                    }
+                    _ => member.keep_if_said(&mut self.unknown),
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    fn media(&mut self, member: &Member<'_>) -> Result<Part, Failure> {
+        let at = member.at();
+        let (mut media, mut source) = (Media::default(), None);
+        for member in members(member.text, &at)? {
+            match &*member.name {
+                "mimeType" => {
+                    media.mime = Some(member.value()?).filter(|mime: &String| !mime.is_empty());
+                }
+                "displayName" => media.name = Some(member.value()?),
+                "data" => source = Some(MediaSource::Base64(standard(member.value()?))),
+                "fileUri" => source = Some(MediaSource::Url(member.value()?)),
+                _ => member.keep_if_said(&mut self.unknown),
+            }
+        }
+        let content = if member.name == "fileData" {
+            "fileUri"
+        } else {
+            "data"
+        };
+        media.source = source.ok_or_else(|| missing(&at, content))?;
+        Ok(media_part(media))
+    }
+}
+
+fn role(member: &Member<'_>) -> Result<Role, Failure> {
+    let role: Cow<'_, str> = member.value()?;
+    match &*role {
+        "user" | "function" | "tool" | "" => Ok(Role::User),
+        "model" => Ok(Role::Assistant),
+        other => Err(member.bad(&format!("is '{other}', which no one is"))),
+    }
+}
+
+fn missing(at: &str, name: &str) -> Failure {
+    bad(&format!("{}.{name}", place(at)), "is missing")
+}
+
+fn opaque(signature: Option<Member<'_>>) -> Result<Option<Opaque>, Failure> {
+    let Some(signature) = signature else {
+        return Ok(None);
+    };
+    let data: String = signature.value()?;
+    Ok((!data.is_empty()).then_some(Opaque {
+        issuer: Issuer::Google,
+        data,
+        id: None,
+        is_redacted: false,
+    }))
+}
+
+fn thought(text: String, signature: Option<Member<'_>>) -> Result<Option<Part>, Failure> {
+    let opaque = opaque(signature)?;
+    let says_something = opaque.is_some() || !text.is_empty();
+    Ok(says_something.then_some(Part::Reasoning(Reasoning { text, opaque })))
+}
+
+/// What a function answered: the words alone where they stand under the one name that Google's SDKs put them, else its JSON.
+fn answer(member: &Member<'_>, result: &mut ToolResult) -> Result<(), Failure> {
+    let at = member.at();
+    let text = if member.text.starts_with('"') {
+        member.value()?
+    } else if let Some((name, text)) = sole_text(member.text) {
+        if name == "error" {
+            result.error = Some(Given::new(true, format!("{at}/error")));
+        }
+        text
+    } else {
+        member.text.to_owned()
+    };
+    result.content.push(Given::new(Part::Text(text), at));
+    Ok(())
+}
+
+/// `{"result": "…"}` and its like.
+fn sole_text(text: &str) -> Option<(Cow<'_, str>, String)> {
+    let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).ok()?;
+    let (name, raw) = members.pop_first()?;
+    let is_known = members.is_empty() && matches!(&*name, "result" | "output" | "error");
+    let text = is_known.then(|| serde_json::from_str(raw.get()))?.ok()?;
+    Some((name, text))
+}
+
+/// Base64 in the standard alphabet, padded: Google takes the one for addresses too, and its Python SDK writes it; others take it not.
+fn standard(data: String) -> String {
+    let mut data = if data.contains(['-', '_']) {
+        data.replace('-', "+").replace('_', "/")
+    } else {
+        data
+    };
+    while data.len() % 4 != 0 && !data.ends_with("==") {
+        data.push('=');
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canon::MediaSource::{Base64, Url};
+
+    fn read(text: &str) -> (Vec<Message>, Vec<String>) {
+        let mut reader = Reader::default();
+        let messages = reader.contents(text, "/contents").expect("contents");
+        let unknown = reader.unknown.into_iter().map(|given| given.at);
+        (messages, unknown.collect())
+    }
+
+    /// Parts of one content with these, and what of it is unknown.
+    fn parts(text: &str) -> (Vec<(Part, String)>, Vec<String>) {
+        let (mut messages, unknown) = read(&format!(r#"{{"role":"model","parts":{text}}}"#));
+        let parts = messages.remove(0).parts.into_iter();
+        (
+            parts.map(|given| (given.value, given.at)).collect(),
+            unknown,
+        )
+    }
+
+    fn google(data: &str) -> Option<Opaque> {
+        Some(Opaque {
+            issuer: Issuer::Google,
+            data: data.to_owned(),
+            id: None,
+            is_redacted: false,
+        })
+    }
+
+    #[test]
+    fn parts_are_read() {
+        let media = |source, mime: &str| Media {
+            source,
+            mime: Some(mime.to_owned()),
+            ..Media::default()
+        };
+        let thought = |text: &str, opaque| {
+            Part::Reasoning(Reasoning {
+                text: text.to_owned(),
+                opaque,
+            })
+        };
+        let call = |id: &str, arguments: &str, opaque| {
+            Part::ToolCall(ToolCall {
+                id: id.to_owned(),
+                name: "f".to_owned(),
+                arguments: arguments.to_owned(),
+                kind: CallKind::Function,
+                opaque,
+            })
+        };
+        let text = |text: &str| Part::Text(text.to_owned());
+        let cases: [(&str, Option<Part>, &[&str]); 15] = [
+            (r#"{"text":"hi","thought":null}"#, Some(text("hi")), &[]),
+            (r#"{"text":""}"#, None, &[]),
+            (
+                r#"{"text":"hi","thoughtSignature":"c2ln"}"#,
+                Some(text("hi")),
+                &["thoughtSignature"],
+            ),
+            (
+                r#"{"text":"","thought_signature":"c2ln"}"#,
+                None,
+                &["thought_signature"],
+            ),
+            (
+                r#"{"text":"hm","thought":true}"#,
+                Some(thought("hm", None)),
+                &[],
+            ),
+            (
+                r#"{"text":"hm","thought":true,"thought_signature":"c2ln"}"#,
+                Some(thought("hm", google("c2ln"))),
+                &[],
+            ),
+            (
+                r#"{"thought":true,"thoughtSignature":"c2ln"}"#,
+                Some(thought("", google("c2ln"))),
+                &[],
+            ),
+            (
+                r#"{"functionCall":{"id":"a","name":"f","args":{"x": 1.0}},"thoughtSignature":"c2ln"}"#,
+                Some(call("a", r#"{"x": 1.0}"#, google("c2ln"))),
+                &[],
+            ),
+            (
+                r#"{"function_call":{"name":"f","args":null,"will_continue":true}}"#,
+                Some(call("call_0_0", "{}", None)),
+                &["function_call/will_continue"],
+            ),
+            (
+                r#"{"inline_data":{"mime_type":"image/png","data":"-_8"},"mediaResolution":{"level":"LOW"}}"#,
+                Some(Part::Image(media(Base64("+/8=".to_owned()), "image/png"))),
+                &["mediaResolution"],
+            ),
+            (
+                r#"{"inlineData":{"mimeType":"audio/wav","data":"AAAA"}}"#,
+                Some(Part::Audio(media(Base64("AAAA".to_owned()), "audio/wav"))),
+                &[],
+            ),
+            (
+                r#"{"fileData":{"mimeType":"video/mp4","fileUri":"gs://b/v"},"videoMetadata":{"fps":1}}"#,
+                Some(Part::File(media(Url("gs://b/v".to_owned()), "video/mp4"))),
+                &["videoMetadata"],
+            ),
+            (
+                r#"{"executableCode":{"code":"1","language":"PYTHON"}}"#,
+                None,
+                &["executableCode"],
+            ),
+            (
+                r#"{"codeExecutionResult":{}}"#,
+                None,
+                &["codeExecutionResult"],
+            ),
+            ("{}", None, &[]),
+        ];
+        for (json, expected, lost) in cases {
+            let (parts, unknown) = parts(&format!("[{json}]"));
+            let at = "/contents/parts/0";
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|part| (part, at.to_owned()))
+                .collect();
+            let lost: Vec<_> = lost.iter().map(|name| format!("{at}/{name}")).collect();
+            assert_eq!((parts, unknown), (expected, lost), "{json}");
+        }
+        // One part without a list.
+        let (parts, _) = parts(r#"{"text":"hi"}"#);
+        assert_eq!(parts, [(text("hi"), "/contents/parts".to_owned())]);
+    }
+
+    #[test]
+    fn roles_are_known_ones() {
+        let roles = r#"[{"parts":[]},{"role":"user"},{"role":"function"},{"role":"model","x":1}]"#;
+        let (messages, unknown) = read(roles);
+        let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
+        assert_eq!(roles, [Role::User, Role::User, Role::User, Role::Assistant]);
+        assert_eq!(
+            messages.last().map(|message| message.at.as_str()),
+            Some("/contents/3")
+        );
+        assert_eq!(unknown, ["/contents/3/x"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (parts, place) in [
+            (r#"[{"text":7}]"#, "contents[0].parts[0].text"),
+            (r#"[{},7]"#, "contents[0].parts[1]"),
+            (
+                r#"[{"functionCall":{"args":{}}}]"#,
+                "contents[0].parts[0].functionCall.name",
+            ),
+            (
+                r#"[{"functionCall":{"name":"f","args":"{}"}}]"#,
+                "contents[0].parts[0].functionCall.args",
+            ),
+            (
+                r#"[{"inline_data":{"mimeType":"x"}}]"#,
+                "contents[0].parts[0].inline_data.data",
+            ),
+            (
+                r#"[{"functionResponse":{}}]"#,
+                "contents[0].parts[0].functionResponse.name",
+            ),
+        ] {
+            let text = format!(r#"[{{"parts":{parts}}}]"#);
+            let failure = Reader::default()
+                .contents(&text, "/contents")
+                .expect_err(parts);
+            assert_eq!(failure.param.as_deref(), Some(place));
+        }
+        let text = r#"[{"role":"assistant","parts":[]}]"#;
+        let failure = Reader::default()
+            .contents(text, "/contents")
+            .expect_err("no role");
+        assert_eq!(failure.param.as_deref(), Some("contents[0].role"));
+    }
+
+    #[test]
+    fn responses_find_their_calls() {
+        let (messages, _) = read(
+            r#"[{"role":"model","parts":[
+                {"functionCall":{"name":"f"}},{"functionCall":{"name":"g","id":"own"}},{"functionCall":{"name":"f"}}]},
+            {"role":"user","parts":[
+                {"functionResponse":{"name":"f","response":{}}},
+                {"functionResponse":{"id":"own","response":{}}},
+                {"functionResponse":{"id":"strange","name":"f","response":{}}},
+                {"functionResponse":{"name":"f","response":{}}}]},
+            {"role":"model","parts":[{"functionCall":{"name":"g"}}]},
+            {"role":"model","parts":[{"functionCall":{"name":"h"}}]},
+            {"role":"user","parts":[{"functionResponse":{"name":"h"}},{"functionResponse":{"name":"g"}}]},
+            {"role":"model","parts":[{"functionCall":{"name":"f","id":"left"}}]},
+            {"role":"model","parts":[{"text":"no"}]},
+            {"role":"user","parts":[{"text":"again"}]},
+            {"role":"model","parts":[{"functionCall":{"name":"f"}}]},
+            {"role":"user","parts":[{"functionResponse":{"name":"f"}},{"functionResponse":{"name":"f"}}]}]"#,
+        );
+        let parts = messages.iter().flat_map(|message| &message.parts);
+        let ids = parts.filter_map(|part| match &part.value {
+            Part::ToolCall(call) => Some(format!("{}={}", call.name, call.id)),
+            Part::ToolResult(result) => Some(format!(
+                "{}:{}",
+                result.name.as_deref().unwrap_or("?"),
+                result.call_id
+            )),
+            _ => None,
+        });
+        assert_eq!(
+            ids.collect::<Vec<_>>().join(" "),
+            "f=call_0_0 g=own f=call_0_2 f:call_0_0 g:own f:call_0_2 f:call_1_3 \
+             g=call_2_0 h=call_3_0 h:call_3_0 g:call_2_0 f=left f=call_8_0 f:call_8_0 f:left"
+        );
+    }
+
+    #[test]
+    fn answers_of_functions() {
+        for (json, text, error) in [
+            (r#"{"result":"ok"}"#, "ok", None),
+            (r#"{"output":"o\nk"}"#, "o\nk", None),
+            (r#"{"error":"no"}"#, "no", Some("error")),
+            (r#"{"result":7}"#, r#"{"result":7}"#, None),
+            (r#"{"result":"a", "b":1}"#, r#"{"result":"a", "b":1}"#, None),
+            (r#"{"temp": 1.50}"#, r#"{"temp": 1.50}"#, None),
+            (r#""bare""#, "bare", None),
+        ] {
+            let part = format!(r#"[{{"function_response":{{"name":"f","response":{json}}}}}]"#);
+            let (parts, _) = parts(&part);
+            let Some((Part::ToolResult(result), _)) = parts.first() else {
+                panic!("{json}: {parts:?}");
+            };
+            let at = "/contents/parts/0/function_response/response";
+            assert_eq!(
+                result.content,
+                [Given::new(Part::Text(text.to_owned()), at)]
+            );
+            let error = error.map(|name| Given::new(true, format!("{at}/{name}")));
+            assert_eq!(result.error, error);
+        }
+        let (parts, unknown) = parts(
+            r#"[{"functionResponse":{"name":"f","response":{"result":"see"},"scheduling":"SILENT",
+                "parts":[{"inlineData":{"mimeType":"image/png","data":"AAAA"}},{"other":1}]}}]"#,
+        );
+        let Some((Part::ToolResult(result), _)) = parts.first() else {
+            panic!("{parts:?}");
+        };
+        let places: Vec<&str> = result.content.iter().map(|part| part.at.as_str()).collect();
+        let at = "/contents/parts/0/functionResponse";
+        assert_eq!(places, [format!("{at}/response"), format!("{at}/parts/0")]);
+        assert_eq!(
+            unknown,
+            [format!("{at}/parts/1/other"), format!("{at}/scheduling")]
+        );
+    }
+}

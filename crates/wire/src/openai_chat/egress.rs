@@ -1,0 +1,12 @@
+//! The upstream half: writing requests, reading answers and streams.
+
+mod messages;
+pub(crate) mod model;
+mod request;
+mod response;
+mod stream;
+
+pub(crate) use messages::titled;
+pub(crate) use request::{effort_of, encode};
+pub(crate) use response::decode;
+pub(crate) use stream::Decoder;

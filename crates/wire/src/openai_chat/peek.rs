@@ -1,0 +1,62 @@
+//! What single frames and whole answers mean, without translating any.
+
+use polygate_core::{Failure, Usage};
+
+use super::types::{AnswerPeek, DeltaPeek, Peek, counts};
+use crate::upstream_error::{answer, in_band, member};
+use crate::{Frame, Progress, Signal};
+
+/// A JSON object without an error inside; returns the usage it reports. Embeddings and legacy completions too.
+pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
+    let peek: AnswerPeek<'_> = answer(body)?;
+    match member(peek.error) {
+        Some(error) => Err(in_band(error)),
+        None => Ok(counts(peek.usage)),
+    }
+}
+
+/// What a chunk means.
+pub(crate) fn sniff(frame: &Frame<'_>) -> Signal {
+    if frame.data.trim_ascii() == b"[DONE]" {
+        return Signal {
+            progress: Progress::End,
+            ..Signal::default()
+        };
+    }
+    let Ok(chunk) = serde_json::from_slice::<Peek<'_>>(&frame.data) else {
+        return Signal::unreadable(frame);
+    };
+    let choices = chunk.choices.unwrap_or_default();
+    let error =
+        member(chunk.error).or_else(|| choices.iter().find_map(|choice| member(choice.error)));
+    if let Some(error) = error {
+        return Signal::failed(in_band(error));
+    }
+    let has_content = choices.iter().any(|choice| {
+        let delta = choice
+            .delta
+            .and_then(|raw| serde_json::from_str::<DeltaPeek<'_>>(raw.get()).ok());
+        delta.is_some_and(|delta| delta.has_content())
+            || choice
+                .text
+                .is_some_and(|raw| !matches!(raw.get(), "null" | "\"\""))
+    });
+    let finished = choices.iter().any(|choice| {
+        choice
+            .finish_reason
+            .as_deref()
+            .is_some_and(|reason| !reason.is_empty())
+    });
+    let progress = match (finished, has_content) {
+        (true, _) => Progress::Finish,
+        (false, true) => Progress::Content,
+        (false, false) => Progress::Preamble,
+    };
+    let usage = counts(chunk.usage);
+    Signal {
+        progress,
+        usage,
+        is_only_usage: usage.is_some() && choices.is_empty(),
+        failure: None,
+    }
+}

@@ -1,0 +1,113 @@
+//! Items of an answer, as its whole and its stream write them.
+
+use serde::Serialize;
+
+use crate::canon::{Citation, Media, MediaSource, Namespaced, TokenLogprob};
+use crate::openai_chat::Token;
+
+/// An item of the output.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Item<'a> {
+    Message {
+        id: &'a str,
+        status: &'static str,
+        role: &'static str,
+        content: Vec<Content<'a>>,
+    },
+    Reasoning {
+        id: &'a str,
+        summary: Vec<Summary<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        encrypted_content: Option<&'a str>,
+    },
+    FunctionCall {
+        id: &'a str,
+        status: &'static str,
+        call_id: &'a str,
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        arguments: &'a str,
+    },
+    CustomToolCall {
+        id: &'a str,
+        status: &'static str,
+        call_id: &'a str,
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        input: &'a str,
+    },
+    ImageGenerationCall {
+        id: &'a str,
+        status: &'static str,
+        result: Option<&'a str>,
+    },
+}
+
+/// A part of a message.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Content<'a> {
+    OutputText {
+        text: &'a str,
+        annotations: Vec<Annotation<'a>>,
+        logprobs: Vec<Token<'a>>,
+    },
+    Refusal {
+        refusal: &'a str,
+    },
+}
+
+/// A part of a thought.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary_text")]
+pub(crate) struct Summary<'a> {
+    pub text: &'a str,
+}
+
+/// A source.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "url_citation")]
+pub(crate) struct Annotation<'a> {
+    url: &'a str,
+    title: &'a str,
+    start_index: u64,
+    end_index: u64,
+}
+
+impl<'a> Annotation<'a> {
+    pub(crate) fn of(citation: &'a Citation) -> Self {
+        let (start_index, end_index) = citation.span.unwrap_or_default();
+        Self {
+            url: &citation.url,
+            title: citation.title.as_deref().unwrap_or_default(),
+            start_index,
+            end_index,
+        }
+    }
+}
+
+pub(crate) fn tokens(tokens: &[TokenLogprob]) -> Vec<Token<'_>> {
+    tokens.iter().map(Token::new).collect()
+}
+
+/// A tool's own name and its namespace, of the one name that others know it by.
+pub(crate) fn unfold<'a>(
+    flat: &'a str,
+    namespaces: &'a [Namespaced],
+) -> (&'a str, Option<&'a str>) {
+    let known = namespaces.iter().find(|known| known.flat == flat);
+    known.map_or((flat, None), |known| {
+        (known.name.as_str(), Some(known.namespace.as_str()))
+    })
+}
+
+/// A picture's bytes.
+pub(crate) fn picture(media: &Media) -> Option<&str> {
+    match &media.source {
+        MediaSource::Base64(data) => Some(data),
+        _ => None,
+    }
+}
