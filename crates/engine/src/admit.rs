@@ -240,6 +240,7 @@ mod tests {
             name: "one".to_owned(),
             key: Secret::new("sk-1"),
             enabled: true,
+            strict: false,
             allowed_models: models
                 .iter()
                 .map(|model| Pattern::mapping(model).expect("valid"))

@@ -12,11 +12,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use polygate_core::{Clock, Failure, Kind, Secret};
 use polygate_providers::{Answer, Outbound};
-use polygate_wire::{Format, dialect};
+use polygate_wire::{Format, RawObject, dialect, ingress};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
+use crate::count;
 use crate::engine::Trail;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
@@ -78,6 +79,10 @@ impl Attempt<'_> {
             ));
         };
         let provider = &self.candidate.upstream.provider;
+        let format = self.call.inbound.endpoint.format();
+        if self.call.inbound.endpoint.counts() && !provider.formats().contains(&format) {
+            return self.estimated(object, format, recorder);
+        }
         let created = self.clock.unix_seconds();
         let making = Making {
             call: self.call,
@@ -112,6 +117,35 @@ impl Attempt<'_> {
             return self.stream(answer, prepared.lane, started, recorder).await;
         }
         self.whole(answer, &prepared.lane, started, recorder).await
+    }
+
+    /// How many tokens the request is, estimated: the upstream has no word for the question.
+    fn estimated(
+        &self,
+        object: &RawObject,
+        format: Format,
+        recorder: &mut Option<Recorder>,
+    ) -> Result<Reply, Failure> {
+        let inner = object.get("generateContentRequest");
+        let inner = inner.map(|text| RawObject::parse(Bytes::copy_from_slice(text.as_bytes())));
+        let object = inner.transpose()?.unwrap_or_else(|| object.clone());
+        let ingress = ingress(format)
+            .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
+        let tokens = count::estimate(&ingress.decode_request(&object)?);
+        let body = match format {
+            Format::Gemini => format!(r#"{{"totalTokens":{tokens}}}"#),
+            _ => format!(r#"{{"input_tokens":{tokens}}}"#),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-polygate-estimated", HeaderValue::from_static("true"));
+        let mut recorder = taken(recorder)?;
+        recorder.update(|record| record.status = 200);
+        Ok(Reply {
+            status: StatusCode::OK,
+            headers,
+            body: ReplyBody::whole(body.into(), recorder),
+        })
     }
 
     async fn send(

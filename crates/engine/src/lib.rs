@@ -9,6 +9,7 @@ pub mod body;
 pub mod call;
 pub mod catalogue;
 pub mod config;
+pub mod count;
 pub mod engine;
 pub mod health;
 pub mod kept;

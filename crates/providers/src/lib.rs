@@ -7,6 +7,7 @@ pub mod base;
 pub mod classify;
 pub mod compat;
 pub mod registry;
+mod sigv4;
 pub mod table;
 
 use async_trait::async_trait;

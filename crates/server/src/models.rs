@@ -98,7 +98,9 @@ fn whole(format: Format, models: &[ListedModel]) -> Value {
             "first_id": models.first().map(|model| &model.id),
             "last_id": models.last().map(|model| &model.id),
         }),
-        Format::OpenaiChat | Format::OpenaiResponses => json!({"object": "list", "data": entries}),
+        Format::OpenaiChat | Format::OpenaiResponses | Format::BedrockConverse => {
+            json!({"object": "list", "data": entries})
+        }
     }
 }
 
@@ -113,7 +115,7 @@ fn one(format: Format, model: &ListedModel) -> Value {
         Format::AnthropicMessages => {
             json!({"type": "model", "id": id, "display_name": id, "created_at": CREATED_AT})
         }
-        Format::OpenaiChat | Format::OpenaiResponses => {
+        Format::OpenaiChat | Format::OpenaiResponses | Format::BedrockConverse => {
             json!({"id": id, "object": "model", "created": CREATED, "owned_by": model.owned_by, "providers": model.providers})
         }
     }

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::anthropic_messages::{can_keep_to, keeps_to_schemas};
 use crate::canon::{
-    Block, CallKind, ChatEvent, ChatRequest, ChatResponse, Given, Losses, OutputShape, Part, Stop,
-    Tool, ToolChoice, ToolInput,
+    Block, CallKind, ChatEvent, ChatRequest, ChatResponse, Given, Grammar, Losses, OutputShape,
+    Part, Stop, Tool, ToolChoice, ToolInput,
 };
 use crate::{Format, Loss};
 
@@ -198,20 +198,15 @@ impl Bridge {
     }
 }
 
-fn described(tool: &Tool, grammar: Option<&Given<Box<RawValue>>>) -> String {
-    #[derive(Deserialize)]
-    struct Grammar {
-        definition: Option<String>,
-    }
+fn described(tool: &Tool, grammar: Option<&Given<Grammar>>) -> String {
     let mut text = tool.description.clone().unwrap_or_default();
     if !text.is_empty() {
         text.push_str("\n\n");
     }
     text.push_str("Put the whole input, as plain text, into `input`.");
-    let grammar = grammar.and_then(|given| serde_json::from_str::<Grammar>(given.value.get()).ok());
-    if let Some(definition) = grammar.and_then(|grammar| grammar.definition) {
+    if let Some(grammar) = grammar {
         text.push_str(" It has to follow this grammar:\n");
-        text.push_str(&definition);
+        text.push_str(&grammar.value.definition);
     }
     text
 }

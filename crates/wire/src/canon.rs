@@ -312,8 +312,17 @@ pub struct Namespaced {
 pub enum ToolInput {
     /// JSON of this schema, bytes as the client wrote them.
     Json(Option<Box<RawValue>>),
-    /// Text, of this grammar where there is one (bytes as the client wrote them).
-    Freeform(Option<Given<Box<RawValue>>>),
+    /// Text, of this grammar where there is one.
+    Freeform(Option<Given<Grammar>>),
+}
+
+/// The grammar of a freeform tool's input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grammar {
+    /// `lark` or `regex`.
+    pub syntax: String,
+    /// The grammar.
+    pub definition: String,
 }
 
 impl Tool {

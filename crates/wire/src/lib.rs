@@ -7,8 +7,10 @@
 
 pub mod anthropic_messages;
 pub mod array;
+pub mod bedrock_converse;
 pub mod bridge;
 pub mod canon;
+pub mod event_stream;
 pub mod gemini;
 mod lenient;
 mod media;

@@ -1,7 +1,8 @@
 //! The only list of formats and what each can do: a format is added here, in one match a seam.
 
 use crate::{
-    Dialect, Egress, Format, Ingress, anthropic_messages, gemini, openai_chat, openai_responses,
+    Dialect, Egress, Format, Ingress, anthropic_messages, bedrock_converse, gemini, openai_chat,
+    openai_responses,
 };
 
 /// Errors and meanings of a format.
@@ -11,7 +12,7 @@ pub fn dialect(format: Format) -> &'static dyn Dialect {
         Format::OpenaiResponses => &openai_responses::OpenaiResponses,
         Format::AnthropicMessages => &anthropic_messages::AnthropicMessages,
         Format::Gemini => &gemini::Gemini,
-        Format::BedrockConverse => &anthropic_messages::AnthropicMessages,
+        Format::BedrockConverse => &bedrock_converse::BedrockConverse,
     }
 }
 
@@ -33,6 +34,6 @@ pub fn egress(format: Format) -> &'static dyn Egress {
         Format::OpenaiResponses => &openai_responses::OpenaiResponses,
         Format::AnthropicMessages => &anthropic_messages::AnthropicMessages,
         Format::Gemini => &gemini::Gemini,
-        Format::BedrockConverse => &anthropic_messages::AnthropicMessages,
+        Format::BedrockConverse => &bedrock_converse::BedrockConverse,
     }
 }

@@ -146,6 +146,7 @@ fn api_keys(top: &Section<'_>) -> Option<Vec<Key>> {
             name,
             key,
             enabled: true,
+            strict: false,
             allowed_models: vec![],
             rate_limit: None,
         })

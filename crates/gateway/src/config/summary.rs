@@ -125,6 +125,9 @@ fn model_line(model: &Model) -> String {
     if let Some(strategy) = model.strategy {
         let _ = write!(out, ", {}", strategy_name(strategy));
     }
+    if model.strict {
+        out.push_str(", strict");
+    }
     if !model.fallbacks.is_empty() {
         let _ = write!(out, ", else {}", model.fallbacks.join(", "));
     }

@@ -7,6 +7,6 @@ mod response;
 mod stream;
 
 pub(crate) use messages::titled;
-pub(crate) use request::{effort_of, encode};
+pub(crate) use request::{effort_of, encode, is_tier};
 pub(crate) use response::decode;
 pub(crate) use stream::Decoder;

@@ -3,13 +3,15 @@
 use polygate_core::{Failure, Usage};
 
 use super::types::{AnswerPeek, DeltaPeek, Peek, counts};
-use crate::upstream_error::{answer, in_band, member};
+use crate::upstream_error::{answer, decode, in_band, member};
 use crate::{Frame, Progress, Signal};
 
 /// A JSON object without an error inside; returns the usage it reports. Embeddings and legacy completions too.
 pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
     let peek: AnswerPeek<'_> = answer(body)?;
-    match member(peek.error) {
+    // Some vendors say their errors bare: `{"message": …}`.
+    let bare = || decode(body).filter(|_| !peek.is_answer());
+    match member(peek.error).or_else(bare) {
         Some(error) => Err(in_band(error)),
         None => Ok(counts(peek.usage)),
     }

@@ -1,6 +1,7 @@
 //! The members of Chat Completions that the gateway reads, borrowed from the bytes.
 
 use polygate_core::Usage;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -37,6 +38,19 @@ pub(crate) struct AnswerPeek<'a> {
     pub error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
+    #[serde(default)]
+    object: Option<IgnoredAny>,
+    #[serde(default)]
+    choices: Option<IgnoredAny>,
+    #[serde(default)]
+    data: Option<IgnoredAny>,
+}
+
+impl AnswerPeek<'_> {
+    /// Whether it has anything that answers of OpenAI's have.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.object.is_some() || self.choices.is_some() || self.data.is_some()
+    }
 }
 
 /// What a delta may hold. Emptiness is all that is asked.
@@ -97,6 +111,7 @@ struct UsageMember {
     input_tokens_details: Option<Details>,
     output_tokens_details: Option<Details>,
     prompt_cache_hit_tokens: Option<f64>,
+    total_tokens: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -127,14 +142,22 @@ impl UsageMember {
         let detail = |of: [&Option<Details>; 2], which: fn(&Details) -> Option<f64>| {
             of.into_iter().flatten().find_map(which)
         };
+        let reasoning = count(detail(outputs, |details| details.reasoning_tokens));
+        let (input, mut output) = (count(input), count(output));
+        // Some leave the tokens of thinking out of the output; the total gives them away.
+        if reasoning > 0
+            && count(self.total_tokens) == input.saturating_add(output).saturating_add(reasoning)
+        {
+            output = output.saturating_add(reasoning);
+        }
         let cached = detail(inputs, |details| details.cached_tokens);
         Some(Usage {
-            input: count(input),
-            output: count(output),
+            input,
+            output: output.max(reasoning),
             cache_read: count(cached.or(self.prompt_cache_hit_tokens)),
             cache_write: count(detail(inputs, |details| details.cache_write_tokens)),
             cache_write_1h: 0,
-            reasoning: count(detail(outputs, |details| details.reasoning_tokens)),
+            reasoning,
             input_audio: count(detail(inputs, |details| details.audio_tokens)),
             output_audio: count(detail(outputs, |details| details.audio_tokens)),
         })

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::canon::Citation;
@@ -65,6 +66,8 @@ pub(crate) struct AnswerPeek<'a> {
     pub error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
+    #[serde(default)]
+    pub output: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

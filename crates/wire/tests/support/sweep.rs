@@ -1,6 +1,6 @@
 //! One sweep over a format's recorded traffic: every answer is read, whole and streamed, by both lanes.
 
-use polygate_wire::canon::{Block, CallKind};
+use polygate_wire::canon::{Block, CallKind, Stop};
 use polygate_wire::{ChatEvent, Dialect, Egress, Progress};
 
 use crate::corpus::Record;
@@ -71,7 +71,9 @@ impl Sweep {
                     } => Some(&*said.text),
                     _ => None,
                 });
-                self.objects(record, arguments);
+                if response.stop != Stop::Length {
+                    self.objects(record, arguments);
+                }
                 if checked.as_ref().ok() != Some(&response.usage)
                     && response.usage != Some(Default::default())
                 {
@@ -82,7 +84,9 @@ impl Sweep {
                 }
             }
         }
-        if let Err(failure) = checked {
+        if let Err(failure) = checked
+            && egress.decode_response(record.body()).is_ok()
+        {
             self.wrong
                 .push(format!("{}: checked as {}", record.id, say(&failure)));
         }
@@ -107,7 +111,13 @@ impl Sweep {
             }
             (None, _) => {
                 self.streams += 1;
-                self.objects(record, arguments(&told).iter().map(String::as_str));
+                let is_cut = told
+                    .events
+                    .iter()
+                    .any(|event| matches!(event, ChatEvent::Stop(Stop::Length)));
+                if !is_cut {
+                    self.objects(record, arguments(&told).iter().map(String::as_str));
+                }
                 self.native(record, dialect, &told);
             }
         }

@@ -39,6 +39,7 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
     section.item("description");
     let enabled = section.boolean("enabled").unwrap_or(true);
     let allowed_models = patterns(&section, "allowed_models", Pattern::mapping);
+    let strict = section.boolean("strict").unwrap_or(false);
     let rate_limit = section.section("rate_limit").and_then(rate_limit);
     section.finish();
     let key = key?;
@@ -48,6 +49,7 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
         name,
         key,
         enabled,
+        strict,
         allowed_models,
         rate_limit,
     })

@@ -28,6 +28,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
         targets = items.iter().filter_map(|item| target(name, item)).collect();
     }
     let fallbacks = fallbacks(name, &section);
+    let strict = section.boolean("strict").unwrap_or(false);
     section.finish();
     let named = Named::new(name, &item.spot);
     item.names().borrow_mut().models.push(named);
@@ -36,6 +37,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
         strategy,
         targets,
         fallbacks,
+        strict,
     })
 }
 

@@ -84,13 +84,13 @@ struct OutputFormat<'a> {
 }
 
 #[derive(Default, Serialize)]
-struct Sampling {
+pub(crate) struct Sampling {
     #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
+    pub temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<f64>,
+    pub top_p: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<u64>,
+    pub top_k: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -154,7 +154,7 @@ fn no_place_for(request: &ChatRequest, losses: &mut Losses) {
 }
 
 /// Anthropic's scale ends at 1. Defaults that are not taken need not be sent.
-fn sampling(request: &ChatRequest, takes: Takes, losses: &mut Losses) -> Sampling {
+pub(crate) fn sampling(request: &ChatRequest, takes: Takes, losses: &mut Losses) -> Sampling {
     let mut sampling = Sampling::default();
     let changed = |given: &Option<Given<f64>>| given.clone().filter(|given| given.value != 1.0);
     if takes == Takes::Nothing {
@@ -180,7 +180,7 @@ fn sampling(request: &ChatRequest, takes: Takes, losses: &mut Losses) -> Samplin
 }
 
 /// Sequences of nothing but blanks are refused there.
-fn stop_sequences<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Vec<&'a str> {
+pub(crate) fn stop_sequences<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Vec<&'a str> {
     let Some(stop) = &request.stop else {
         return vec![];
     };
@@ -249,7 +249,7 @@ fn tool_out<'a>(tool: &'a Tool, losses: &mut Losses) -> Result<ToolOut<'a>, Fail
 }
 
 /// The client's bytes; `type` is required there, and added where it is missing.
-fn input_schema(tool: &Tool) -> Option<Cow<'_, RawValue>> {
+pub(crate) fn input_schema(tool: &Tool) -> Option<Cow<'_, RawValue>> {
     const NOTHING: &str = r#"{"type":"object","properties":{}}"#;
     let owned = |text: String| RawValue::from_string(text).ok().map(Cow::Owned);
     let Some(given) = tool.parameters().filter(|raw| raw.get() != "null") else {

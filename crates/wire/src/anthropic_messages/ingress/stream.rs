@@ -61,11 +61,16 @@ struct BlockDelta<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Delta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: &'a str },
-    InputJsonDelta { partial_json: &'a str },
-    CitationsDelta { citation: CitationOut<'a> },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
+    #[serde(rename = "citations_delta")]
+    Citations { citation: CitationOut<'a> },
 }
 
 #[derive(Serialize)]
@@ -212,9 +217,9 @@ impl Encoder {
         self.start_thinking(out);
         let Some(current) = &self.current else { return };
         let delta = match current.block {
-            Block::Text | Block::Refusal => Delta::TextDelta { text },
-            Block::Reasoning => Delta::ThinkingDelta { thinking: text },
-            Block::ToolCall { .. } => Delta::InputJsonDelta { partial_json: text },
+            Block::Text | Block::Refusal => Delta::Text { text },
+            Block::Reasoning => Delta::Thinking { thinking: text },
+            Block::ToolCall { .. } => Delta::InputJson { partial_json: text },
             Block::Media(_) => return,
         };
         self.delta(delta, out);
@@ -244,7 +249,7 @@ impl Encoder {
             return;
         }
         self.start_thinking(out);
-        let delta = Delta::SignatureDelta {
+        let delta = Delta::Signature {
             signature: &opaque.data,
         };
         self.delta(delta, out);
@@ -252,7 +257,7 @@ impl Encoder {
 
     fn cite(&mut self, citation: &Citation, out: &mut Vec<u8>) {
         let citation = CitationOut::of(citation);
-        self.delta(Delta::CitationsDelta { citation }, out);
+        self.delta(Delta::Citations { citation }, out);
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {

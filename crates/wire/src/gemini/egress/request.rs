@@ -189,11 +189,9 @@ fn tools<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<[ToolOut<'
             parameters_json_schema: tool.parameters().filter(|raw| has_members(raw)),
         })
         .collect();
-    (!declarations.is_empty()).then(|| {
-        [ToolOut {
-            function_declarations: declarations,
-        }]
-    })
+    (!declarations.is_empty()).then_some([ToolOut {
+        function_declarations: declarations,
+    }])
 }
 
 fn has_members(schema: &RawValue) -> bool {

@@ -28,7 +28,7 @@ pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
             logprobs_result: Logprobs::new(logprobs),
             ..Candidate::new(&parts)
         }],
-        usage_metadata: answer.usage.map(UsageOut::from),
+        usage_metadata: Some(UsageOut::from(answer.usage.unwrap_or_default())),
         model_version: &reply.model,
         response_id: answer.id.as_deref().unwrap_or(&reply.request_id),
     };
@@ -444,7 +444,7 @@ mod tests {
             ),
         ] {
             let expected = format!(
-                r#"{{"candidates":[{{"content":{{"parts":[{part}],"role":"model"}},"finishReason":"STOP","index":0}}],"modelVersion":"m","responseId":"r"}}"#
+                r#"{{"candidates":[{{"content":{{"parts":[{part}],"role":"model"}},"finishReason":"STOP","index":0}}],"usageMetadata":{{"promptTokenCount":0,"candidatesTokenCount":0,"totalTokenCount":0}},"modelVersion":"m","responseId":"r"}}"#
             );
             assert_eq!(answer(vec![said]), expected);
         }

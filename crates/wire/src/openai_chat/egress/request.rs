@@ -265,7 +265,7 @@ fn shared<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Shared<'a> {
     for extra in &request.extra {
         let place = match extra.at.as_str() {
             "/metadata" if is_cousin => &mut shared.metadata,
-            "/service_tier" if is_cousin => &mut shared.service_tier,
+            "/service_tier" if is_cousin && is_tier(&extra.value) => &mut shared.service_tier,
             "/prompt_cache_key" if is_cousin => &mut shared.prompt_cache_key,
             "/prompt_cache_retention" if is_cousin => &mut shared.prompt_cache_retention,
             "/safety_identifier" if is_cousin => &mut shared.safety_identifier,
@@ -277,6 +277,13 @@ fn shared<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Shared<'a> {
         *place = Some(&extra.value);
     }
     shared
+}
+
+/// Whether a service tier is one of OpenAI's: compatible providers have their own.
+pub(crate) fn is_tier(raw: &RawValue) -> bool {
+    let tiers = ["auto", "default", "flex", "scale", "priority"];
+    let word = raw.get().trim_matches('"');
+    tiers.contains(&word)
 }
 
 /// A sampling member; models that think take none but the default.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::message;
 use crate::canon::{
-    ChatRequest, Effort, Given, OutputShape, Thinking, Tool, ToolChoice, ToolInput,
+    ChatRequest, Effort, Given, Grammar, OutputShape, Thinking, Tool, ToolChoice, ToolInput,
 };
 use crate::request::{bad, cache_control, escape, given, keep_unknown, raw, value};
 use crate::{Format, RawObject};
@@ -167,12 +167,12 @@ fn function(member: FunctionMember<'_>, inside: &str, at: String) -> Tool {
 
 /// A tool that takes any text, or text of a grammar.
 fn freeform(custom: CustomMember<'_>, at: String) -> Tool {
-    let grammar = custom.format.filter(|raw| !is_plain_text(raw));
+    let grammar = custom.format.and_then(grammar);
     Tool {
         name: custom.name,
         description: custom.description,
         input: ToolInput::Freeform(
-            grammar.map(|raw| Given::new(raw.to_owned(), format!("{at}/custom/format"))),
+            grammar.map(|grammar| Given::new(grammar, format!("{at}/custom/format"))),
         ),
         strict: None,
         cache: None,
@@ -181,13 +181,26 @@ fn freeform(custom: CustomMember<'_>, at: String) -> Tool {
 }
 
 #[derive(Deserialize)]
-struct KindMember {
-    #[serde(rename = "type")]
-    kind: String,
+struct FormatOfInput {
+    grammar: Option<GrammarMember>,
+    syntax: Option<String>,
+    definition: Option<String>,
 }
 
-fn is_plain_text(format: &RawValue) -> bool {
-    serde_json::from_str::<KindMember>(format.get()).is_ok_and(|member| member.kind == "text")
+#[derive(Deserialize)]
+struct GrammarMember {
+    syntax: String,
+    definition: String,
+}
+
+/// The grammar of a freeform input, flat as in Responses or nested as in Chat; plain text has none.
+pub(crate) fn grammar(format: &RawValue) -> Option<Grammar> {
+    let format: FormatOfInput = serde_json::from_str(format.get()).ok()?;
+    match (format.grammar, format.syntax, format.definition) {
+        (Some(GrammarMember { syntax, definition }), ..) => Some(Grammar { syntax, definition }),
+        (None, Some(syntax), Some(definition)) => Some(Grammar { syntax, definition }),
+        _ => None,
+    }
 }
 
 /// Tools as they were called once.

@@ -26,7 +26,7 @@ pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
             logprobs: logprobs(&answer.said),
             finish_reason: finish_reason(&answer.stop, refused),
         }],
-        usage: answer.usage.map(UsageOut::from),
+        usage: UsageOut::from(answer.usage.unwrap_or_default()),
     };
     serde_json::to_vec(&completion).unwrap_or_default().into()
 }
@@ -86,6 +86,7 @@ fn annotations(said: &[Said]) -> Vec<Annotation<'_>> {
 pub(crate) fn annotation(citation: &Citation, before: u64) -> Annotation<'_> {
     let (start, end) = citation.span.unwrap_or_default();
     Annotation {
+        index: None,
         kind: "url_citation",
         url_citation: UrlCitation {
             url: &citation.url,
@@ -99,6 +100,9 @@ pub(crate) fn annotation(citation: &Citation, before: u64) -> Annotation<'_> {
 /// A source, as this format names it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Annotation<'a> {
+    /// In streams: which annotation this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
     #[serde(rename = "type")]
     kind: &'static str,
     url_citation: UrlCitation<'a>,
@@ -138,7 +142,7 @@ impl<'a> Logprobs<'a> {
 pub(crate) struct Token<'a> {
     token: &'a str,
     logprob: f64,
-    bytes: Option<&'a [u8]>,
+    bytes: &'a [u8],
     top_logprobs: Vec<TopToken<'a>>,
 }
 
@@ -146,7 +150,7 @@ pub(crate) struct Token<'a> {
 struct TopToken<'a> {
     token: &'a str,
     logprob: f64,
-    bytes: Option<&'a [u8]>,
+    bytes: &'a [u8],
 }
 
 impl<'a> Token<'a> {
@@ -154,15 +158,19 @@ impl<'a> Token<'a> {
         let top = token.top.iter().map(|top| TopToken {
             token: &top.token,
             logprob: top.logprob,
-            bytes: top.bytes.as_deref(),
+            bytes: bytes_of(top),
         });
         Self {
             token: &token.token,
             logprob: token.logprob,
-            bytes: token.bytes.as_deref(),
+            bytes: bytes_of(token),
             top_logprobs: top.collect(),
         }
     }
+}
+
+fn bytes_of(token: &TokenLogprob) -> &[u8] {
+    token.bytes.as_deref().unwrap_or(token.token.as_bytes())
 }
 
 /// A picture, the way compatible vendors added them.
@@ -295,8 +303,7 @@ struct Completion<'a> {
     created: u64,
     model: &'a str,
     choices: [Choice<'a>; 1],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageOut>,
+    usage: UsageOut,
 }
 
 #[derive(Serialize)]

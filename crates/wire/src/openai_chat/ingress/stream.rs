@@ -18,6 +18,8 @@ pub(crate) struct Encoder {
     /// Block index → tool call index, in the order of opening.
     calls: Vec<usize>,
     kinds: Vec<Kind>,
+    /// Sources so far.
+    cited: usize,
     /// Sealed thoughts so far.
     sealed: usize,
     /// The thought that goes on: its seal, if one comes, is good for the whole of it only.
@@ -43,6 +45,7 @@ impl Encoder {
         Self {
             id: answer_id(None, &reply),
             reply,
+            cited: 0,
             sealed: 0,
             thought: String::new(),
             calls: vec![],
@@ -276,8 +279,11 @@ impl StreamEncoder for Encoder {
             }
             ChatEvent::Delta { index, text } => self.delta(*index, text, out),
             ChatEvent::Cite { citation, .. } => {
+                let mut annotation = annotation(citation, 0);
+                annotation.index = Some(self.cited);
+                self.cited += 1;
                 let delta = Delta {
-                    annotations: Some([annotation(citation, 0)]),
+                    annotations: Some([annotation]),
                     ..Delta::default()
                 };
                 self.chunk(delta, None, out);

@@ -11,7 +11,7 @@ use super::items::{Item, items};
 use crate::canon::{
     ChatRequest, Given, Losses, OutputShape, Thinking, Tool, ToolChoice, ToolInput,
 };
-use crate::openai_chat::{Model, effort_of};
+use crate::openai_chat::{Model, effort_of, is_tier};
 use crate::turns::{Instructions, conversation};
 use crate::{Format, Loss, Target};
 
@@ -108,8 +108,16 @@ enum ToolOut<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         description: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        format: Option<&'a RawValue>,
+        format: Option<GrammarOut<'a>>,
     },
+}
+
+/// The grammar of a freeform tool.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "grammar")]
+struct GrammarOut<'a> {
+    syntax: &'a str,
+    definition: &'a str,
 }
 
 #[derive(Serialize)]
@@ -151,7 +159,7 @@ pub(crate) fn encode(
             .collect(),
         tool_choice: tool_choice(request, &mut losses),
         parallel_tool_calls: refused(request, has_tools, &mut losses),
-        max_output_tokens: request.max_tokens.as_ref().map(|given| given.value),
+        max_output_tokens: max_output_tokens(request, &mut losses),
         temperature: sampled(&request.temperature, model, &mut losses),
         top_p: sampled(&request.top_p, model, &mut losses),
         top_logprobs: request.logprobs.as_ref().map(|given| given.value),
@@ -188,7 +196,7 @@ fn shared<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Shared<'a> {
     for extra in &request.extra {
         let place = match extra.at.as_str() {
             "/metadata" if is_cousin => &mut shared.metadata,
-            "/service_tier" if is_cousin => &mut shared.service_tier,
+            "/service_tier" if is_cousin && is_tier(&extra.value) => &mut shared.service_tier,
             "/prompt_cache_key" if is_cousin => &mut shared.prompt_cache_key,
             "/prompt_cache_retention" if is_cousin => &mut shared.prompt_cache_retention,
             "/safety_identifier" if is_cousin => &mut shared.safety_identifier,
@@ -200,6 +208,16 @@ fn shared<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Shared<'a> {
         *place = Some(&extra.value);
     }
     shared
+}
+
+/// The least that is taken there is more than some clients ask for.
+fn max_output_tokens(request: &ChatRequest, losses: &mut Losses) -> Option<u64> {
+    const LEAST: u64 = 16;
+    let given = request.max_tokens.as_ref()?;
+    if given.value < LEAST {
+        losses.at(&given.at);
+    }
+    Some(given.value.max(LEAST))
 }
 
 /// Models that think take no sampling but the default.
@@ -267,7 +285,10 @@ fn tool_out<'a>(tool: &'a Tool, losses: &mut Losses) -> Option<ToolOut<'a>> {
         ToolInput::Freeform(grammar) => ToolOut::Custom {
             name: &tool.name,
             description,
-            format: grammar.as_ref().map(|given| &*given.value),
+            format: grammar.as_ref().map(|given| GrammarOut {
+                syntax: &given.value.syntax,
+                definition: &given.value.definition,
+            }),
         },
         ToolInput::Json(schema) => ToolOut::Function {
             name: &tool.name,

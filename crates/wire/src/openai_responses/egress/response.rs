@@ -8,12 +8,14 @@ use super::stream::Decoder;
 use crate::UpstreamError;
 use crate::canon::{ChatResponse, Stop};
 use crate::openai_chat::counts;
-use crate::upstream_error::{answer, in_band, member};
+use crate::upstream_error::{answer, decode as decode_error, in_band, member};
 
 /// A JSON object without an error inside; returns the usage it reports.
 pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
     let peek: AnswerPeek<'_> = answer(body)?;
-    if let Some(error) = member(peek.error) {
+    // Some vendors say their errors bare: `{"message": …}`.
+    let bare = || decode_error(body).filter(|_| peek.output.is_none());
+    if let Some(error) = member(peek.error).or_else(bare) {
         return Err(in_band(error));
     }
     if peek.status.map(RawValue::get) == Some("\"failed\"") {

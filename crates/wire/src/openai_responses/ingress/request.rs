@@ -8,7 +8,7 @@ use super::input::Reader;
 use crate::canon::{
     ChatRequest, Given, Message, Namespaced, OutputShape, Part, Role, Tool, ToolChoice, ToolInput,
 };
-use crate::openai_chat::thinking;
+use crate::openai_chat::{grammar, thinking};
 use crate::request::{Extra, bad, escape, given, keep_unknown, raw, refuse, value};
 use crate::{Format, RawObject};
 
@@ -183,14 +183,15 @@ fn tool_of(
         &KNOWN_OF_FUNCTIONS
     };
     keep_unknown(raw.get(), known, &at, extra);
-    let format = tool.format.filter(|format| !is_plain_text(format));
     let parameters = tool.parameters.filter(|raw| raw.get() != "null");
     Ok(Tool {
         name,
         description: tool.description,
         input: if is_freeform {
             ToolInput::Freeform(
-                format.map(|format| Given::new(format.to_owned(), format!("{at}/format"))),
+                tool.format
+                    .and_then(grammar)
+                    .map(|grammar| Given::new(grammar, format!("{at}/format"))),
             )
         } else {
             ToolInput::Json(parameters.map(ToOwned::to_owned))
@@ -201,16 +202,6 @@ fn tool_of(
         cache: None,
         at,
     })
-}
-
-#[derive(Deserialize)]
-struct KindMember {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-fn is_plain_text(format: &RawValue) -> bool {
-    serde_json::from_str::<KindMember>(format.get()).is_ok_and(|member| member.kind == "text")
 }
 
 #[derive(Deserialize)]

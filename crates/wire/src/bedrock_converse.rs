@@ -1,0 +1,62 @@
+//! Bedrock's Converse and ConverseStream, spoken by upstreams only. Events come out of AWS's binary framing as server-sent ones, their
+//! type in the event's name.
+
+mod egress;
+mod error;
+mod types;
+
+use bytes::Bytes;
+use polygate_core::{Failure, Usage};
+
+use crate::{
+    ChatRequest, ChatResponse, Dialect, Egress, Frame, Loss, Signal, StreamDecoder, Target,
+    UpstreamError,
+};
+
+/// The format.
+#[derive(Debug)]
+pub struct BedrockConverse;
+
+impl Dialect for BedrockConverse {
+    fn encode_error(&self, failure: &Failure, _request_id: &str) -> Bytes {
+        error::encode(failure)
+    }
+
+    fn encode_stream_error(&self, failure: &Failure, _request_id: &str) -> Bytes {
+        error::encode_event(failure)
+    }
+
+    fn decode_error(&self, body: &[u8]) -> Option<UpstreamError> {
+        error::decode(body)
+    }
+
+    fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
+        egress::check(body)
+    }
+
+    fn sniff(&self, frame: &Frame<'_>) -> Signal {
+        egress::sniff(frame)
+    }
+
+    fn marks(&self) -> &'static [&'static [u8]] {
+        &[b"messageStop", b"metadata", b"exception:"]
+    }
+}
+
+impl Egress for BedrockConverse {
+    fn encode_request(
+        &self,
+        request: &ChatRequest,
+        target: &Target<'_>,
+    ) -> Result<(Bytes, Vec<Loss>), Failure> {
+        egress::encode(request, target)
+    }
+
+    fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
+        egress::decode(body)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(egress::Decoder::default())
+    }
+}

@@ -1,0 +1,10 @@
+//! Any bytes: see `polygate_fuzz::request`.
+
+#![no_main]
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+
+fuzz_target!(|data: &[u8]| polygate_fuzz::request::run(data));
+fuzz_mutator!(|data: &mut [u8], size: usize, max: usize, seed: u32| {
+    polygate_fuzz::mutate::body(data, size, max, seed, 1)
+});

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Fuzzes every target for SECONDS each, one after the other: run.sh SECONDS [TARGET…]. Exit 1 on a finding.
+set -uo pipefail
+cd "$(dirname "$0")"
+seconds=${1:?"usage: run.sh SECONDS [TARGET…]"}
+shift
+targets=("$@")
+((${#targets[@]})) || targets=(sse request response stream)
+PATH="$PATH:/tmp/cargo-fuzz/bin"
+
+python3 seed.py seeds || exit 2
+# No sanitizer: `unsafe` is forbidden in what is fuzzed, and without one it runs several times as fast.
+for target in "${targets[@]}"; do
+  cargo +nightly fuzz build --sanitizer none "$target" || exit 2
+done
+
+total=0 findings=0
+for target in "${targets[@]}"; do
+  mkdir -p "corpus/$target" "artifacts/$target"
+  log=$(mktemp)
+  cargo +nightly fuzz run --sanitizer none "$target" "corpus/$target" "seeds/$target" -- \
+    -max_total_time="$seconds" -dict=json.dict -max_len=65536 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1
+  status=$?
+  number() { sed -n "s/^stat::$1: *//p" "$log" | tail -1; }
+  executed=$(number number_of_executed_units)
+  total=$((total + ${executed:-0}))
+  echo "$target: ${executed:-0} executions, $(number average_exec_per_sec)/s"
+  if ((status != 0)); then
+    findings=$((findings + 1))
+    echo "$target: FOUND, see fuzz/artifacts/$target and $log"
+    grep -aE -A2 'panicked at|ERROR: libFuzzer|^error|Test unit written' "$log" | cut -c1-600
+  else
+    rm -f "$log"
+  fi
+done
+echo "$total executions, $findings of ${#targets[@]} targets with a finding"
+((findings == 0))
