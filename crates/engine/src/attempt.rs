@@ -10,9 +10,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use polygate_core::{Clock, Failure, Kind, Secret};
+use polygate_core::{Clock, Failure, Kind, Scope, Secret};
 use polygate_providers::{Answer, Outbound};
-use polygate_wire::{Format, RawObject, dialect, ingress};
+use polygate_wire::{Format, RawObject, counting, dialect, ingress};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
@@ -78,11 +78,29 @@ impl Attempt<'_> {
                 "a call without a body came to a lane",
             ));
         };
-        let provider = &self.candidate.upstream.provider;
-        let format = self.call.inbound.endpoint.format();
-        if self.call.inbound.endpoint.counts() && !provider.formats().contains(&format) {
-            return self.estimated(object, format, recorder);
+        if !self.call.inbound.endpoint.counts() {
+            return self.ask(object, recorder, trail).await;
         }
+        let provider = &self.candidate.upstream.provider;
+        let is_native = provider
+            .formats()
+            .contains(&self.call.inbound.endpoint.format());
+        if !is_native && provider.counts().is_none() {
+            return self.estimated(object, recorder);
+        }
+        match self.ask(object, recorder, trail).await {
+            Err(failure) if has_no_count(&failure) => self.estimated(object, recorder),
+            other => other,
+        }
+    }
+
+    async fn ask(
+        &self,
+        object: &RawObject,
+        recorder: &mut Option<Recorder>,
+        trail: &mut Trail,
+    ) -> Result<Reply, Failure> {
+        let provider = &self.candidate.upstream.provider;
         let created = self.clock.unix_seconds();
         let making = Making {
             call: self.call,
@@ -123,19 +141,13 @@ impl Attempt<'_> {
     fn estimated(
         &self,
         object: &RawObject,
-        format: Format,
         recorder: &mut Option<Recorder>,
     ) -> Result<Reply, Failure> {
-        let inner = object.get("generateContentRequest");
-        let inner = inner.map(|text| RawObject::parse(Bytes::copy_from_slice(text.as_bytes())));
-        let object = inner.transpose()?.unwrap_or_else(|| object.clone());
+        let format = self.call.inbound.endpoint.format();
+        let object = counting::asked(object)?;
         let ingress = ingress(format)
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
         let tokens = count::estimate(&ingress.decode_request(&object)?);
-        let body = match format {
-            Format::Gemini => format!(r#"{{"totalTokens":{tokens}}}"#),
-            _ => format!(r#"{{"input_tokens":{tokens}}}"#),
-        };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("x-polygate-estimated", HeaderValue::from_static("true"));
@@ -144,7 +156,7 @@ impl Attempt<'_> {
         Ok(Reply {
             status: StatusCode::OK,
             headers,
-            body: ReplyBody::whole(body.into(), recorder),
+            body: ReplyBody::whole(counting::answer(format, tokens), recorder),
         })
     }
 
@@ -227,7 +239,7 @@ impl Attempt<'_> {
                 "the provider answered with a web page instead of a stream",
             ));
         }
-        let stream_lane = StreamLane::new(lane, &self.call.inbound.endpoint);
+        let stream_lane = StreamLane::new(lane, &self.call.inbound.endpoint)?;
         let says_json =
             is_json(answer.headers()) && stream_lane.content_type() != "application/json";
         let mut body = answer.into_body();
@@ -374,6 +386,14 @@ fn taken(recorder: &mut Option<Recorder>) -> Result<Recorder, Failure> {
     recorder
         .take()
         .ok_or_else(|| Failure::new(Kind::Internal, "the call's record was given away"))
+}
+
+/// The upstream knows no such question. That it lacks the model is something else.
+fn has_no_count(failure: &Failure) -> bool {
+    match failure.status {
+        404 | 405 => failure.scope == Scope::Request,
+        status => status == 501,
+    }
 }
 
 fn junk(message: &str) -> Failure {

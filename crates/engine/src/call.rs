@@ -153,7 +153,9 @@ impl Endpoint {
             },
             Endpoint::Completions => Operation::Completions,
             Endpoint::Embeddings => Operation::Embeddings,
-            Endpoint::CountTokens => Operation::CountTokens,
+            Endpoint::CountTokens => Operation::Count {
+                format: self.format(),
+            },
             Endpoint::GeminiMethod(method) => Operation::GeminiMethod { method },
             Endpoint::Proxy(tail) => Operation::Proxy {
                 method,
@@ -228,6 +230,7 @@ impl Call {
         let model = snapshot.strip(&named).to_owned();
         let stream = match (&inbound.endpoint, &object) {
             (Endpoint::Generate { stream, .. }, _) => *stream,
+            (endpoint, _) if endpoint.counts() => false,
             (_, Some(object)) => object.boolean("stream")?.unwrap_or(false),
             (_, None) => false,
         };

@@ -77,6 +77,8 @@ pub struct Provider {
     pub wire_api: Option<WireApi>,
     /// Azure's `api-version`.
     pub api_version: Option<String>,
+    /// AWS's region.
+    pub region: Option<String>,
 }
 
 /// A key for a provider.
@@ -270,6 +272,7 @@ impl Provider {
             headers: BTreeMap::new(),
             wire_api: None,
             api_version: None,
+            region: None,
         }
     }
 }

@@ -11,7 +11,8 @@ use polygate_core::{Failure, Kind, Usage};
 use polygate_providers::{Operation, Provider};
 use polygate_wire::raw::{Edit, quote};
 use polygate_wire::{
-    Bridge, Egress, Format, Ingress, Loss, RawObject, ReplyHead, Target, dialect, egress,
+    Bridge, ChatRequest, Egress, Format, Ingress, Loss, RawObject, ReplyHead, Target, counting,
+    dialect, egress, ingress,
 };
 use serde_json::value::RawValue;
 
@@ -26,7 +27,9 @@ pub enum Lane {
     /// Client and upstream speak the same format.
     Native(Native),
     /// They do not.
-    Translated(Translated),
+    Translated(Box<Translated>),
+    /// They do not, and all that is asked is how many tokens a request is.
+    Counting(Counting),
 }
 
 /// Same format in and out.
@@ -51,6 +54,14 @@ pub struct Translated {
     pub head: ReplyHead,
 }
 
+/// A count through the hub.
+pub struct Counting {
+    /// The client's format.
+    pub client: Format,
+    /// The upstream's format.
+    pub upstream: Format,
+}
+
 /// A body made for one upstream.
 pub struct Prepared {
     /// The lane.
@@ -67,6 +78,7 @@ impl Lane {
         match self {
             Lane::Native(native) => native.format,
             Lane::Translated(translated) => translated.upstream,
+            Lane::Counting(counting) => counting.upstream,
         }
     }
 
@@ -80,6 +92,9 @@ impl Lane {
             Lane::Translated(translated) => Operation::Chat {
                 format: translated.upstream,
                 stream: call.stream,
+            },
+            Lane::Counting(counting) => Operation::Count {
+                format: counting.upstream,
             },
         }
     }
@@ -115,6 +130,9 @@ pub fn prepare(making: &Making<'_>) -> Result<Prepared, Failure> {
     let format = call.inbound.endpoint.format();
     if provider.formats().contains(&format) && call.inbound.endpoint.is_native_at(provider) {
         return native(call, object, provider, model, format);
+    }
+    if call.inbound.endpoint.counts() {
+        return making.counting(format);
     }
     let upstream = provider.formats().first().copied();
     match call.inbound.endpoint.ingress().zip(upstream) {
@@ -228,6 +246,41 @@ fn usage_option(
 }
 
 impl Making<'_> {
+    /// The client's request in the upstream's format.
+    fn written(&self, request: &mut ChatRequest, upstream: Format) -> Result<Written, Failure> {
+        let (bridge, mut losses) = Bridge::build(request, upstream, self.model);
+        let target = Target {
+            model: self.model,
+            quirks: self.provider.quirks(),
+        };
+        let (body, lost) = egress(upstream).encode_request(request, &target)?;
+        losses.extend(lost);
+        if self.strict && !losses.is_empty() {
+            return Err(too_lossy(self.model, &losses));
+        }
+        Ok(Written {
+            body,
+            bridge,
+            losses,
+        })
+    }
+
+    /// The upstream is asked in its own words; what its count leaves out is named.
+    fn counting(&self, client: Format) -> Result<Prepared, Failure> {
+        let upstream = self.provider.counts().ok_or_else(nobody_counts)?;
+        let asked = counting::asked(self.object)?;
+        let ingress = ingress(client).ok_or_else(nobody_counts)?;
+        let mut request = ingress.decode_request(&asked)?;
+        let Written { body, losses, .. } = self.written(&mut request, upstream)?;
+        let chat = RawObject::parse(body)?;
+        let body = counting::question(upstream, &chat, self.model).ok_or_else(nobody_counts)?;
+        Ok(Prepared {
+            lane: Lane::Counting(Counting { client, upstream }),
+            body,
+            losses,
+        })
+    }
+
     fn translated(
         &self,
         ingress: &'static dyn Ingress,
@@ -236,17 +289,11 @@ impl Making<'_> {
         let call = self.call;
         let mut request = ingress.decode_request(self.object)?;
         request.stream = call.stream;
-        let (bridge, mut losses) = Bridge::build(&mut request, upstream, self.model);
-        let egress = egress(upstream);
-        let target = Target {
-            model: self.model,
-            quirks: self.provider.quirks(),
-        };
-        let (body, lost) = egress.encode_request(&request, &target)?;
-        losses.extend(lost);
-        if self.strict && !losses.is_empty() {
-            return Err(too_lossy(self.model, &losses));
-        }
+        let Written {
+            body,
+            bridge,
+            losses,
+        } = self.written(&mut request, upstream)?;
         let keep = self.kept.keeper(call);
         let head = ReplyHead {
             request_id: call.inbound.request_id.to_string(),
@@ -260,17 +307,28 @@ impl Making<'_> {
             keep,
         };
         Ok(Prepared {
-            lane: Lane::Translated(Translated {
+            lane: Lane::Translated(Box::new(Translated {
                 ingress,
-                egress,
+                egress: egress(upstream),
                 upstream,
                 bridge,
                 head,
-            }),
+            })),
             body,
             losses,
         })
     }
+}
+
+/// A request as an upstream gets it.
+struct Written {
+    body: Bytes,
+    bridge: Bridge,
+    losses: Vec<Loss>,
+}
+
+fn nobody_counts() -> Failure {
+    Failure::new(Kind::Untranslatable, "the provider does not count tokens")
 }
 
 fn too_lossy(model: &str, losses: &[Loss]) -> Failure {
@@ -297,6 +355,10 @@ pub fn whole_answer(lane: &Lane, body: Bytes) -> Result<(Bytes, Option<Usage>), 
                 .ingress
                 .encode_response(&response, &translated.head);
             Ok((body, response.usage))
+        }
+        Lane::Counting(counting) => {
+            let tokens = counting::count(&body)?;
+            Ok((counting::answer(counting.client, tokens), None))
         }
     }
 }

@@ -328,6 +328,7 @@ pub fn settings(provider: &config::Provider) -> Settings {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
         api_version: provider.api_version.clone(),
+        region: provider.region.clone(),
     }
 }
 

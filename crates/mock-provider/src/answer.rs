@@ -36,7 +36,6 @@ pub(crate) enum Answered {
 }
 
 const JSON: &str = "application/json";
-const SSE: &str = "text/event-stream; charset=utf-8";
 
 /// What an answer is made of.
 struct Content {
@@ -79,7 +78,10 @@ pub(crate) async fn answer(
     if let Some(model) = named {
         ask.model = model;
     }
-    ask.stream |= endpoint == Endpoint::StreamGenerate;
+    ask.stream |= matches!(
+        endpoint,
+        Endpoint::StreamGenerate | Endpoint::ConverseStream
+    );
     let header = asked
         .headers
         .get("x-mock")
@@ -209,10 +211,15 @@ fn content(
     let (input, output) = (reply.input, reply.output);
     match endpoint {
         Endpoint::CountTokens => Content::json(200, &json!({"input_tokens": input})),
+        Endpoint::ResponsesCount => Content::json(
+            200,
+            &json!({"object": "response.input_tokens", "input_tokens": input}),
+        ),
+        Endpoint::ConverseCount => Content::json(200, &json!({"inputTokens": input})),
         Endpoint::GeminiCount => Content::json(200, &json!({"totalTokens": input})),
         _ if ask.stream && behaviour.fault != Some(Fault::ErrorAfter(u32::MAX)) => Content {
             status: 200,
-            kind: SSE.to_owned(),
+            kind: shape.stream_type.to_owned(),
             events: (shape.events)(&reply),
             is_stream: true,
             input,

@@ -1,6 +1,7 @@
 //! The formats a mock speaks, as a table: how each reads a question and writes an answer, a stream and an error.
 
 mod anthropic;
+mod bedrock;
 mod gemini;
 mod lists;
 mod openai_chat;
@@ -21,7 +22,11 @@ pub(crate) struct Shape {
     pub events: fn(&Reply) -> Vec<Bytes>,
     pub error: fn(u16, &str) -> Value,
     pub error_event: fn(&str) -> Bytes,
+    /// The type of its streams.
+    pub stream_type: &'static str,
 }
+
+const SSE: &str = "text/event-stream; charset=utf-8";
 
 const CHAT: Shape = Shape {
     read: openai_chat::read,
@@ -29,6 +34,7 @@ const CHAT: Shape = Shape {
     events: openai_chat::events,
     error: openai_chat::error,
     error_event: openai_chat::error_event,
+    stream_type: SSE,
 };
 
 const COMPLETIONS: Shape = Shape {
@@ -44,6 +50,7 @@ const RESPONSES: Shape = Shape {
     events: openai_responses::events,
     error: openai_chat::error,
     error_event: openai_responses::error_event,
+    stream_type: SSE,
 };
 
 const MESSAGES: Shape = Shape {
@@ -52,6 +59,7 @@ const MESSAGES: Shape = Shape {
     events: anthropic::events,
     error: anthropic::error,
     error_event: anthropic::error_event,
+    stream_type: SSE,
 };
 
 const GEMINI: Shape = Shape {
@@ -60,18 +68,29 @@ const GEMINI: Shape = Shape {
     events: gemini::events,
     error: gemini::error,
     error_event: gemini::error_event,
+    stream_type: SSE,
+};
+
+const CONVERSE: Shape = Shape {
+    read: bedrock::read,
+    answer: bedrock::answer,
+    events: bedrock::events,
+    error: bedrock::error,
+    error_event: bedrock::error_event,
+    stream_type: "application/vnd.amazon.eventstream",
 };
 
 /// The format of an endpoint.
 pub(crate) fn shape(endpoint: Endpoint) -> &'static Shape {
     match endpoint {
         Endpoint::Completions => &COMPLETIONS,
-        Endpoint::Responses => &RESPONSES,
+        Endpoint::Responses | Endpoint::ResponsesCount => &RESPONSES,
         Endpoint::Messages | Endpoint::CountTokens => &MESSAGES,
         Endpoint::Generate
         | Endpoint::StreamGenerate
         | Endpoint::GeminiCount
         | Endpoint::GeminiEmbed => &GEMINI,
+        Endpoint::Converse | Endpoint::ConverseStream | Endpoint::ConverseCount => &CONVERSE,
         Endpoint::Chat | Endpoint::Embeddings | Endpoint::Models | Endpoint::Other => &CHAT,
     }
 }

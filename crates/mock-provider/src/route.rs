@@ -15,6 +15,8 @@ pub enum Endpoint {
     Embeddings,
     /// OpenAI Responses.
     Responses,
+    /// OpenAI's count of a Responses request.
+    ResponsesCount,
     /// Anthropic Messages.
     Messages,
     /// Anthropic's token count.
@@ -27,6 +29,12 @@ pub enum Endpoint {
     GeminiCount,
     /// Gemini `embedContent` and `batchEmbedContents`.
     GeminiEmbed,
+    /// Bedrock `converse`.
+    Converse,
+    /// Bedrock `converse-stream`.
+    ConverseStream,
+    /// Bedrock `count-tokens`.
+    ConverseCount,
     /// A list of models, or one of it.
     Models,
     /// Anything else: echoed.
@@ -62,6 +70,20 @@ pub(crate) fn route(method: &Method, path: &str) -> (Endpoint, Option<String>) {
         };
         return (endpoint, Some(name.to_owned()));
     }
+    if let Some((name, word)) = rest
+        .strip_prefix("model/")
+        .and_then(|rest| rest.rsplit_once('/'))
+    {
+        let endpoint = match word {
+            "converse" => Endpoint::Converse,
+            "converse-stream" => Endpoint::ConverseStream,
+            "count-tokens" => Endpoint::ConverseCount,
+            _ => Endpoint::Other,
+        };
+        // The two characters of models' names that Bedrock's addresses escape.
+        let name = name.replace("%3A", ":").replace("%2F", "/");
+        return (endpoint, Some(name));
+    }
     let endpoint = match rest {
         "chat/completions" => Endpoint::Chat,
         "completions" => Endpoint::Completions,
@@ -69,6 +91,7 @@ pub(crate) fn route(method: &Method, path: &str) -> (Endpoint, Option<String>) {
         "responses" => Endpoint::Responses,
         "messages" => Endpoint::Messages,
         "messages/count_tokens" => Endpoint::CountTokens,
+        "responses/input_tokens" => Endpoint::ResponsesCount,
         "models" => Endpoint::Models,
         other if other.starts_with("models/") && method == Method::GET => Endpoint::Models,
         _ => Endpoint::Other,

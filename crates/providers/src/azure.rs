@@ -60,8 +60,8 @@ impl Azure {
         Ok(Self {
             base,
             interface,
+            heads: Heads::new(row, &formats, operator)?,
             formats,
-            heads: Heads::new(row, operator)?,
         })
     }
 
@@ -126,6 +126,10 @@ impl Provider for Azure {
 
     fn has_completions(&self) -> bool {
         self.heads.has_completions
+    }
+
+    fn counts(&self) -> Option<Format> {
+        self.heads.counts
     }
 
     fn quirks(&self) -> &Quirks {

@@ -30,6 +30,7 @@ pub(crate) struct Heads {
     operator: HeaderMap,
     pub(crate) takes_stream_options: bool,
     pub(crate) has_completions: bool,
+    pub(crate) counts: Option<Format>,
     pub(crate) quirks: Quirks,
 }
 
@@ -46,8 +47,8 @@ impl Compat {
     ) -> Result<Self, String> {
         Ok(Self {
             base,
+            heads: Heads::new(row, &formats, operator)?,
             formats,
-            heads: Heads::new(row, operator)?,
         })
     }
 
@@ -67,6 +68,11 @@ impl Compat {
             } => self
                 .base
                 .join(&format!("{MODELS}/{}:generateContent", escape(model))),
+            Operation::Count {
+                format: Format::Gemini,
+            } => self
+                .base
+                .join(&format!("{MODELS}/{}:countTokens", escape(model))),
             Operation::GeminiMethod { method } => self
                 .base
                 .join(&format!("{MODELS}/{}:{method}", escape(model))),
@@ -99,12 +105,15 @@ pub(crate) fn path_of(operation: Operation<'_>) -> &'static str {
         } => "/messages",
         Operation::Completions => "/completions",
         Operation::Embeddings => "/embeddings",
-        Operation::CountTokens => "/messages/count_tokens",
+        Operation::Count {
+            format: Format::OpenaiResponses,
+        } => "/responses/input_tokens",
+        Operation::Count {
+            format: Format::AnthropicMessages,
+        } => "/messages/count_tokens",
         Operation::Models => MODELS,
-        Operation::Chat {
-            format: Format::Gemini | Format::BedrockConverse,
-            ..
-        }
+        Operation::Chat { .. }
+        | Operation::Count { .. }
         | Operation::GeminiMethod { .. }
         | Operation::Proxy { .. } => "",
     }
@@ -145,6 +154,10 @@ impl Provider for Compat {
         self.heads.has_completions
     }
 
+    fn counts(&self) -> Option<Format> {
+        self.heads.counts
+    }
+
     fn quirks(&self) -> &Quirks {
         &self.heads.quirks
     }
@@ -168,7 +181,7 @@ impl Provider for Compat {
 }
 
 impl Heads {
-    pub(crate) fn new(row: &Row, operator: HeaderMap) -> Result<Self, String> {
+    pub(crate) fn new(row: &Row, formats: &[Format], operator: HeaderMap) -> Result<Self, String> {
         let forward = row.forward.iter().map(|name| {
             name.parse()
                 .map_err(|_| format!("'{name}' is no header name"))
@@ -185,6 +198,7 @@ impl Heads {
             operator,
             takes_stream_options: row.stream_options,
             has_completions: row.completions,
+            counts: row.counts.filter(|format| formats.contains(format)),
             quirks: row.quirks.clone(),
         })
     }

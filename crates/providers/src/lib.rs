@@ -4,6 +4,7 @@
 
 pub mod azure;
 pub mod base;
+pub mod bedrock;
 pub mod classify;
 pub mod compat;
 pub mod registry;
@@ -31,6 +32,9 @@ pub trait Provider: Send + Sync {
 
     /// Whether it has OpenAI's legacy completions beside its chat.
     fn has_completions(&self) -> bool;
+
+    /// The format in which it counts a request's tokens, where it does.
+    fn counts(&self) -> Option<Format>;
 
     /// How its dialect of OpenAI's formats differs.
     fn quirks(&self) -> &Quirks;
@@ -73,9 +77,12 @@ pub enum Operation<'a> {
     Completions,
     /// OpenAI's embeddings.
     Embeddings,
-    /// Anthropic's token count.
-    CountTokens,
-    /// Another method of a Gemini model: `countTokens`, `embedContent`, ….
+    /// How many tokens a request in this format is.
+    Count {
+        /// The wire format of the question.
+        format: Format,
+    },
+    /// Another method of a Gemini model: `embedContent`, ….
     GeminiMethod {
         /// The word after the colon.
         method: &'a str,

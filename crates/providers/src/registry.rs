@@ -7,6 +7,7 @@ use polygate_wire::Format;
 
 use crate::azure::Azure;
 use crate::base::Base;
+use crate::bedrock::Bedrock;
 use crate::compat::Compat;
 use crate::table::{Code, Row};
 use crate::{Provider, row_for_host, row_named};
@@ -26,6 +27,8 @@ pub struct Settings {
     pub headers: Vec<(String, String)>,
     /// Azure's `api-version`.
     pub api_version: Option<String>,
+    /// AWS's region.
+    pub region: Option<String>,
 }
 
 /// The row that settings mean: the type's; else the one whose host the address has; else, without an address, the one called `name`;
@@ -57,6 +60,10 @@ pub fn build(settings: &Settings) -> Result<Arc<dyn Provider>, String> {
     let row = row_of(settings)?;
     let address = settings.api_base.as_deref().or(row.base.as_deref());
     let address = address.ok_or_else(|| format!("type '{}' needs an api_base", row.name))?;
+    let region = settings.region.as_deref().or(row.region.as_deref());
+    let region = region.unwrap_or_default();
+    let address = address.replace("{region}", region);
+    let address = address.as_str();
     let formats = row
         .formats
         .iter()
@@ -84,6 +91,7 @@ pub fn build(settings: &Settings) -> Result<Arc<dyn Provider>, String> {
             formats,
             headers,
         )?),
+        Code::Bedrock => Arc::new(Bedrock::new(row, address, region, formats, headers)?),
     })
 }
 

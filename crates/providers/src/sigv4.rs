@@ -184,7 +184,7 @@ fn canonical_query(query: &str) -> String {
 }
 
 /// Percent-encodes all but the unreserved characters.
-fn encode(bytes: impl Iterator<Item = u8>, out: &mut String) {
+pub(crate) fn encode(bytes: impl Iterator<Item = u8>, out: &mut String) {
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));

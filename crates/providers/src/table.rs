@@ -27,7 +27,6 @@ pub struct Row {
     #[serde(default)]
     pub env: Vec<String>,
     /// Wire formats it speaks, best first.
-    #[serde(deserialize_with = "formats")]
     pub formats: Vec<Format>,
     /// How the key travels.
     pub auth: Auth,
@@ -40,6 +39,13 @@ pub struct Row {
     /// Headers it always gets.
     #[serde(default)]
     pub defaults: BTreeMap<String, String>,
+    /// The format in which it counts a request's tokens, where it does.
+    pub counts: Option<Format>,
+    /// Where it is unless configuration says otherwise: `{region}` in its address.
+    pub region: Option<String>,
+    /// Variables that name the region, best first.
+    #[serde(default)]
+    pub region_env: Vec<String>,
     /// Its chat takes `stream_options`.
     #[serde(default = "yes")]
     pub stream_options: bool,
@@ -77,6 +83,8 @@ pub enum Code {
     Compat,
     /// [`crate::azure`].
     Azure,
+    /// [`crate::bedrock`].
+    Bedrock,
 }
 
 #[derive(Deserialize)]
@@ -120,15 +128,4 @@ fn yes() -> bool {
 
 fn v1() -> String {
     "/v1".to_owned()
-}
-
-fn formats<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Format>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    let named = |name: &String| Format::ALL.into_iter().find(|format| format.name() == name);
-    names
-        .iter()
-        .map(|name| {
-            named(name).ok_or_else(|| serde::de::Error::custom(format!("no format '{name}'")))
-        })
-        .collect()
 }

@@ -73,6 +73,7 @@ fn expected_tail(format: Format) -> &'static str {
         Format::OpenaiResponses => "/responses",
         Format::AnthropicMessages => "/messages",
         Format::Gemini => "/models/org/model-1:generateContent",
+        Format::BedrockConverse => "/model/org%2Fmodel-1/converse",
     }
 }
 
@@ -91,6 +92,7 @@ fn every_row_sends_every_format_it_speaks_to_its_own_address_with_its_own_key() 
             let context = format!("{} {} {}", row.name, format.name(), sent.uri());
             assert_eq!(sent.method(), Method::POST, "{context}");
             let base = row.base.clone().unwrap_or_else(|| example_base(row));
+            let base = base.replace("{region}", row.region.as_deref().unwrap_or_default());
             let host = base
                 .split("//")
                 .nth(1)
@@ -105,7 +107,7 @@ fn every_row_sends_every_format_it_speaks_to_its_own_address_with_its_own_key() 
             assert!(path.ends_with(expected_tail(format)), "{context}");
             assert_eq!(
                 path.matches("/v1").count(),
-                usize::from(!path.contains("/deployments/")),
+                usize::from(!path.contains("/deployments/") && !path.starts_with("/model/")),
                 "one version, {context}"
             );
             let (name, value) = match row.auth {

@@ -10,6 +10,7 @@ pub mod array;
 pub mod bedrock_converse;
 pub mod bridge;
 pub mod canon;
+pub mod counting;
 pub mod event_stream;
 pub mod gemini;
 mod lenient;
@@ -39,7 +40,8 @@ pub use registry::{dialect, egress, ingress};
 pub use sse::{Frame, Framer};
 
 /// A chat wire format, independent of who speaks it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// OpenAI Chat Completions, and everyone who copies it.
     OpenaiChat,

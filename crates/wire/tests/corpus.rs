@@ -4,6 +4,8 @@
 //! `POLYGATE_CELLS=<folder>` has all that comes out written there, a JSON line each, for `tests/cells/validate.py`, which holds it
 //! to the official SDKs' types and the providers' own descriptions.
 
+#![expect(clippy::panic, reason = "a helper that cannot go on fails its test")]
+
 #[path = "support/corpus.rs"]
 mod corpus;
 #[path = "support/drive.rs"]

@@ -13,7 +13,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_wire::Format;
-use polygate_wire::sse::Framer;
 use tokio::time::{Instant, Sleep};
 
 use crate::attempt::redact;
@@ -39,7 +38,6 @@ pub struct Relay {
     /// What was read before it was clear that this is a stream.
     first: Bytes,
     upstream: Option<Incoming>,
-    framer: Framer,
     lane: StreamLane,
     meter: Meter,
     out: Output,
@@ -90,7 +88,6 @@ impl Relay {
         Self {
             first,
             upstream: Some(upstream),
-            framer: Framer::new(),
             lane,
             meter: Meter::default(),
             out: Output::default(),
@@ -228,13 +225,8 @@ impl Relay {
     /// Reads one chunk. False when the stream failed on it.
     fn read(&mut self, chunk: Bytes) -> bool {
         let said = self.meter.said;
-        let too_long = "a single event of the provider's stream is too long";
-        let read = match self.lane.cut(&mut self.framer, chunk) {
-            Ok(block) if block.is_empty() => Ok(()),
-            Ok(block) => self.lane.block(block, &mut self.meter, &mut self.out),
-            Err(_) => Err(Failure::new(Kind::UpstreamJunk, too_long).ambiguous()),
-        };
-        if let Err(failure) = read {
+        let block = self.lane.cut(chunk);
+        if let Err(failure) = block.and_then(|block| self.block(block)) {
             self.fail(failure);
         }
         if self.meter.said != said {
@@ -243,14 +235,20 @@ impl Relay {
         self.upstream.is_some()
     }
 
+    fn block(&mut self, block: Bytes) -> Result<(), Failure> {
+        if block.is_empty() {
+            return Ok(());
+        }
+        self.lane.block(block, &mut self.meter, &mut self.out)
+    }
+
     /// The upstream closed: a last frame without its blank line, then whatever a proper end still owes.
     fn end(&mut self) {
         self.upstream = None;
-        let rest = self.lane.cut_last(&mut self.framer);
-        let last = if rest.is_empty() {
-            Ok(())
-        } else {
-            self.lane.block(rest, &mut self.meter, &mut self.out)
+        let last = match self.lane.cut_last() {
+            // What is broken off behind the end mark is nobody's loss.
+            Err(_) if self.meter.ended => Ok(()),
+            rest => rest.and_then(|block| self.block(block)),
         };
         if let Err(failure) = last.and_then(|()| self.lane.finish(&mut self.meter, &mut self.out)) {
             self.fail(failure);

@@ -1,35 +1,50 @@
 //! A stream on one of the lanes: whole frames in, the client's bytes out, and how far it is.
 
 use bytes::Bytes;
-use polygate_core::{Failure, Usage};
+use polygate_core::{Failure, Kind, Usage};
 use polygate_wire::array::{ArrayCutter, elements};
 use polygate_wire::canon::Block;
+use polygate_wire::event_stream::EventStream;
 use polygate_wire::sse::{FrameTooLong, Framer};
 use polygate_wire::{
     ChatEvent, Dialect, Format, Frame, Progress, Return, StreamDecoder, StreamEncoder, dialect,
     ended_early,
 };
 
-use super::{Lane, Output};
+use super::{Lane, Output, Translated};
 use crate::call::Endpoint;
 
-/// A lane's reading of a stream: whole frames in, the client's bytes out.
-pub enum StreamLane {
-    /// Frames pass; few are read.
+/// A lane's reading of a stream: chunks in, the client's bytes out.
+pub struct StreamLane {
+    cutter: Cutter,
+    reading: Reading,
+}
+
+/// Finds where frames end, in the framing of the upstream.
+enum Cutter {
+    /// Server-sent events.
+    Events(Framer),
+    /// Elements of one JSON array.
+    Elements(ArrayCutter),
+    /// AWS's binary messages, which become events.
+    Messages(EventStream),
+}
+
+/// What becomes of whole frames.
+enum Reading {
+    /// They pass; few are read.
     Native {
         /// The format.
         dialect: &'static dyn Dialect,
         /// We asked for a usage frame that the client did not want.
         drop_usage_frame: bool,
     },
-    /// Google's stream for callers without `alt=sse`: elements of one JSON array, which pass.
+    /// Google's stream for callers without `alt=sse`: elements pass.
     Array {
-        /// Finds where elements end.
-        cutter: ArrayCutter,
         /// Elements have passed: a comma comes before the next.
         begun: bool,
     },
-    /// Frames are read, events written.
+    /// They are read, events are written.
     Translated(Box<Translation>),
 }
 
@@ -52,6 +67,18 @@ pub struct Translation {
 }
 
 impl Translation {
+    fn new(translated: Translated) -> Self {
+        Self {
+            decoder: translated.egress.stream_decoder(),
+            back: Return::new(translated.bridge),
+            is_array: translated.head.is_array,
+            begun: false,
+            encoder: translated.ingress.stream_encoder(translated.head),
+            events: Vec::new(),
+            dialect: dialect(translated.upstream),
+        }
+    }
+
     fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
         for raw in polygate_wire::sse::frames(&block) {
             let frame = Frame::parse(&raw);
@@ -110,45 +137,60 @@ impl Meter {
     }
 }
 
+impl Cutter {
+    /// For streams that an upstream of this format sends.
+    fn of(format: Format) -> Self {
+        match format {
+            Format::BedrockConverse => Cutter::Messages(EventStream::default()),
+            _ => Cutter::Events(Framer::new()),
+        }
+    }
+}
+
 impl StreamLane {
     /// The stream's reader for a prepared lane.
-    pub fn new(lane: Lane, endpoint: &Endpoint) -> Self {
-        match lane {
-            Lane::Native(_) if matches!(endpoint, Endpoint::Generate { sse: false, .. }) => {
-                StreamLane::Array {
-                    cutter: ArrayCutter::default(),
-                    begun: false,
-                }
-            }
-            Lane::Native(native) => StreamLane::Native {
-                dialect: dialect(native.format),
-                drop_usage_frame: native.drop_usage_frame,
+    pub fn new(lane: Lane, endpoint: &Endpoint) -> Result<Self, Failure> {
+        let format = lane.upstream_format();
+        Ok(match lane {
+            Lane::Native(_) if matches!(endpoint, Endpoint::Generate { sse: false, .. }) => Self {
+                cutter: Cutter::Elements(ArrayCutter::default()),
+                reading: Reading::Array { begun: false },
             },
-            Lane::Translated(translated) => StreamLane::Translated(Box::new(Translation {
-                decoder: translated.egress.stream_decoder(),
-                back: Return::new(translated.bridge),
-                is_array: translated.head.is_array,
-                begun: false,
-                encoder: translated.ingress.stream_encoder(translated.head),
-                events: Vec::new(),
-                dialect: dialect(translated.upstream),
-            })),
-        }
+            Lane::Native(native) => Self {
+                cutter: Cutter::of(format),
+                reading: Reading::Native {
+                    dialect: dialect(format),
+                    drop_usage_frame: native.drop_usage_frame,
+                },
+            },
+            Lane::Translated(translated) => Self {
+                cutter: Cutter::of(format),
+                reading: Reading::Translated(Box::new(Translation::new(*translated))),
+            },
+            Lane::Counting(_) => {
+                return Err(Failure::new(
+                    Kind::InvalidRequest,
+                    "a count of tokens does not stream",
+                ));
+            }
+        })
     }
 
     /// Takes a chunk; returns the whole frames that are now complete.
-    pub fn cut(&mut self, framer: &mut Framer, chunk: Bytes) -> Result<Bytes, FrameTooLong> {
-        match self {
-            StreamLane::Array { cutter, .. } => cutter.push(chunk),
-            _ => framer.push(chunk),
+    pub fn cut(&mut self, chunk: Bytes) -> Result<Bytes, Failure> {
+        match &mut self.cutter {
+            Cutter::Events(framer) => framer.push(chunk).map_err(too_long),
+            Cutter::Elements(cutter) => cutter.push(chunk).map_err(too_long),
+            Cutter::Messages(messages) => messages.push(chunk),
         }
     }
 
     /// The bytes that are left when the stream ends, made a whole frame where they are to be one.
-    pub fn cut_last(&mut self, framer: &mut Framer) -> Bytes {
-        match self {
-            StreamLane::Array { cutter, .. } => cutter.finish(),
-            _ => terminated(&framer.finish()),
+    pub fn cut_last(&mut self) -> Result<Bytes, Failure> {
+        match &mut self.cutter {
+            Cutter::Events(framer) => Ok(terminated(&framer.finish())),
+            Cutter::Elements(cutter) => Ok(cutter.finish()),
+            Cutter::Messages(messages) => messages.finish(),
         }
     }
 
@@ -159,21 +201,21 @@ impl StreamLane {
         meter: &mut Meter,
         out: &mut Output,
     ) -> Result<(), Failure> {
-        match self {
-            StreamLane::Native {
+        match &mut self.reading {
+            Reading::Native {
                 dialect,
                 drop_usage_frame,
             } => native_block(*dialect, *drop_usage_frame, block, meter, out),
-            StreamLane::Array { begun, .. } => array_block(begun, block, meter, out),
-            StreamLane::Translated(translation) => translation.block(block, meter, out),
+            Reading::Array { begun } => array_block(begun, block, meter, out),
+            Reading::Translated(translation) => translation.block(block, meter, out),
         }
     }
 
     /// Appends the failure as the stream's last event, in the client's format, without any mark of a proper end.
     pub fn fail(&mut self, failure: &Failure, client: Format, request_id: &str, out: &mut Output) {
-        let in_array = match self {
-            StreamLane::Array { begun, .. } => Some(*begun),
-            StreamLane::Translated(translation) if translation.is_array => Some(translation.begun),
+        let in_array = match &self.reading {
+            Reading::Array { begun } => Some(*begun),
+            Reading::Translated(translation) if translation.is_array => Some(translation.begun),
             _ => None,
         };
         match in_array {
@@ -202,21 +244,19 @@ impl StreamLane {
     }
 
     fn is_array(&self) -> bool {
-        match self {
-            StreamLane::Array { .. } => true,
-            StreamLane::Translated(translation) => translation.is_array,
-            StreamLane::Native { .. } => false,
+        match &self.reading {
+            Reading::Array { .. } => true,
+            Reading::Translated(translation) => translation.is_array,
+            Reading::Native { .. } => false,
         }
     }
 
     /// The upstream's bytes ended. `Err` where that was too early.
     pub fn finish(&mut self, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
-        match self {
-            StreamLane::Native { .. } | StreamLane::Array { .. } if !meter.finished => {
-                Err(ended_early())
-            }
-            StreamLane::Native { .. } | StreamLane::Array { .. } => Ok(()),
-            StreamLane::Translated(translation) => translation.finish(meter, out),
+        match &mut self.reading {
+            Reading::Translated(translation) => translation.finish(meter, out),
+            _ if meter.finished => Ok(()),
+            _ => Err(ended_early()),
         }
     }
 }
@@ -313,6 +353,11 @@ fn write_events(
         encoder.encode(event, out.scratch());
     }
     Ok(())
+}
+
+fn too_long(_: FrameTooLong) -> Failure {
+    let message = "a single event of the provider's stream is too long";
+    Failure::new(Kind::UpstreamJunk, message).ambiguous()
 }
 
 /// A last frame as a whole one.

@@ -23,6 +23,9 @@ fn provider(environment: &Environment, row: &Row) -> Option<Provider> {
     let mut provider = Provider::new(&row.name, &row.name);
     // `deepseek/deepseek-chat` says which; plain names go to whoever has them.
     provider.prefix = Some(format!("{}/", row.name));
+    let region_env: Vec<&str> = row.region_env.iter().map(String::as_str).collect();
+    let region = environment.first(&region_env);
+    provider.region = region.map(|(_, region)| region.trim().to_owned());
     provider.credentials.push(Credential {
         name: variable.to_owned(),
         api_key: Secret::new(key.trim()),

@@ -129,6 +129,55 @@ async fn translated_chat_says_the_same_streaming_or_not() {
 }
 
 #[tokio::test]
+async fn strictness_is_a_matter_of_the_model_the_key_or_the_request() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&format!(
+        "
+providers: [{{name: p, type: anthropic, api_base: '{}', api_key: k, model_mapping: [m]}}]
+models: {{careful: {{targets: [{{provider: p, model: m}}], strict: true}}}}
+master_keys: [{{key: easy-key, name: easy}}, {{key: strict-key, name: strict, strict: true}}]
+health_check: {{enabled: false}}
+",
+        mock.url()
+    ));
+    let ask = async |model: &str, key: &str, header: &str, seed: Value| {
+        let body = json!({"model": model, "seed": seed, "messages": [{"role": "user", "content": "Hello"}]});
+        let key = format!("Bearer {key}");
+        let headers = [
+            ("authorization", key.as_str()),
+            ("x-polygate-strict", header),
+        ];
+        let path = "/v1/chat/completions";
+        gate.ask(Method::POST, path, &headers, body.to_string())
+            .await
+    };
+    let reply = ask("m", "easy-key", "false", json!(7)).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("x-polygate-dropped")),
+        (200, "/seed")
+    );
+    for (model, key, header) in [
+        ("careful", "easy-key", "false"),
+        ("m", "strict-key", "false"),
+        ("m", "easy-key", "true"),
+    ] {
+        let reply = ask(model, key, header, json!(7)).await;
+        let text = reply.text();
+        assert_eq!(reply.status, 400, "{model} {key} {header}: {text}");
+        assert!(text.contains("/seed"), "the loss is named: {text}");
+        // What loses nothing passes.
+        let reply = ask(model, key, header, Value::Null).await;
+        assert_eq!(
+            reply.status,
+            200,
+            "{model} {key} {header}: {}",
+            reply.text()
+        );
+    }
+    assert_eq!(calls(&mock).len(), 4, "what is refused asks nobody");
+}
+
+#[tokio::test]
 async fn a_tool_result_finds_its_way() {
     for kind in ["anthropic", "gemini", "response_api", "openai"] {
         let mock = mock("p").await;

@@ -4,8 +4,10 @@
 
 mod admin;
 mod bad_input;
+mod bedrock;
 mod cancel;
 mod corpus;
+mod counting;
 mod failover;
 mod keys;
 mod lanes;

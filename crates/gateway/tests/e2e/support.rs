@@ -216,7 +216,8 @@ impl Reply {
 
     /// The data of a stream's events.
     pub fn events(&self) -> Vec<String> {
-        let text = self.text();
+        // Google ends its lines in its own way.
+        let text = self.text().replace("\r\n", "\n");
         text.split("\n\n")
             .filter_map(|frame| {
                 frame

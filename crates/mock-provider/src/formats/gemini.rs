@@ -7,6 +7,8 @@ use super::{data, empty_schema, member, string, text_of};
 use crate::reply::{Ask, AskedTool, Reply, Stop};
 
 pub(super) fn read(body: &Value) -> Ask {
+    // A count's question may have the request inside.
+    let body = body.get("generateContentRequest").unwrap_or(body);
     let contents = member(body, "contents")
         .as_array()
         .cloned()

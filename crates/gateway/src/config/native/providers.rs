@@ -24,6 +24,7 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     provider.headers = headers(&section, "headers");
     provider.wire_api = section.word("wire_api", &WIRE_APIS);
     provider.api_version = section.text("api_version");
+    provider.region = section.text("region");
     let left_out = section.is_left_out(name.as_deref().unwrap_or("this provider"));
     let is_sound = name.is_some() && !left_out && has_keys_left;
     let provider = keep(&section, provider, is_sound);
