@@ -13,6 +13,16 @@ use crate::{
     UpstreamError,
 };
 
+/// Whether a model of this name keeps to schemas by itself.
+pub(crate) fn keeps_to_schemas(model: &str) -> bool {
+    egress::Facts::named(model).schemas
+}
+
+/// Whether a model of this name can be told to call a tool.
+pub(crate) fn can_be_forced(model: &str) -> bool {
+    egress::Facts::named(model).forces
+}
+
 /// The format.
 #[derive(Debug)]
 pub struct BedrockConverse;

@@ -12,7 +12,7 @@ use crate::canon::{
     Block, CallKind, ChatEvent, ChatRequest, ChatResponse, Given, Grammar, Losses, OutputShape,
     Part, Stop, Tool, ToolChoice, ToolInput,
 };
-use crate::{Format, Loss};
+use crate::{Format, Loss, bedrock_converse};
 
 /// The longest name of a tool that everyone takes.
 const LONGEST_NAME: usize = 64;
@@ -50,8 +50,14 @@ impl Bridge {
         if format != Format::OpenaiResponses {
             bridge.wrap_freeform(request, &mut losses);
         }
-        if format == Format::AnthropicMessages {
-            bridge.answer_by_tool(request, model);
+        match format {
+            Format::AnthropicMessages => {
+                bridge.answer_by_tool(request, keeps_to_schemas(model));
+            }
+            Format::BedrockConverse if bedrock_converse::can_be_forced(model) => {
+                bridge.answer_by_tool(request, bedrock_converse::keeps_to_schemas(model));
+            }
+            _ => {}
         }
         (bridge, losses.into_vec())
     }
@@ -141,7 +147,7 @@ impl Bridge {
     }
 
     /// Where the model does not keep to a schema by itself, the answer is the arguments of a tool that it has to call.
-    fn answer_by_tool(&mut self, request: &mut ChatRequest, model: &str) {
+    fn answer_by_tool(&mut self, request: &mut ChatRequest, keeps_to_schemas: bool) {
         let Some(given) = &request.output else { return };
         let wants = request.tool_choice.as_ref().map(|given| &given.value);
         if matches!(
@@ -153,9 +159,7 @@ impl Bridge {
         }
         let (name, description, parameters) = match &given.value {
             OutputShape::JsonObject => ("answer", None, schema(ANY_OBJECT)),
-            OutputShape::JsonSchema { schema, .. }
-                if keeps_to_schemas(model) && can_keep_to(schema) =>
-            {
+            OutputShape::JsonSchema { schema, .. } if keeps_to_schemas && can_keep_to(schema) => {
                 return;
             }
             OutputShape::JsonSchema { schema, .. } if !is_of_object(schema) => return,

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use polygate_core::Failure;
 use serde::Serialize;
 
-use super::request::{Facts, Marks};
+use super::model::{Facts, Marks};
 use crate::canon::{
     CachePoint as Wanted, Issuer, Losses, Media, MediaSource, Reasoning, Role, ToolResult,
 };
