@@ -18,6 +18,7 @@ mod media;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_responses;
+pub mod quirks;
 pub mod raw;
 pub mod registry;
 mod request;
@@ -35,6 +36,7 @@ use serde_json::value::RawValue;
 
 pub use bridge::{Bridge, Return};
 pub use canon::{ChatEvent, ChatRequest, ChatResponse, Loss};
+pub use quirks::Quirks;
 pub use raw::RawObject;
 pub use registry::{dialect, egress, ingress};
 pub use sse::{Frame, Framer};
@@ -249,24 +251,6 @@ pub struct Target<'a> {
     pub model: &'a str,
     /// How the upstream's dialect differs from its format.
     pub quirks: &'a Quirks,
-}
-
-/// How an upstream's dialect of OpenAI's formats differs from OpenAI's: what compatible providers add, rename and refuse.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quirks {
-    /// The limit of output is called `max_completion_tokens`; `max_tokens` everywhere else.
-    pub max_completion_tokens: bool,
-    /// It knows the role `developer`.
-    pub developer: bool,
-    /// It takes `cache_control` on parts.
-    pub cache_control: bool,
-    /// It takes `top_k`.
-    pub top_k: bool,
-    /// It reads the model's earlier thinking under this name in messages of the assistant.
-    pub reasoning_history: Option<String>,
-    /// Members of requests that it refuses.
-    pub refuses: Vec<String>,
 }
 
 /// A format in which upstreams answer, for clients of another format.

@@ -15,7 +15,7 @@ use crate::{
     StreamDecoder, StreamEncoder, Target, UpstreamError, upstream_error,
 };
 
-pub(crate) use egress::{effort_of, is_tier, model::Model, titled};
+pub(crate) use egress::{effort_of, in_dialect, is_tier, model::Model, titled};
 pub use error::encode_error;
 pub(crate) use ingress::{Token, data_url, decode_member, grammar, thinking};
 pub(crate) use types::{Token as TokenIn, UsageOut, counts};

@@ -4,6 +4,7 @@
 //! they cannot hold (pictures) follows them as the user's.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use polygate_core::Failure;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::canon::{
 use crate::media::mime;
 use crate::openai_chat::details::{Detail, detail};
 use crate::openai_chat::ingress::{ExtraContent, data_url};
+use crate::quirks::{Continues, Feature, Quirks, ReasoningHistory};
 use crate::turns::{Conversation, NO_RESULT, Piece, Turn, What, contents, nothing_left, text_of};
 
 /// A message.
@@ -36,6 +38,10 @@ pub(crate) struct MessageOut<'a> {
     tool_calls: Vec<Call<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,10 +62,41 @@ struct PartOut<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Inside<'a> {
-    Text { text: Cow<'a, str> },
-    ImageUrl { image_url: ImageUrl<'a> },
-    InputAudio { input_audio: InputAudio<'a> },
-    File { file: FileOut<'a> },
+    Text {
+        text: Cow<'a, str>,
+    },
+    ImageUrl {
+        image_url: ImageUrl<'a>,
+    },
+    InputAudio {
+        input_audio: Sound<'a>,
+    },
+    File {
+        file: FileOut<'a>,
+    },
+    /// Mistral's documents.
+    DocumentUrl {
+        document_url: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        document_name: Option<&'a str>,
+    },
+    /// Mistral's thoughts.
+    Thinking {
+        thinking: [Thought; 1],
+    },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "text")]
+struct Thought {
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Sound<'a> {
+    Named(InputAudio<'a>),
+    Bare(&'a str),
 }
 
 #[derive(Debug, Serialize)]
@@ -101,78 +138,369 @@ struct Function<'a> {
     arguments: &'a str,
 }
 
-/// All messages. Nothing that a user said may vanish whole.
-pub(crate) fn messages<'a>(
-    said: &Conversation<'a>,
-    target: &Target<'_>,
-    losses: &mut Losses,
-) -> Result<Vec<MessageOut<'a>>, Failure> {
-    let mut out = Vec::with_capacity(said.turns.len());
-    for turn in &said.turns {
-        let before = out.len();
-        match turn.role {
-            Role::System => out.extend(instructions(turn, "system", target, losses)),
-            Role::Developer => {
-                let role = if target.quirks.developer {
-                    "developer"
-                } else {
-                    "system"
-                };
-                out.extend(instructions(turn, role, target, losses));
+/// How messages are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writing<'w> {
+    /// For whom.
+    pub target: &'w Target<'w>,
+    /// The model is not kept from thinking.
+    pub thinks: bool,
+}
+
+/// More instructions, behind those that open the conversation.
+pub(crate) fn instruct(messages: &mut Vec<MessageOut<'_>>, text: String) {
+    let said = messages.first_mut().filter(|first| first.role == "system");
+    match said.and_then(|first| first.content.as_mut()) {
+        Some(Content::Text(said)) => {
+            let said = said.to_mut();
+            said.push_str("\n\n");
+            said.push_str(&text);
+        }
+        _ => messages.insert(
+            0,
+            MessageOut {
+                role: "system",
+                content: Some(Content::Text(Cow::Owned(text))),
+                ..MessageOut::default()
+            },
+        ),
+    }
+}
+
+impl Writing<'_> {
+    /// All messages. Nothing that a user said may vanish whole.
+    pub(crate) fn messages<'a>(
+        self,
+        said: &Conversation<'a>,
+        losses: &mut Losses,
+    ) -> Result<Vec<MessageOut<'a>>, Failure> {
+        let mut out = Vec::with_capacity(said.turns.len() + 1);
+        out.extend(self.instructions(&said.system, "system", losses));
+        for turn in &said.turns {
+            let before = out.len();
+            match turn.role {
+                Role::System => out.extend(self.instructions(&turn.pieces, "system", losses)),
+                Role::Developer if self.quirks().developer => {
+                    out.extend(self.instructions(&turn.pieces, "developer", losses));
+                }
+                Role::Developer => {
+                    let more = self.instructions(&turn.pieces, "system", losses);
+                    join(&mut out, more);
+                }
+                Role::Assistant => out.extend(self.assistant(turn, losses)),
+                Role::User => self.user(turn, &mut out, losses),
             }
-            Role::Assistant => out.extend(assistant(turn, target, losses)),
-            Role::User => user(turn, target, &mut out, losses),
+            if out.len() == before && turn.role == Role::User {
+                return Err(nothing_left(turn));
+            }
         }
-        if out.len() == before && turn.role == Role::User {
-            return Err(nothing_left(turn));
-        }
+        self.go_on(&mut out);
+        Ok(out)
     }
-    Ok(out)
-}
 
-fn instructions<'a>(
-    turn: &Turn<'a>,
-    role: &'static str,
-    target: &Target<'_>,
-    losses: &mut Losses,
-) -> Option<MessageOut<'a>> {
-    Some(MessageOut {
-        role,
-        content: content(parts(&turn.pieces, target, losses), "\n\n"),
-        ..MessageOut::default()
-    })
-}
-
-/// Answers of tools, one message each; then what the user said, and what the tools showed.
-fn user<'a>(
-    turn: &Turn<'a>,
-    target: &Target<'_>,
-    out: &mut Vec<MessageOut<'a>>,
-    losses: &mut Losses,
-) {
-    let mut shown = Vec::new();
-    for piece in &turn.pieces {
-        if let What::Answer(_, id, result) = &piece.what {
-            out.push(answer(id, *result, losses));
-            shown.extend(
-                result
-                    .map(|result| media_of(result, target, losses))
-                    .into_iter()
-                    .flatten(),
-            );
-        }
+    fn quirks(&self) -> &Quirks {
+        self.target.quirks
     }
-    shown.extend(parts(&turn.pieces, target, losses));
-    if let Some(content) = content(shown, "\n\n") {
-        out.push(MessageOut {
-            role: "user",
-            content: Some(content),
-            ..MessageOut::default()
+
+    /// Whoever ends with words of the assistant wants them gone on with.
+    fn go_on(&self, out: &mut [MessageOut<'_>]) {
+        let last = out.last_mut().filter(|last| {
+            last.role == "assistant" && last.tool_calls.is_empty() && last.content.is_some()
         });
+        match (last, self.quirks().continues) {
+            (Some(last), Some(Continues::Prefix)) => last.prefix = Some(true),
+            (Some(last), Some(Continues::Partial)) => last.partial = Some(true),
+            _ => {}
+        }
+    }
+
+    fn instructions<'a>(
+        &self,
+        pieces: &[Piece<'a>],
+        role: &'static str,
+        losses: &mut Losses,
+    ) -> Option<MessageOut<'a>> {
+        Some(MessageOut {
+            role,
+            content: Some(content(self.parts(pieces, losses), "\n\n")?),
+            ..MessageOut::default()
+        })
+    }
+
+    fn user<'a>(&self, turn: &Turn<'a>, out: &mut Vec<MessageOut<'a>>, losses: &mut Losses) {
+        let mut shown = Vec::new();
+        for piece in &turn.pieces {
+            if let What::Answer(_, id, result) = &piece.what {
+                out.push(answer(self.id(id), *result, losses));
+                let media = result.map(|result| self.media_of(result, losses));
+                shown.extend(media.into_iter().flatten());
+            }
+        }
+        shown.extend(self.parts(&turn.pieces, losses));
+        if let Some(content) = content(shown, "\n\n") {
+            out.push(MessageOut {
+                role: "user",
+                content: Some(content),
+                ..MessageOut::default()
+            });
+        }
+    }
+
+    /// What a tool showed: its message has no place for it.
+    fn media_of<'a>(&self, result: &'a ToolResult, losses: &mut Losses) -> Vec<PartOut<'a>> {
+        let shown: Vec<Piece<'a>> = contents(result)
+            .into_iter()
+            .filter(|piece| !matches!(piece.what, What::Text(_) | What::Refusal(_)))
+            .collect();
+        self.parts(&shown, losses)
+    }
+
+    fn assistant<'a>(&self, turn: &Turn<'a>, losses: &mut Losses) -> Option<MessageOut<'a>> {
+        let mut message = MessageOut {
+            role: "assistant",
+            ..MessageOut::default()
+        };
+        let mut thoughts = String::new();
+        for piece in &turn.pieces {
+            match &piece.what {
+                What::Call(called, id) => {
+                    let call = self.call(called, id, piece.at, losses);
+                    message.tool_calls.push(call);
+                }
+                What::Refusal(text) => message.refusal.get_or_insert_default().push_str(text),
+                What::Reasoning(reasoning) => {
+                    let details = &mut message.reasoning_details;
+                    self.thought(reasoning, piece.at, &mut thoughts, details, losses);
+                }
+                _ => {}
+            }
+        }
+        let mut parts = self.parts(&turn.pieces, losses);
+        let says_something =
+            !parts.is_empty() || message.refusal.is_some() || !message.tool_calls.is_empty();
+        self.remember(thoughts, &mut message, &mut parts);
+        message.content = content(parts, "");
+        says_something.then_some(message)
+    }
+
+    /// Puts thoughts where the provider looks for them.
+    fn remember<'a>(
+        &self,
+        mut thoughts: String,
+        message: &mut MessageOut<'a>,
+        parts: &mut Vec<PartOut<'a>>,
+    ) {
+        if thoughts.is_empty() && self.thinks && self.quirks().reasoning_required {
+            thoughts.push(' ');
+        }
+        let Some(place) = self
+            .quirks()
+            .reasoning_history
+            .filter(|_| !thoughts.is_empty())
+        else {
+            return;
+        };
+        let in_front = match place {
+            ReasoningHistory::ReasoningContent => {
+                message.reasoning_content = Some(thoughts);
+                return;
+            }
+            ReasoningHistory::Reasoning | ReasoningHistory::ReasoningDetails => {
+                message.reasoning = Some(thoughts);
+                return;
+            }
+            ReasoningHistory::Thinking => Inside::Thinking {
+                thinking: [Thought { text: thoughts }],
+            },
+            ReasoningHistory::Tags => Inside::Text {
+                text: Cow::Owned(format!("<think>\n{thoughts}\n</think>\n")),
+            },
+        };
+        parts.insert(
+            0,
+            PartOut {
+                what: in_front,
+                cache_control: None,
+            },
+        );
+    }
+
+    /// Thinking goes back to providers that want it; its seal only to those that pass seals on.
+    fn thought<'a>(
+        &self,
+        reasoning: &'a Reasoning,
+        at: &str,
+        thoughts: &mut String,
+        details: &mut Vec<Detail<'a>>,
+        losses: &mut Losses,
+    ) {
+        match (&reasoning.opaque, self.quirks().reasoning_history) {
+            (Some(opaque), Some(ReasoningHistory::ReasoningDetails)) => {
+                details.push(detail(&reasoning.text, opaque, details.len()));
+            }
+            (opaque, Some(_)) => {
+                thoughts.push_str(&reasoning.text);
+                if opaque.is_some() {
+                    losses.at(at);
+                }
+            }
+            (_, None) => losses.at(at),
+        }
+    }
+
+    fn call<'a>(&self, call: &'a ToolCall, id: &str, at: &str, losses: &mut Losses) -> Call<'a> {
+        let is_googles = self.target.model.contains("gemini");
+        let signature = call.opaque.as_ref().filter(|_| is_googles);
+        if signature.is_none() && call.opaque.is_some() {
+            losses.at(format!("{at}/thoughtSignature"));
+        }
+        let arguments = if call.arguments.trim().is_empty() && call.kind == CallKind::Function {
+            "{}"
+        } else {
+            &call.arguments
+        };
+        Call {
+            id: self.id(id),
+            kind: "function",
+            function: Function {
+                name: &call.name,
+                arguments,
+            },
+            extra_content: signature
+                .filter(|opaque| opaque.issuer == Issuer::Google)
+                .and_then(ExtraContent::of),
+        }
+    }
+
+    /// A call's id as the provider wants it: the same for the call and its answer.
+    fn id(&self, id: &str) -> String {
+        match self.quirks().id_length {
+            Some(length) if !is_short(id, length) => shortened(id, length),
+            _ => id.to_owned(),
+        }
+    }
+
+    /// The pieces that are parts of a message's content, cache marks on the part before them.
+    fn parts<'a>(&self, pieces: &[Piece<'a>], losses: &mut Losses) -> Vec<PartOut<'a>> {
+        let mut parts: Vec<PartOut<'a>> = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let inside = match &piece.what {
+                What::Text(text) => Some(Inside::Text {
+                    text: Cow::Borrowed(*text),
+                }),
+                What::Image(media) => self.image(media),
+                What::File(media) => self.file(media),
+                What::Audio(media) => self.audio(media),
+                What::CachePoint(point) => {
+                    let last = parts.last_mut().filter(|_| self.quirks().cache_control);
+                    match last {
+                        Some(last) => last.cache_control = Some(CacheControl::of(point)),
+                        None => losses.at(piece.at),
+                    }
+                    continue;
+                }
+                What::Result(_) => None,
+                What::Refusal(_) | What::Reasoning(_) | What::Call(..) | What::Answer(..) => {
+                    continue;
+                }
+            };
+            match inside {
+                Some(what) => parts.push(PartOut {
+                    what,
+                    cache_control: None,
+                }),
+                None => losses.at(piece.at),
+            }
+        }
+        parts
+    }
+
+    fn image<'a>(&self, media: &'a Media) -> Option<Inside<'a>> {
+        let is_lost = match &media.source {
+            MediaSource::FileId(_) => true,
+            MediaSource::Url(_) => self.quirks().lacks(Feature::ImageUrls),
+            _ => false,
+        };
+        if is_lost || self.quirks().lacks(Feature::Images) {
+            return None;
+        }
+        let mime = mime(media).unwrap_or(Cow::Borrowed("image/png"));
+        Some(Inside::ImageUrl {
+            image_url: ImageUrl {
+                url: data_url(media, &mime),
+                detail: media.detail.as_deref(),
+            },
+        })
+    }
+
+    /// PDFs as files, texts as texts; other types have no place.
+    fn file<'a>(&self, media: &'a Media) -> Option<Inside<'a>> {
+        let mime = mime(media);
+        let filename = media.name.as_deref().filter(|name| !name.is_empty());
+        let takes_files = !self.quirks().lacks(Feature::Files);
+        let takes_urls = takes_files && self.quirks().document_url;
+        match (&media.source, mime.as_deref()) {
+            (MediaSource::Text(text), _) => Some(Inside::Text {
+                text: titled(filename, text),
+            }),
+            (MediaSource::Base64(data), Some(mime)) if crate::media::is_text(mime) => {
+                let text = crate::media::decode_text(data)?;
+                Some(Inside::Text {
+                    text: Cow::Owned(titled(filename, &text).into_owned()),
+                })
+            }
+            (MediaSource::Base64(_), Some(mime @ "application/pdf")) if takes_urls => {
+                Some(Inside::DocumentUrl {
+                    document_url: data_url(media, mime),
+                    document_name: filename,
+                })
+            }
+            (MediaSource::Url(url), _) if takes_urls => Some(Inside::DocumentUrl {
+                document_url: url.clone(),
+                document_name: filename,
+            }),
+            (MediaSource::FileId(id), _) if takes_files && !takes_urls => Some(Inside::File {
+                file: FileOut {
+                    file_id: Some(id),
+                    ..FileOut::default()
+                },
+            }),
+            (MediaSource::Base64(data), Some("application/pdf")) if takes_files => {
+                Some(Inside::File {
+                    file: FileOut {
+                        filename: Some(filename.unwrap_or("document.pdf")),
+                        file_data: Some(format!("data:application/pdf;base64,{data}")),
+                        file_id: None,
+                    },
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn audio<'a>(&self, media: &'a Media) -> Option<Inside<'a>> {
+        let MediaSource::Base64(data) = &media.source else {
+            return None;
+        };
+        let quirks = self.quirks();
+        let format = match mime(media)?.as_ref() {
+            "audio/wav" | "audio/x-wav" | "audio/wave" => Some("wav"),
+            "audio/mpeg" | "audio/mp3" => Some("mp3"),
+            _ => None,
+        };
+        let input_audio = match format {
+            _ if quirks.lacks(Feature::Audio) => return None,
+            _ if quirks.bare_audio => Sound::Bare(data),
+            format => Sound::Named(InputAudio {
+                data,
+                format: format?,
+            }),
+        };
+        Some(Inside::InputAudio { input_audio })
     }
 }
 
-fn answer<'a>(id: &str, result: Option<&'a ToolResult>, losses: &mut Losses) -> MessageOut<'a> {
+fn answer<'a>(id: String, result: Option<&'a ToolResult>, losses: &mut Losses) -> MessageOut<'a> {
     let text = result.map_or(Cow::Borrowed(NO_RESULT), text_of);
     if let Some(error) = result.and_then(|result| result.error.as_ref())
         && error.value
@@ -182,111 +510,44 @@ fn answer<'a>(id: &str, result: Option<&'a ToolResult>, losses: &mut Losses) -> 
     MessageOut {
         role: "tool",
         content: Some(Content::Text(text)),
-        tool_call_id: Some(id.to_owned()),
+        tool_call_id: Some(id),
         ..MessageOut::default()
     }
 }
 
-/// What a tool showed: its message has no place for it.
-fn media_of<'a>(
-    result: &'a ToolResult,
-    target: &Target<'_>,
-    losses: &mut Losses,
-) -> Vec<PartOut<'a>> {
-    let shown: Vec<Piece<'a>> = contents(result)
-        .into_iter()
-        .filter(|piece| !matches!(piece.what, What::Text(_) | What::Refusal(_)))
-        .collect();
-    parts(&shown, target, losses)
-}
-
-fn assistant<'a>(
-    turn: &Turn<'a>,
-    target: &Target<'_>,
-    losses: &mut Losses,
-) -> Option<MessageOut<'a>> {
-    let mut message = MessageOut {
-        role: "assistant",
-        ..MessageOut::default()
-    };
-    let mut thoughts = String::new();
-    for piece in &turn.pieces {
-        match &piece.what {
-            What::Call(called, id) => message
-                .tool_calls
-                .push(call(called, id, target, piece.at, losses)),
-            What::Refusal(text) => message.refusal.get_or_insert_default().push_str(text),
-            What::Reasoning(reasoning) => {
-                let details = &mut message.reasoning_details;
-                thought(reasoning, piece.at, target, &mut thoughts, details, losses);
-            }
-            _ => {}
-        }
-    }
-    if !thoughts.is_empty() {
-        match target.quirks.reasoning_history.as_deref() {
-            Some("reasoning") => message.reasoning = Some(thoughts),
-            _ => message.reasoning_content = Some(thoughts),
-        }
-    }
-    message.content = content(parts(&turn.pieces, target, losses), "");
-    let says_something =
-        message.content.is_some() || message.refusal.is_some() || !message.tool_calls.is_empty();
-    says_something.then_some(message)
-}
-
-/// Thinking goes back to providers that want it; its seal only to those that pass seals on.
-fn thought<'a>(
-    reasoning: &'a Reasoning,
-    at: &str,
-    target: &Target<'_>,
-    thoughts: &mut String,
-    details: &mut Vec<Detail<'a>>,
-    losses: &mut Losses,
-) {
-    let history = target.quirks.reasoning_history.as_deref();
-    match (&reasoning.opaque, history) {
-        (Some(opaque), Some("reasoning_details")) => {
-            details.push(detail(&reasoning.text, opaque, details.len()));
-        }
-        (opaque, Some(_)) => {
-            thoughts.push_str(&reasoning.text);
-            if opaque.is_some() {
-                losses.at(at);
-            }
-        }
-        (_, None) => losses.at(at),
+/// Instructions of the application where they are those of the operator too: one message for both, if they stand together.
+fn join<'a>(out: &mut Vec<MessageOut<'a>>, more: Option<MessageOut<'a>>) {
+    let Some(more) = more else { return };
+    match (out.last_mut(), &more.content) {
+        (
+            Some(MessageOut {
+                role: "system",
+                content: Some(Content::Text(said)),
+                ..
+            }),
+            Some(Content::Text(text)),
+        ) => *said = Cow::Owned(format!("{said}\n\n{text}")),
+        _ => out.push(more),
     }
 }
 
-fn call<'a>(
-    call: &'a ToolCall,
-    id: &str,
-    target: &Target<'_>,
-    at: &str,
-    losses: &mut Losses,
-) -> Call<'a> {
-    let is_googles = target.model.contains("gemini");
-    let signature = call.opaque.as_ref().filter(|_| is_googles);
-    if signature.is_none() && call.opaque.is_some() {
-        losses.at(format!("{at}/thoughtSignature"));
+fn is_short(id: &str, length: usize) -> bool {
+    id.len() == length && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Letters and digits that no other id is likely to become.
+fn shortened(id: &str, length: usize) -> String {
+    const LETTERS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    let mut rest = hasher.finish();
+    let mut short = String::with_capacity(length);
+    for _ in 0..length {
+        let letter = LETTERS.get((rest % LETTERS.len() as u64) as usize);
+        short.push(letter.copied().map_or('0', char::from));
+        rest /= LETTERS.len() as u64;
     }
-    let arguments = if call.arguments.trim().is_empty() && call.kind == CallKind::Function {
-        "{}"
-    } else {
-        &call.arguments
-    };
-    Call {
-        id: id.to_owned(),
-        kind: "function",
-        function: Function {
-            name: &call.name,
-            arguments,
-        },
-        extra_content: signature
-            .filter(|opaque| opaque.issuer == Issuer::Google)
-            .and_then(ExtraContent::of),
-    }
+    short
 }
 
 /// Texts alone as one string, joined; anything more as parts.
@@ -313,101 +574,10 @@ fn content<'a>(parts: Vec<PartOut<'a>>, between: &str) -> Option<Content<'a>> {
     }))
 }
 
-/// The pieces that are parts of a message's content, cache marks on the part before them.
-fn parts<'a>(pieces: &[Piece<'a>], target: &Target<'_>, losses: &mut Losses) -> Vec<PartOut<'a>> {
-    let mut parts: Vec<PartOut<'a>> = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let inside = match &piece.what {
-            What::Text(text) => Some(Inside::Text {
-                text: Cow::Borrowed(*text),
-            }),
-            What::Image(media) => image(media),
-            What::File(media) => file(media),
-            What::Audio(media) => audio(media),
-            What::CachePoint(point) => {
-                let last = parts.last_mut().filter(|_| target.quirks.cache_control);
-                match last {
-                    Some(last) => last.cache_control = Some(CacheControl::of(point)),
-                    None => losses.at(piece.at),
-                }
-                continue;
-            }
-            What::Result(_) => None,
-            What::Refusal(_) | What::Reasoning(_) | What::Call(..) | What::Answer(..) => continue,
-        };
-        match inside {
-            Some(what) => parts.push(PartOut {
-                what,
-                cache_control: None,
-            }),
-            None => losses.at(piece.at),
-        }
-    }
-    parts
-}
-
-fn image<'a>(media: &'a Media) -> Option<Inside<'a>> {
-    let mime = mime(media).unwrap_or(Cow::Borrowed("image/png"));
-    if matches!(media.source, MediaSource::FileId(_)) {
-        return None;
-    }
-    Some(Inside::ImageUrl {
-        image_url: ImageUrl {
-            url: data_url(media, &mime),
-            detail: media.detail.as_deref(),
-        },
-    })
-}
-
-/// PDFs as files, texts as texts; other types have no place.
-fn file<'a>(media: &'a Media) -> Option<Inside<'a>> {
-    let mime = mime(media);
-    let filename = media.name.as_deref().filter(|name| !name.is_empty());
-    match (&media.source, mime.as_deref()) {
-        (MediaSource::FileId(id), _) => Some(Inside::File {
-            file: FileOut {
-                file_id: Some(id),
-                ..FileOut::default()
-            },
-        }),
-        (MediaSource::Text(text), _) => Some(Inside::Text {
-            text: titled(filename, text),
-        }),
-        (MediaSource::Base64(data), Some("application/pdf")) => Some(Inside::File {
-            file: FileOut {
-                filename: Some(filename.unwrap_or("document.pdf")),
-                file_data: Some(format!("data:application/pdf;base64,{data}")),
-                file_id: None,
-            },
-        }),
-        (MediaSource::Base64(data), Some(mime)) if crate::media::is_text(mime) => {
-            let text = crate::media::decode_text(data)?;
-            Some(Inside::Text {
-                text: Cow::Owned(titled(filename, &text).into_owned()),
-            })
-        }
-        _ => None,
-    }
-}
-
 /// A text document in a format that knows none: its text, under its name.
 pub(crate) fn titled<'a>(name: Option<&str>, text: &'a str) -> Cow<'a, str> {
     match name {
         Some(name) => Cow::Owned(format!("{name}:\n{text}")),
         None => Cow::Borrowed(text),
     }
-}
-
-fn audio(media: &Media) -> Option<Inside<'_>> {
-    let MediaSource::Base64(data) = &media.source else {
-        return None;
-    };
-    let format = match mime(media)?.as_ref() {
-        "audio/wav" | "audio/x-wav" | "audio/wave" => "wav",
-        "audio/mpeg" | "audio/mp3" => "mp3",
-        _ => return None,
-    };
-    Some(Inside::InputAudio {
-        input_audio: InputAudio { data, format },
-    })
 }

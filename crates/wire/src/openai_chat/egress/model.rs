@@ -24,13 +24,17 @@ const THINKERS: [&str; 8] = [
 /// Beginnings of names of OpenAI's models that do not think.
 const TALKERS: [&str; 5] = ["gpt-3", "gpt-4", "chatgpt-", "gpt-5-chat", "davinci"];
 
-/// Models of others that take an effort through this format.
-const OTHERS: [&str; 8] = [
+/// Models of others that take an effort through this format: their cousins refuse it (`grok-4`, `grok-4-fast`, `grok-4.20`), or
+/// know other words (`qwen3-32b`).
+const OTHERS: [&str; 11] = [
     "grok-3-mini",
-    "grok-4",
+    "grok-4.3",
+    "grok-4.5",
+    "grok-4.6",
+    "grok-4.7",
     "gemini-2.5",
     "gemini-3",
-    "qwen3",
+    "qwen3.",
     "deepseek-v3",
     "magistral",
     "glm-4",
@@ -39,7 +43,8 @@ const OTHERS: [&str; 8] = [
 impl Model {
     /// The model of this name. Others' models take sampling, and an effort where they are known to.
     pub(crate) fn named(name: &str) -> Self {
-        let bare = name.rsplit('/').next().unwrap_or(name);
+        let name = name.to_ascii_lowercase();
+        let bare = name.rsplit('/').next().unwrap_or(&name);
         let begins = |list: &[&str]| list.iter().any(|beginning| bare.starts_with(beginning));
         if begins(&TALKERS) {
             return Self {
@@ -69,7 +74,10 @@ mod tests {
             ("openai/o3-mini", true, false),
             ("openai/gpt-oss-120b", true, true),
             ("llama-3.3-70b", false, true),
-            ("grok-4-fast", true, true),
+            ("grok-4-fast", false, true),
+            ("grok-4.5", true, true),
+            ("Qwen/Qwen3.5-9B", true, true),
+            ("qwen/qwen3-32b", false, true),
         ] {
             assert_eq!(Model::named(name), Model { effort, sampling }, "{name}");
         }

@@ -4,15 +4,18 @@ use bytes::Bytes;
 use polygate_core::{Failure, Kind};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::messages::{MessageOut, messages};
+use super::dialect::in_dialect;
+use super::messages::{MessageOut, Writing, instruct};
 use super::model::Model;
+use super::thinking::{Wish, wish};
 use crate::canon::{
-    CachePoint, ChatRequest, Effort, Given, Losses, OutputShape, Thinking, Tool, ToolChoice,
-    ToolInput,
+    CachePoint, ChatRequest, Given, Losses, OutputShape, Tool, ToolChoice, ToolInput,
 };
+use crate::quirks::Feature;
 use crate::turns::{Instructions, conversation};
-use crate::{Format, Loss, RawObject, Target};
+use crate::{Format, Loss, Target};
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -56,6 +59,9 @@ struct Body<'a> {
     user: Option<&'a str>,
     #[serde(flatten)]
     shared: Shared<'a>,
+    /// The provider's own members about thinking.
+    #[serde(flatten)]
+    thinking: Map<String, Value>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,22 +165,40 @@ pub(crate) fn encode(
     let mut losses = Losses::default();
     let quirks = target.quirks;
     let model = Model::named(target.model);
-    let said = conversation(&request.messages, Instructions::InPlace, &mut losses)?;
+    let place = if quirks.system_first {
+        Instructions::Apart
+    } else {
+        Instructions::InPlace
+    };
+    let said = conversation(&request.messages, place, &mut losses)?;
     let limit = request.max_tokens.as_ref().map(|given| given.value);
+    // OpenAI's models that think refuse the old name, whoever serves them.
+    let is_new_limit = quirks.max_completion_tokens || !model.sampling;
     let tools = tools(request, target, &mut losses);
     let has_tools = !tools.is_empty();
+    let tool_choice = tool_choice(request, target, has_tools, &mut losses);
+    let is_forced = tool_choice.as_ref().is_some_and(Choice::is_forced);
+    let Wish {
+        effort,
+        members,
+        is_off,
+    } = wish(request, target, model, is_forced, &mut losses);
+    let writing = Writing {
+        target,
+        thinks: !is_off,
+    };
     let mut body = Body {
         model: target.model,
-        messages: messages(&said, target, &mut losses)?,
+        messages: writing.messages(&said, &mut losses)?,
         tools,
-        tool_choice: tool_choice(request, has_tools, &mut losses),
+        tool_choice,
         parallel_tool_calls: parallel(request, has_tools, &mut losses),
-        max_tokens: limit.filter(|_| !quirks.max_completion_tokens),
-        max_completion_tokens: limit.filter(|_| quirks.max_completion_tokens),
+        max_tokens: limit.filter(|_| !is_new_limit),
+        max_completion_tokens: limit.filter(|_| is_new_limit),
         temperature: sampled(&request.temperature, 1.0, model, &mut losses),
         top_p: sampled(&request.top_p, 1.0, model, &mut losses),
         top_k: None,
-        stop: stop(request, target, &mut losses),
+        stop: stop(request, target, model, &mut losses),
         seed: request.seed.as_ref().map(|given| given.value),
         presence_penalty: sampled(&request.presence_penalty, 0.0, model, &mut losses),
         frequency_penalty: sampled(&request.frequency_penalty, 0.0, model, &mut losses),
@@ -184,16 +208,20 @@ pub(crate) fn encode(
             .as_ref()
             .map(|given| given.value)
             .filter(|n| *n > 0),
-        reasoning_effort: effort(request, model, &mut losses),
+        reasoning_effort: effort,
         verbosity: request.verbosity.as_ref().map(|given| given.value.as_str()),
-        response_format: request.output.as_ref().map(|given| format(&given.value)),
+        response_format: None,
         user: request.user.as_ref().map(|given| given.value.as_str()),
         shared: shared(request, &mut losses),
+        thinking: members,
         stream: request.stream,
         stream_options: request.stream.then_some(StreamOptions {
             include_usage: true,
         }),
     };
+    if let Some(given) = &request.output {
+        body.response_format = Some(shape(given, target, &mut body.messages, &mut losses));
+    }
     if quirks.top_k {
         body.top_k = request.top_k.as_ref().map(|given| given.value);
     } else {
@@ -201,61 +229,8 @@ pub(crate) fn encode(
     }
     let bytes = serde_json::to_vec(&body)
         .map_err(|_| Failure::new(Kind::Internal, "the request could not be written"))?;
-    let bytes = without_refused(bytes.into(), request, target, &mut losses)?;
+    let bytes = in_dialect(bytes.into(), request, target, &mut losses)?;
     Ok((bytes, losses.into_vec()))
-}
-
-/// Members that this provider refuses are taken out again; each is a loss where the client had said something with it.
-fn without_refused(
-    body: Bytes,
-    request: &ChatRequest,
-    target: &Target<'_>,
-    losses: &mut Losses,
-) -> Result<Bytes, Failure> {
-    use crate::raw::Edit;
-    if target.quirks.refuses.is_empty() {
-        return Ok(body);
-    }
-    let object = RawObject::parse(body)?;
-    let refused = target.quirks.refuses.iter().map(String::as_str);
-    let present: Vec<&str> = refused.filter(|name| object.get(name).is_some()).collect();
-    if present.is_empty() {
-        return Ok(object.bytes().clone());
-    }
-    for name in &present {
-        if let Some(at) = place_of(request, name) {
-            losses.at(at);
-        }
-    }
-    let edits: Vec<Edit<'_>> = present.into_iter().map(Edit::Remove).collect();
-    Ok(object.edit(&edits))
-}
-
-/// Where the client said what this member says.
-fn place_of(request: &ChatRequest, name: &str) -> Option<String> {
-    fn at<T>(given: &Option<Given<T>>) -> Option<&str> {
-        given.as_ref().map(|given| given.at.as_str())
-    }
-    let place = match name {
-        "tool_choice" => at(&request.tool_choice),
-        "parallel_tool_calls" => at(&request.parallel_tool_calls),
-        "max_tokens" | "max_completion_tokens" => at(&request.max_tokens),
-        "temperature" => at(&request.temperature),
-        "top_p" => at(&request.top_p),
-        "top_k" => at(&request.top_k),
-        "stop" => at(&request.stop),
-        "seed" => at(&request.seed),
-        "presence_penalty" => at(&request.presence_penalty),
-        "frequency_penalty" => at(&request.frequency_penalty),
-        "logprobs" | "top_logprobs" => at(&request.logprobs),
-        "reasoning_effort" => at(&request.thinking),
-        "verbosity" => at(&request.verbosity),
-        "response_format" => at(&request.output),
-        "user" => at(&request.user),
-        "stream_options" => None,
-        other => return Some(format!("/{other}")),
-    };
-    place.map(str::to_owned)
 }
 
 /// What OpenAI's two formats share passes between them; everything else that nobody modelled is lost.
@@ -303,53 +278,42 @@ fn sampled(
     None
 }
 
-/// OpenAI takes four sequences, and models that think none.
+/// Models that think take no stop sequences, and providers take only so many.
 fn stop<'a>(
     request: &'a ChatRequest,
     target: &Target<'_>,
+    model: Model,
     losses: &mut Losses,
 ) -> Option<&'a [String]> {
-    const MOST: usize = 4;
     let given = request.stop.as_ref()?;
-    let is_openai = target.quirks.max_completion_tokens;
-    if is_openai && !Model::named(target.model).sampling {
+    if !model.sampling {
         losses.at(&given.at);
         return None;
     }
     let words = given.value.as_slice();
-    if words.len() > MOST && is_openai {
-        losses.at(&given.at);
-        return words.get(..MOST);
-    }
-    Some(words)
-}
-
-/// How hard to think, for models that are known to take it.
-fn effort(request: &ChatRequest, model: Model, losses: &mut Losses) -> Option<&'static str> {
-    if let Some(show) = &request.show_thinking
-        && !show.value
-    {
-        // Thinking is shown here where the provider shows it.
-        losses.at(&show.at);
-    }
-    let given = request.thinking.as_ref()?;
-    let wanted = effort_of(given.value);
-    if model.effort {
-        return wanted;
-    }
-    if given.value != Thinking::Off {
+    let most = target.quirks.most_stops.unwrap_or(words.len());
+    if words.len() > most {
         losses.at(&given.at);
     }
-    None
+    words.get(..most.min(words.len()))
 }
 
-/// Thinking as an effort; `None` for what is the model's own choice.
-pub(crate) fn effort_of(thinking: Thinking) -> Option<&'static str> {
-    match thinking {
-        Thinking::Off => Some("none"),
-        Thinking::Auto => None,
-        Thinking::Effort(effort) => Some(effort.min(Effort::XHigh).name()),
-        Thinking::Budget(tokens) => Some(Effort::of_budget(tokens).name()),
+/// The shape of the answer; a schema is told in words where the provider promises no more than JSON.
+fn shape<'a>(
+    given: &'a Given<OutputShape>,
+    target: &Target<'_>,
+    messages: &mut Vec<MessageOut<'a>>,
+    losses: &mut Losses,
+) -> ResponseFormat<'a> {
+    match &given.value {
+        OutputShape::JsonSchema { schema, .. } if target.quirks.lacks(Feature::JsonSchema) => {
+            losses.at(&given.at);
+            let said =
+                "Answer with one JSON object and nothing else. It has to follow this JSON schema:";
+            instruct(messages, format!("{said}\n{}", schema.get()));
+            ResponseFormat::JsonObject
+        }
+        shape => format(shape),
     }
 }
 
@@ -378,6 +342,11 @@ fn tools<'a>(
     losses: &mut Losses,
 ) -> Vec<ToolOut<'a>> {
     let allowed = allowed(request);
+    let choice = request.tool_choice.as_ref().map(|given| &given.value);
+    if choice == Some(&ToolChoice::None) && target.quirks.lacks(Feature::ToolChoice) {
+        // Whoever may call nothing is offered nothing.
+        return vec![];
+    }
     let mut out = Vec::with_capacity(request.tools.len());
     for tool in &request.tools {
         if allowed.is_some_and(|names| !names.contains(&tool.name)) {
@@ -389,7 +358,7 @@ fn tools<'a>(
         }
         out.push(ToolOut {
             kind: "function",
-            function: function(tool, losses),
+            function: function(tool, target, losses),
             cache_control: cache.map(|given| CacheControl::of(&given.value)),
         });
     }
@@ -404,30 +373,49 @@ fn allowed(request: &ChatRequest) -> Option<&[String]> {
     }
 }
 
-fn function<'a>(tool: &'a Tool, losses: &mut Losses) -> Function<'a> {
+fn function<'a>(tool: &'a Tool, target: &Target<'_>, losses: &mut Losses) -> Function<'a> {
     if let ToolInput::Freeform(grammar) = &tool.input {
         // Freeform tools come here as functions already; what is left of one has no schema.
         losses.unless_absent(grammar);
     }
+    let is_loose = target.quirks.lacks(Feature::StrictTools);
+    if is_loose && tool.is_strict() {
+        losses.unless_absent(&tool.strict);
+    }
+    let strict = tool.strict.as_ref().filter(|_| !is_loose);
     Function {
         name: &tool.name,
         description: tool.description.as_deref(),
         parameters: tool.parameters(),
-        strict: tool.strict.as_ref().map(|given| given.value),
+        strict: strict.map(|given| given.value),
     }
 }
 
 fn tool_choice<'a>(
     request: &'a ChatRequest,
+    target: &Target<'_>,
     has_tools: bool,
     losses: &mut Losses,
 ) -> Option<Choice<'a>> {
     let given = request.tool_choice.as_ref()?;
+    let is_free = matches!(
+        given.value,
+        ToolChoice::Auto
+            | ToolChoice::None
+            | ToolChoice::Allowed {
+                required: false,
+                ..
+            }
+    );
     if !has_tools {
         if !matches!(given.value, ToolChoice::Auto | ToolChoice::None) {
             losses.at(&given.at);
         }
         return None;
+    }
+    if !is_free && target.quirks.lacks(Feature::ToolChoice) {
+        losses.at(&given.at);
+        return Some(Choice::Word("auto"));
     }
     Some(match &given.value {
         ToolChoice::Auto
@@ -443,6 +431,13 @@ fn tool_choice<'a>(
             function: Name { name },
         },
     })
+}
+
+impl Choice<'_> {
+    /// A tool has to be called.
+    fn is_forced(&self) -> bool {
+        !matches!(self, Choice::Word("auto" | "none"))
+    }
 }
 
 /// Several calls in one turn are the rule here: only `false` says something.

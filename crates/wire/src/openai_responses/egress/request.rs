@@ -11,7 +11,7 @@ use super::items::{Item, items};
 use crate::canon::{
     ChatRequest, Given, Losses, OutputShape, Thinking, Tool, ToolChoice, ToolInput,
 };
-use crate::openai_chat::{Model, effort_of, is_tier};
+use crate::openai_chat::{Model, effort_of, in_dialect, is_tier};
 use crate::turns::{Instructions, conversation};
 use crate::{Format, Loss, Target};
 
@@ -186,7 +186,8 @@ pub(crate) fn encode(
     }
     let bytes = serde_json::to_vec(&body)
         .map_err(|_| Failure::new(Kind::Internal, "the request could not be written"))?;
-    Ok((bytes.into(), losses.into_vec()))
+    let bytes = in_dialect(bytes.into(), request, target, &mut losses)?;
+    Ok((bytes, losses.into_vec()))
 }
 
 /// What OpenAI's two formats share passes between them; everything else that nobody modelled is lost.
