@@ -98,7 +98,7 @@ impl DeltaPeek<'_> {
     }
 }
 
-/// `usage`, with the names of Chat, Responses and DeepSeek; numbers as vendors write them.
+/// `usage`, with the names of Chat, Responses and several vendors; numbers as they write them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct UsageMember {
@@ -111,6 +111,12 @@ struct UsageMember {
     input_tokens_details: Option<Details>,
     output_tokens_details: Option<Details>,
     prompt_cache_hit_tokens: Option<f64>,
+    /// Moonshot's and Together's.
+    cached_tokens: Option<f64>,
+    /// Mistral's.
+    num_cached_tokens: Option<f64>,
+    /// Together's.
+    reasoning_tokens: Option<f64>,
     total_tokens: Option<f64>,
 }
 
@@ -142,7 +148,8 @@ impl UsageMember {
         let detail = |of: [&Option<Details>; 2], which: fn(&Details) -> Option<f64>| {
             of.into_iter().flatten().find_map(which)
         };
-        let reasoning = count(detail(outputs, |details| details.reasoning_tokens));
+        let reasoning = detail(outputs, |details| details.reasoning_tokens);
+        let reasoning = count(reasoning.or(self.reasoning_tokens));
         let (input, mut output) = (count(input), count(output));
         // Some leave the tokens of thinking out of the output; the total gives them away.
         if reasoning > 0
@@ -150,11 +157,14 @@ impl UsageMember {
         {
             output = output.saturating_add(reasoning);
         }
-        let cached = detail(inputs, |details| details.cached_tokens);
+        let cached = detail(inputs, |details| details.cached_tokens)
+            .or(self.prompt_cache_hit_tokens)
+            .or(self.cached_tokens)
+            .or(self.num_cached_tokens);
         Some(Usage {
             input,
             output: output.max(reasoning),
-            cache_read: count(cached.or(self.prompt_cache_hit_tokens)),
+            cache_read: count(cached),
             cache_write: count(detail(inputs, |details| details.cache_write_tokens)),
             cache_write_1h: 0,
             reasoning,

@@ -10,6 +10,7 @@ use super::super::details;
 use super::super::types::{
     Annotation, Answer, Call, Choice, ContentPart, Custom, Function, Logprobs, Message, counts,
 };
+use super::tags::{self, Tags};
 use crate::canon::{Block, CallKind, ChatEvent, Citation, Issuer, Media, Opaque, Part, Stop};
 use crate::lenient::Text;
 use crate::request::address;
@@ -21,6 +22,7 @@ use crate::{Frame, StreamDecoder};
 pub(crate) struct Decoder {
     /// The text, thinking or refusal that goes on.
     flat: Option<Flat>,
+    tags: Tags,
     calls: Vec<Known>,
     /// The hub's next index.
     next: usize,
@@ -200,6 +202,7 @@ impl Decoder {
         let plain = plain.find_map(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok());
         let plain = plain.filter(|text| !text.is_empty());
         if let Some(text) = &plain {
+            self.settle_tags(out);
             self.text(Block::Reasoning, text, out);
         }
         let Some(raw) = said.reasoning_details else {
@@ -224,7 +227,7 @@ impl Decoder {
         let text = raw.get();
         if text.starts_with('"') {
             if let Ok(text) = serde_json::from_str::<Text<'_>>(text) {
-                self.text(Block::Text, &text, out);
+                self.tagged(&text, out);
             }
             return;
         }
@@ -238,6 +241,30 @@ impl Decoder {
             for text in thoughts.into_iter().filter_map(|thought| thought.text) {
                 self.text(Block::Reasoning, &text, out);
             }
+        }
+    }
+
+    /// Text that may begin with thinking between tags.
+    fn tagged(&mut self, text: &str, out: &mut Vec<ChatEvent>) {
+        if self.tags.is_settled() {
+            return self.text(Block::Text, text, out);
+        }
+        for piece in self.tags.read(text) {
+            self.piece(piece, out);
+        }
+    }
+
+    /// Tags stand at the beginning of an answer, or nowhere.
+    fn settle_tags(&mut self, out: &mut Vec<ChatEvent>) {
+        if let Some(piece) = self.tags.settle() {
+            self.piece(piece, out);
+        }
+    }
+
+    fn piece(&mut self, piece: tags::Piece, out: &mut Vec<ChatEvent>) {
+        match piece {
+            tags::Piece::Thinking(text) => self.text(Block::Reasoning, &text, out),
+            tags::Piece::Text(text) => self.text(Block::Text, &text, out),
         }
     }
 
@@ -400,6 +427,7 @@ impl Decoder {
     /// A call begins with its name; pieces of a call without one are nothing.
     fn begin(&mut self, call: &Call<'_>, piece: &Piece, out: &mut Vec<ChatEvent>) -> Option<usize> {
         let name = piece.name.clone()?;
+        self.settle_tags(out);
         self.close_flat(out);
         self.close_whole_calls(out);
         let id = call.id.as_deref().filter(|id| !id.is_empty());
@@ -470,6 +498,7 @@ impl Decoder {
         if self.state != State::Saying {
             return;
         }
+        self.settle_tags(out);
         if !self.has_cited {
             for url in std::mem::take(&mut self.sources) {
                 let citation = Citation {
