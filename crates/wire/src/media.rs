@@ -132,12 +132,13 @@ fn sextet(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canon::Given;
 
     fn inline(data: &str, mime: Option<&str>, name: Option<&str>) -> Media {
         Media {
             source: MediaSource::Base64(data.to_owned()),
             mime: mime.map(str::to_owned),
-            name: name.map(str::to_owned),
+            name: name.map(|name| Given::new(name.to_owned(), "/name")),
             detail: None,
         }
     }

@@ -131,6 +131,15 @@ pub(crate) fn write_event(name: &str, data: &impl serde::Serialize, out: &mut Ve
     out.extend_from_slice(b"\n\n");
 }
 
+/// JSON text without line ends, which would end the event that carries it. They stand only between its tokens.
+pub(crate) fn on_one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) {
+        Cow::Owned(json.replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(json)
+    }
+}
+
 /// The frames of a block, each with its blank line.
 pub fn frames(block: &Bytes) -> impl Iterator<Item = Bytes> {
     let mut rest = block.clone();

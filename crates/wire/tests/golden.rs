@@ -9,8 +9,14 @@
 //!
 //! Streams run whole, one byte at a time, and cut everywhere: all must come out the same. `UPDATE_GOLDEN=1` writes the outs.
 
+#[path = "support/cuts.rs"]
+mod cuts;
 #[path = "support/drive.rs"]
 mod drive;
+#[path = "support/outs.rs"]
+mod outs;
+#[path = "support/translate.rs"]
+mod translate;
 #[path = "support/written.rs"]
 mod written;
 
@@ -19,17 +25,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use cuts::{Random, cuts};
 use drive::{check_grammar, decode, each_frame, say};
 use polygate_core::{Failure, Kind, Origin};
-use polygate_wire::{
-    Bridge, ChatEvent, ChatRequest, Dialect, Egress, Format, Loss, Quirks, RawObject, ReplyHead,
-    Target, dialect, egress, ingress,
-};
+use polygate_wire::{Dialect, Egress, Format, Quirks, RawObject, dialect, egress, ingress};
 use serde_json::Value;
+use translate::{CLIENTS, Upstream, answer, ask, head, stream, written_request};
 use written::{counts, write_down};
-
-/// Streams up to this size are cut at every byte, longer ones at some.
-const CUT_EVERYWHERE: usize = 4096;
 
 struct Case {
     dir: PathBuf,
@@ -76,7 +78,7 @@ fn mutilated_streams_keep_to_the_grammar() {
         {
             let bytes = fs::read(&path).unwrap_or_default();
             for _ in 0..200 {
-                let mutilated = random.mutilate(&bytes);
+                let mutilated = mutilate(&mut random, &bytes);
                 let told = decode(egress, &[&mutilated]);
                 let text = String::from_utf8_lossy(&mutilated);
                 assert_eq!(
@@ -134,10 +136,17 @@ impl Case {
     fn request(&self, body: Vec<u8>) -> String {
         let object = RawObject::parse(body.into()).expect("a JSON object");
         let chat = ingress(Format::OpenaiChat).expect("clients speak it");
-        let encoded = chat
-            .decode_request(&object)
-            .and_then(|request| translate(request, self.format));
-        written_request(encoded)
+        let asked = chat.decode_request(&object).and_then(|request| {
+            // An upstream without quirks.
+            let upstream = Upstream {
+                format: self.format,
+                model: request.model.clone(),
+                quirks: Quirks::default(),
+            };
+            ask(request, &upstream)
+        });
+        let asked = asked.as_ref();
+        written_request(asked.map(|asked| (&asked.body, &*asked.losses)), pretty)
     }
 
     fn response(&self, body: &[u8]) -> String {
@@ -149,8 +158,7 @@ impl Case {
             Err(failure) => format!("{}\n", say(&failure)),
             Ok(response) => {
                 let answers = CLIENTS.map(|client| {
-                    let ingress = ingress(client).expect("clients speak it");
-                    let body = ingress.encode_response(&response, &reply());
+                    let body = answer(client, &response, &head());
                     format!("== {}\n{}", client.name(), pretty(&body))
                 });
                 answers.concat()
@@ -169,7 +177,7 @@ impl Case {
             .collect();
         wrong.extend(self.compare("events.out", &events));
         let streams = CLIENTS.map(|client| {
-            let stream = client_stream(client, &whole.events, whole.failure.as_ref());
+            let stream = stream(client, &whole, head());
             format!("== {}\n{stream}", client.name())
         });
         wrong.extend(self.compare("stream.out", &streams.concat()));
@@ -240,14 +248,7 @@ impl Case {
     }
 
     fn compare(&self, name: &str, actual: &str) -> Option<String> {
-        let path = self.dir.join(name);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&path, actual).expect("the case's folder can be written");
-            return None;
-        }
-        let expected = fs::read_to_string(&path).unwrap_or_default();
-        (expected != actual)
-            .then(|| self.complain(&format!("{name} should be\n{expected}\nbut is\n{actual}")))
+        outs::compare(&self.dir.join(name), actual)
     }
 
     fn complain(&self, what: &str) -> String {
@@ -255,136 +256,29 @@ impl Case {
     }
 }
 
-fn client_stream(client: Format, events: &[ChatEvent], failure: Option<&Failure>) -> String {
-    let mut out = Vec::new();
-    let mut encoder = ingress(client)
-        .expect("clients speak it")
-        .stream_encoder(reply());
-    let mut failure = failure;
-    for event in events {
-        match event {
-            ChatEvent::Failed(reported) => failure = Some(reported),
-            event => encoder.encode(event, &mut out),
-        }
-    }
-    match failure {
-        Some(failure) => {
-            out.extend_from_slice(&dialect(client).encode_stream_error(failure, "req_golden"));
-        }
-        None => encoder.finish(&mut out),
-    }
-    String::from_utf8(out).expect("UTF-8")
-}
-
-fn reply() -> ReplyHead {
-    ReplyHead {
-        request_id: "golden".to_owned(),
-        unique: "golden".to_owned(),
-        model: "golden-model".to_owned(),
-        created: 1_700_000_000,
-        include_usage: true,
-        ..ReplyHead::default()
-    }
-}
-
-/// The formats that clients speak.
-const CLIENTS: [Format; 4] = [
-    Format::OpenaiChat,
-    Format::OpenaiResponses,
-    Format::AnthropicMessages,
-    Format::Gemini,
-];
-
-/// As the engine does it, for an upstream without quirks.
-fn translate(mut request: ChatRequest, upstream: Format) -> Result<(Bytes, Vec<Loss>), Failure> {
-    let model = request.model.clone();
-    let (_, mut losses) = Bridge::build(&mut request, upstream, &model);
-    let quirks = Quirks::default();
-    let target = Target {
-        model: &model,
-        quirks: &quirks,
-    };
-    let (body, lost) = egress(upstream).encode_request(&request, &target)?;
-    losses.extend(lost);
-    Ok((body, losses))
-}
-
-fn written_request(encoded: Result<(Bytes, Vec<Loss>), Failure>) -> String {
-    match encoded {
-        Err(failure) => format!("refused: {}\n", say(&failure)),
-        Ok((body, losses)) => {
-            let mut out = pretty(&body);
-            if !losses.is_empty() {
-                out.push_str("\ndropped:\n");
-            }
-            losses
-                .iter()
-                .for_each(|loss| out.push_str(&format!("{}\n", loss.0)));
-            out
-        }
-    }
-}
-
+/// JSON, indented.
 fn pretty(body: &Bytes) -> String {
     let value: Value = serde_json::from_slice(body).expect("we write JSON");
     serde_json::to_string_pretty(&value).expect("a tree can be written") + "\n"
 }
 
-/// One byte at a time; cut once everywhere, or where a generator with a fixed seed says.
-fn cuts(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
-    let mut all = vec![bytes.chunks(1).collect::<Vec<_>>()];
-    if bytes.len() <= CUT_EVERYWHERE {
-        all.extend((0..=bytes.len()).map(|cut| vec![&bytes[..cut], &bytes[cut..]]));
-        return all;
-    }
-    let mut random = Random::default();
-    for _ in 0..100 {
-        let (mut rest, mut pieces) = (bytes, Vec::new());
-        while !rest.is_empty() {
-            let (piece, after) = rest.split_at(rest.len().min(1 + random.below(700)));
-            pieces.push(piece);
-            rest = after;
-        }
-        all.push(pieces);
-    }
-    all
-}
-
 /// Bytes that mean something in JSON or in a stream, and one that means nothing.
 const NOISE: &[u8] = b"{}[]\",:0an\r\n\xff";
 
-/// A generator with a fixed seed.
-struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
+fn mutilate(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
+    let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let at = random.below(lines.len());
+    match random.below(3) {
+        0 if !lines.is_empty() => drop(lines.remove(at)),
+        1 if !lines.is_empty() => lines.insert(at, lines[random.below(lines.len())]),
+        _ => {}
     }
-}
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-
-    fn mutilate(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-        let at = self.below(lines.len());
-        match self.below(3) {
-            0 if !lines.is_empty() => drop(lines.remove(at)),
-            1 if !lines.is_empty() => lines.insert(at, lines[self.below(lines.len())]),
-            _ => {}
+    let mut bytes = lines.concat();
+    for _ in 0..random.below(3) {
+        let at = random.below(bytes.len());
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = NOISE[random.below(NOISE.len())];
         }
-        let mut bytes = lines.concat();
-        for _ in 0..self.below(3) {
-            let at = self.below(bytes.len());
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = NOISE[self.below(NOISE.len())];
-            }
-        }
-        bytes
     }
+    bytes
 }

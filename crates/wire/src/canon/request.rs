@@ -1,5 +1,7 @@
 //! What is asked: a chat request, whatever format it came in.
 
+use std::ops::Deref;
+
 use serde_json::value::RawValue;
 
 use crate::Format;
@@ -60,7 +62,7 @@ pub struct ChatRequest {
 }
 
 /// A value and where in the client's request it stood, so that a loss can be named.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given<T> {
     /// The value.
     pub value: T,
@@ -75,6 +77,14 @@ impl<T> Given<T> {
             value,
             at: at.into(),
         }
+    }
+}
+
+impl Deref for Given<String> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.value
     }
 }
 
@@ -99,6 +109,14 @@ impl Losses {
     pub fn unless_absent<T>(&mut self, given: &Option<Given<T>>) {
         if let Some(given) = given {
             self.at(given.at.clone());
+        }
+    }
+
+    /// Notes a level of detail, for targets that have none. `auto` says nothing.
+    pub fn detail(&mut self, media: &Media) {
+        let detail = media.detail.as_ref();
+        if let Some(detail) = detail.filter(|detail| detail.value != "auto") {
+            self.at(&detail.at);
         }
     }
 
@@ -204,9 +222,9 @@ pub struct Media {
     /// MIME type, where known.
     pub mime: Option<String>,
     /// File name, where given.
-    pub name: Option<String>,
-    /// Level of detail, where given, and where that stood.
-    pub detail: Option<String>,
+    pub name: Option<Given<String>>,
+    /// Level of detail, where given.
+    pub detail: Option<Given<String>>,
 }
 
 /// Where media content is.

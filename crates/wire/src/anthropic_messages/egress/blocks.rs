@@ -169,8 +169,8 @@ impl Block<'_> {
 fn block<'a>(piece: &Piece<'a>, losses: &mut Losses) -> Result<Option<Block<'a>>, Failure> {
     Ok(match &piece.what {
         What::Text(text) | What::Refusal(text) => Some(Block::Text { text }),
-        What::Image(media) => image(media, piece.at, losses),
-        What::File(media) => document(media),
+        What::Image(media) => image(media, losses),
+        What::File(media) => document(media, losses),
         What::Reasoning(reasoning) => thinking(reasoning),
         What::Audio(_) | What::Result(_) | What::CachePoint(_) => None,
         What::Call(call, id) => Some(Block::ToolUse {
@@ -215,7 +215,7 @@ fn tool_result<'a>(
     })
 }
 
-fn image<'a>(media: &'a Media, at: &str, losses: &mut Losses) -> Option<Block<'a>> {
+fn image<'a>(media: &'a Media, losses: &mut Losses) -> Option<Block<'a>> {
     let source = match &media.source {
         MediaSource::Base64(data) => {
             let media_type = mime(media).filter(|mime| PICTURES.contains(&&**mime))?;
@@ -225,25 +225,12 @@ fn image<'a>(media: &'a Media, at: &str, losses: &mut Losses) -> Option<Block<'a
         MediaSource::FileId(file_id) => Source::File { file_id },
         MediaSource::Text(_) => return None,
     };
-    if media
-        .detail
-        .as_deref()
-        .is_some_and(|detail| detail != "auto")
-    {
-        losses.at(format!(
-            "{at}/{}",
-            if at.starts_with("/messages") {
-                "image_url/detail"
-            } else {
-                "detail"
-            }
-        ));
-    }
+    losses.detail(media);
     Some(Block::Image { source })
 }
 
 /// PDFs as they are, texts as text, pictures that came as files as pictures.
-fn document(media: &Media) -> Option<Block<'_>> {
+fn document<'a>(media: &'a Media, losses: &mut Losses) -> Option<Block<'a>> {
     let mime = mime(media);
     let title = media.name.as_deref().filter(|name| !name.is_empty());
     let source = match (&media.source, mime.as_deref()) {
@@ -262,6 +249,7 @@ fn document(media: &Media) -> Option<Block<'_>> {
         (MediaSource::FileId(file_id), _) => Source::File { file_id },
         (MediaSource::Base64(data), Some(picture)) if PICTURES.contains(&picture) => {
             let media_type = Cow::Owned(picture.to_owned());
+            losses.unless_absent(&media.name);
             return Some(Block::Image {
                 source: Source::Base64 { media_type, data },
             });

@@ -184,7 +184,13 @@ impl Reader {
             "document" => {
                 let source = block.source.ok_or_else(|| missing("source"))?;
                 match media(source, place)? {
-                    Some(media) => document(media, block.title),
+                    Some(media) => {
+                        let title = block.title;
+                        document(
+                            media,
+                            title.map(|title| Given::new(title, format!("{at}/title"))),
+                        )
+                    }
                     None => return Ok(None),
                 }
             }
@@ -283,7 +289,7 @@ fn plain(content: &RawValue) -> Option<String> {
     Some(texts.join("\n"))
 }
 
-fn document(media: Media, title: Option<String>) -> Part {
+fn document(media: Media, title: Option<Given<String>>) -> Part {
     let is_link = matches!(media.source, MediaSource::Url(_) | MediaSource::FileId(_));
     let mut media = Media {
         name: title,

@@ -272,7 +272,7 @@ impl<'f, 'l> Writer<'f, 'l> {
         let is_user = role == Role::User;
         Ok(match &piece.what {
             What::Text(text) | What::Refusal(text) => Some(Block::Text(text)),
-            What::Image(media) if is_user => self.image(media, piece.at),
+            What::Image(media) if is_user => self.image(media),
             What::File(media) if is_user => self.file(media),
             What::Audio(media) if is_user => shown(media, &SOUNDS).map(Block::Audio),
             What::Image(_) | What::File(_) | What::Audio(_) => None,
@@ -329,7 +329,7 @@ impl<'f, 'l> Writer<'f, 'l> {
         for piece in contents(result) {
             let block = match piece.what {
                 What::Text(text) | What::Refusal(text) => Some(Block::Text(text)),
-                What::Image(media) => self.image(media, piece.at),
+                What::Image(media) => self.image(media),
                 What::File(media) => {
                     let file = self.file(media);
                     file.filter(|block| !matches!(block, Block::Audio(_)))
@@ -344,19 +344,9 @@ impl<'f, 'l> Writer<'f, 'l> {
         blocks
     }
 
-    fn image<'a>(&mut self, media: &'a Media, at: &str) -> Option<Block<'a>> {
+    fn image<'a>(&mut self, media: &'a Media) -> Option<Block<'a>> {
         let image = shown(media, &PICTURES)?;
-        let detail = media.detail.as_deref();
-        if detail.is_some_and(|detail| detail != "auto") {
-            self.losses.at(format!(
-                "{at}/{}",
-                if at.starts_with("/messages") {
-                    "image_url/detail"
-                } else {
-                    "detail"
-                }
-            ));
-        }
+        self.losses.detail(media);
         Some(Block::Image(image))
     }
 

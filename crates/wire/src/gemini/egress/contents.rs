@@ -136,9 +136,7 @@ fn parts<'a>(
                 text: Cow::Borrowed(text),
             }),
             What::Reasoning(reasoning) => thought(reasoning),
-            What::Image(media) | What::File(media) | What::Audio(media) => {
-                media_out(media, piece.at, losses)
-            }
+            What::Image(media) | What::File(media) | What::Audio(media) => media_out(media, losses),
             What::Call(call, id) => Some(PartOut::Call {
                 function_call: Call {
                     id: id.clone(),
@@ -198,7 +196,7 @@ fn media_of<'a>(result: &'a ToolResult, losses: &mut Losses) -> Vec<PartOut<'a>>
         let (What::Image(media) | What::File(media) | What::Audio(media)) = &piece.what else {
             continue;
         };
-        match media_out(media, piece.at, losses) {
+        match media_out(media, losses) {
             Some(part) => parts.push(part),
             None => losses.at(piece.at),
         }
@@ -229,7 +227,7 @@ fn response(result: Option<&ToolResult>) -> Response<'_> {
     }
 }
 
-fn media_out<'a>(media: &'a Media, at: &str, losses: &mut Losses) -> Option<PartOut<'a>> {
+fn media_out<'a>(media: &'a Media, losses: &mut Losses) -> Option<PartOut<'a>> {
     let mime_type = mime(media);
     let part = match &media.source {
         MediaSource::Base64(data) => PartOut::Inline {
@@ -249,19 +247,9 @@ fn media_out<'a>(media: &'a Media, at: &str, losses: &mut Losses) -> Option<Part
         },
         MediaSource::FileId(_) => return None,
     };
-    if media
-        .detail
-        .as_deref()
-        .is_some_and(|detail| detail != "auto")
-    {
-        losses.at(format!(
-            "{at}/{}",
-            if at.starts_with("/messages") {
-                "image_url/detail"
-            } else {
-                "detail"
-            }
-        ));
+    losses.detail(media);
+    if !matches!(media.source, MediaSource::Text(_)) {
+        losses.unless_absent(&media.name);
     }
     Some(part)
 }

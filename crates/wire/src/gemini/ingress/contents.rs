@@ -253,7 +253,7 @@ impl Reader {
                 "mimeType" => {
                     media.mime = Some(member.value()?).filter(|mime: &String| !mime.is_empty());
                 }
-                "displayName" => media.name = Some(member.value()?),
+                "displayName" => media.name = member.given(Member::value)?,
                 "data" => source = Some(MediaSource::Base64(standard(member.value()?))),
                 "fileUri" => source = Some(MediaSource::Url(member.value()?)),
                 _ => member.keep_if_said(&mut self.unknown),

@@ -1,5 +1,7 @@
 //! Gemini's chunks, from events.
 
+use std::borrow::Cow;
+
 use polygate_core::Usage;
 
 use super::response::{
@@ -7,6 +9,7 @@ use super::response::{
     is_text,
 };
 use crate::canon::{Block, CallKind, ChatEvent, Citation, Opaque, Stop};
+use crate::sse::on_one_line;
 use crate::turns::Object;
 use crate::{ReplyHead, StreamEncoder};
 
@@ -129,7 +132,11 @@ impl Encoder {
             return;
         };
         if let (_, Open::Call(call)) = self.open.remove(place) {
-            let arguments = on_one_line(call.arguments);
+            // What is no JSON object is quoted anyway.
+            let arguments = match Object::of(&call.arguments) {
+                Some(_) => on_one_line(&call.arguments),
+                None => Cow::Borrowed(&*call.arguments),
+            };
             let part = PartOut::call(&call.id, &call.name, call.kind, &arguments);
             self.part(part.signed(call.opaque.as_ref()), out);
         }
@@ -157,15 +164,6 @@ impl Encoder {
         if !self.reply.is_array {
             out.extend_from_slice(b"\r\n\r\n");
         }
-    }
-}
-
-/// JSON without its line ends, which would end the event that carries it. What is no JSON is quoted anyway.
-fn on_one_line(arguments: String) -> String {
-    if arguments.contains(['\n', '\r']) && Object::of(&arguments).is_some() {
-        arguments.replace(['\n', '\r'], " ")
-    } else {
-        arguments
     }
 }
 

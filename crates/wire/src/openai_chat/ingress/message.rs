@@ -299,7 +299,7 @@ impl Reader {
     ) -> Result<(), Failure> {
         let member: PartMember<'_> = value(place, raw.get())?;
         let point = point(member.cache_control, &at);
-        match part(member, place)? {
+        match part(member, place, &at)? {
             Some(part) => {
                 keep_unknown(raw.get(), &KNOWN_OF_PARTS, &at, &mut self.unknown);
                 parts.push(Given::new(part, at));
@@ -358,7 +358,7 @@ fn tool_call(call: CallMember<'_>, place: &str) -> Result<ToolCall, Failure> {
 }
 
 /// A part of a known type.
-fn part(member: PartMember<'_>, place: &str) -> Result<Option<Part>, Failure> {
+fn part(member: PartMember<'_>, place: &str, at: &str) -> Result<Option<Part>, Failure> {
     let missing = |what: &str| bad(&format!("{place}.{what}"), "is missing");
     Ok(Some(match member.kind.as_str() {
         "text" | "input_text" | "output_text" => {
@@ -368,22 +368,24 @@ fn part(member: PartMember<'_>, place: &str) -> Result<Option<Part>, Failure> {
         "image_url" => Part::Image(linked(
             member.image_url.ok_or_else(|| missing("image_url"))?,
             &format!("{place}.image_url"),
+            &format!("{at}/image_url"),
         )?),
         "video_url" => Part::File(linked(
             member.video_url.ok_or_else(|| missing("video_url"))?,
             &format!("{place}.video_url"),
+            &format!("{at}/video_url"),
         )?),
         "input_audio" => audio(
             member.input_audio.ok_or_else(|| missing("input_audio"))?,
             place,
         )?,
-        "file" => file(member.file.ok_or_else(|| missing("file"))?)
+        "file" => file(member.file.ok_or_else(|| missing("file"))?, at)
             .ok_or_else(|| missing("file.file_data"))?,
         _ => return Ok(None),
     }))
 }
 
-fn linked(raw: &RawValue, place: &str) -> Result<Media, Failure> {
+fn linked(raw: &RawValue, place: &str, at: &str) -> Result<Media, Failure> {
     let image = if raw.get().starts_with('"') {
         ImageMember {
             url: value(place, raw.get())?,
@@ -397,7 +399,9 @@ fn linked(raw: &RawValue, place: &str) -> Result<Media, Failure> {
         source,
         mime,
         name: None,
-        detail: image.detail,
+        detail: image
+            .detail
+            .map(|detail| Given::new(detail, format!("{at}/detail"))),
     })
 }
 
@@ -427,7 +431,7 @@ fn audio(raw: &RawValue, place: &str) -> Result<Part, Failure> {
     }))
 }
 
-fn file(file: FileMember) -> Option<Part> {
+fn file(file: FileMember, at: &str) -> Option<Part> {
     let (source, mime) = match (file.file_data, file.file_id) {
         (Some(data), _) => address(data),
         (None, Some(id)) => (MediaSource::FileId(id), None),
@@ -444,7 +448,9 @@ fn file(file: FileMember) -> Option<Part> {
     Some(media_part(Media {
         source,
         mime: mime.or(file.format),
-        name: file.filename,
+        name: file
+            .filename
+            .map(|name| Given::new(name, format!("{at}/file/filename"))),
         detail: None,
     }))
 }

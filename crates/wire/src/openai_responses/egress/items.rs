@@ -157,7 +157,7 @@ fn turn_items<'a>(turn: &Turn<'a>, items: &mut Vec<Item<'a>>, losses: &mut Losse
                 flush(role, &mut content, items);
                 items.push(item);
             }
-            None => match part(piece, turn.role) {
+            None => match part(piece, turn.role, losses) {
                 Some(part) => content.push(part),
                 None => losses.at(piece.at),
             },
@@ -213,7 +213,7 @@ fn output<'a>(result: &'a ToolResult, losses: &mut Losses) -> Output<'a> {
     let pieces = contents(result);
     let mut parts = Vec::with_capacity(pieces.len());
     for piece in &pieces {
-        match part(piece, Role::User) {
+        match part(piece, Role::User, losses) {
             Some(part) => parts.push(part),
             None => losses.at(piece.at),
         }
@@ -226,7 +226,7 @@ fn output<'a>(result: &'a ToolResult, losses: &mut Losses) -> Output<'a> {
 }
 
 /// A piece as a part; `None` where there is no such part.
-fn part<'a>(piece: &Piece<'a>, role: Role) -> Option<Content<'a>> {
+fn part<'a>(piece: &Piece<'a>, role: Role, losses: &mut Losses) -> Option<Content<'a>> {
     match &piece.what {
         What::Text(text) if role == Role::Assistant => Some(Content::OutputText {
             text,
@@ -237,7 +237,7 @@ fn part<'a>(piece: &Piece<'a>, role: Role) -> Option<Content<'a>> {
         }),
         What::Refusal(refusal) => Some(Content::Refusal { refusal }),
         What::Image(media) => Some(image(media)),
-        What::File(media) => file(media),
+        What::File(media) => file(media, losses),
         _ => None,
     }
 }
@@ -259,8 +259,11 @@ fn image(media: &Media) -> Content<'_> {
     }
 }
 
-fn file(media: &Media) -> Option<Content<'_>> {
+fn file<'a>(media: &'a Media, losses: &mut Losses) -> Option<Content<'a>> {
     let filename = media.name.as_deref().filter(|name| !name.is_empty());
+    if matches!(media.source, MediaSource::Url(_) | MediaSource::FileId(_)) {
+        losses.unless_absent(&media.name);
+    }
     Some(match &media.source {
         MediaSource::Text(text) => Content::InputText {
             text: titled(filename, text),

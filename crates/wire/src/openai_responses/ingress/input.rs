@@ -31,6 +31,8 @@ struct ItemMember<'a> {
     output: Option<&'a RawValue>,
     summary: Option<Vec<TextMember>>,
     encrypted_content: Option<String>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +62,7 @@ struct AudioMember {
 }
 
 /// Members of each kind of item that are read, or that say nothing outside their own service: ids and states of items.
-const KNOWN: [(&str, &[&str]); 6] = [
+const KNOWN: [(&str, &[&str]); 8] = [
     (
         "message",
         &["type", "id", "status", "role", "content", "phase"],
@@ -108,6 +110,11 @@ const KNOWN: [(&str, &[&str]); 6] = [
             "encrypted_content",
         ],
     ),
+    ("additional_tools", &["type", "id", "role", "tools"]),
+    (
+        "tool_search_output",
+        &["type", "id", "status", "call_id", "execution", "tools"],
+    ),
 ];
 
 const KNOWN_OF_PARTS: [&str; 11] = [
@@ -131,6 +138,8 @@ pub(crate) struct Reader {
     calls: HashMap<String, (String, CallKind)>,
     /// Unknown members and items, by their pointers.
     pub unknown: Extra,
+    /// Lists of tools that the conversation brings.
+    pub tools: Vec<Given<Box<RawValue>>>,
 }
 
 impl Reader {
@@ -149,6 +158,10 @@ impl Reader {
         for (index, raw) in items.into_iter().enumerate() {
             let (place, at) = (format!("input[{index}]"), format!("/input/{index}"));
             let item: ItemMember<'_> = value(&place, raw.get())?;
+            if self.brings_tools(&item, &at) {
+                self.keep(raw, &at);
+                continue;
+            }
             match self.item(item, &place, &at)? {
                 Some(message) => {
                     self.keep(raw, &at);
@@ -158,6 +171,18 @@ impl Reader {
             }
         }
         Ok(messages)
+    }
+
+    /// Whether an item says nothing but which tools there are from now on.
+    fn brings_tools(&mut self, item: &ItemMember<'_>, at: &str) -> bool {
+        let is_list = matches!(
+            item.kind.as_deref(),
+            Some("additional_tools" | "tool_search_output")
+        );
+        let tools = item.tools.filter(|_| is_list);
+        let list = tools.map(|raw| Given::new(raw.to_owned(), format!("{at}/tools")));
+        self.tools.extend(list);
+        tools.is_some()
     }
 
     fn keep(&mut self, raw: &RawValue, at: &str) {
@@ -246,7 +271,7 @@ impl Reader {
         for (index, raw) in members.into_iter().enumerate() {
             let at = format!("{at}/{index}");
             let place = format!("{place}[{index}]");
-            match part(value(&place, raw.get())?, &place)? {
+            match part(value(&place, raw.get())?, &place, &at)? {
                 Some(part) => {
                     keep_unknown(raw.get(), &KNOWN_OF_PARTS, &at, &mut self.unknown);
                     parts.push(Given::new(part, at));
@@ -332,7 +357,7 @@ fn reasoning(item: ItemMember<'_>) -> Option<Reasoning> {
 }
 
 /// A part of a known type.
-fn part(member: PartMember, place: &str) -> Result<Option<Part>, Failure> {
+fn part(member: PartMember, place: &str, at: &str) -> Result<Option<Part>, Failure> {
     let missing = |what: &str| bad(&format!("{place}.{what}"), "is missing");
     Ok(Some(match member.kind.as_str() {
         "input_text" | "output_text" | "text" => {
@@ -349,7 +374,7 @@ fn part(member: PartMember, place: &str) -> Result<Option<Part>, Failure> {
                 source,
                 mime,
                 name: None,
-                detail: member.detail,
+                detail: given(member.detail, at, "detail"),
             })
         }
         "input_file" => {
@@ -362,7 +387,7 @@ fn part(member: PartMember, place: &str) -> Result<Option<Part>, Failure> {
             let media = Media {
                 source,
                 mime,
-                name: member.filename,
+                name: given(member.filename, at, "filename"),
                 detail: None,
             };
             media_part(media)
@@ -384,6 +409,10 @@ fn part(member: PartMember, place: &str) -> Result<Option<Part>, Failure> {
         }
         _ => return Ok(None),
     }))
+}
+
+fn given(text: Option<String>, at: &str, name: &str) -> Option<Given<String>> {
+    text.map(|text| Given::new(text, format!("{at}/{name}")))
 }
 
 /// A data address, or bare base64: then the name tells what it is.

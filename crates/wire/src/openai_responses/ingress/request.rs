@@ -10,6 +10,7 @@ use crate::canon::{
 };
 use crate::openai_chat::{grammar, thinking};
 use crate::request::{Extra, bad, escape, given, keep_unknown, raw, refuse, value};
+use crate::sse::on_one_line;
 use crate::{Format, RawObject};
 
 /// Members that the answer repeats.
@@ -54,11 +55,17 @@ pub(crate) fn decode(body: &RawObject) -> Result<ChatRequest, Failure> {
             continue;
         }
         if ECHOED.contains(&name) {
-            request.echo.push((name.to_owned(), raw(name, text)?));
+            // It is repeated inside events.
+            let text = on_one_line(text);
+            request.echo.push((name.to_owned(), raw(name, &text)?));
         }
         if !matches!(name, "instructions" | "input") {
             member(&mut request, name, text)?;
         }
+    }
+    // After those of the request itself, which they may replace.
+    for list in reader.tools {
+        tools(&mut request, &list.at, list.value.get())?;
     }
     Ok(request)
 }
@@ -78,7 +85,7 @@ fn member(request: &mut ChatRequest, name: &str, text: &str) -> Result<(), Failu
     match name {
         "model" => request.model = value(name, text)?,
         "stream" => request.stream = value(name, text)?,
-        "tools" => tools(request, text)?,
+        "tools" => tools(request, "/tools", text)?,
         "tool_choice" => tool_choice(request, text)?,
         "parallel_tool_calls" => request.parallel_tool_calls = given(name, text)?,
         "max_output_tokens" => request.max_tokens = given(name, text)?,
@@ -126,20 +133,23 @@ struct ToolMember<'a> {
 }
 
 const KNOWN_OF_FUNCTIONS: [&str; 5] = ["type", "name", "description", "parameters", "strict"];
+const KNOWN_OF_NAMESPACES: [&str; 3] = ["type", "name", "tools"];
 const KNOWN_OF_FREEFORM: [&str; 4] = ["type", "name", "description", "format"];
 
-fn tools(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
-    let members: Vec<&RawValue> = value("tools", text)?;
+/// A list of tools that stands there.
+fn tools(request: &mut ChatRequest, list: &str, text: &str) -> Result<(), Failure> {
+    let members: Vec<&RawValue> = value(list, text)?;
     for (index, raw) in members.into_iter().enumerate() {
-        let at = format!("/tools/{index}");
-        let tool: ToolMember<'_> = value(&format!("tools[{index}]"), raw.get())?;
+        let at = format!("{list}/{index}");
+        let tool: ToolMember<'_> = value(&at, raw.get())?;
         if tool.kind != "namespace" {
             match tool_of(tool, raw, at, &mut request.extra) {
-                Ok(tool) => request.tools.push(tool),
+                Ok(tool) => offer(request, tool),
                 Err(unknown) => request.extra.push(unknown),
             }
             continue;
         }
+        keep_unknown(raw.get(), &KNOWN_OF_NAMESPACES, &at, &mut request.extra);
         let namespace = tool.name.unwrap_or_default();
         for (inner, raw) in tool.tools.into_iter().flatten().enumerate() {
             let at = format!("{at}/tools/{inner}");
@@ -152,7 +162,7 @@ fn tools(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
                         name: std::mem::replace(&mut tool.name, flat.clone()),
                         flat,
                     });
-                    request.tools.push(tool);
+                    offer(request, tool);
                 }
                 Err(unknown) => request.extra.push(unknown),
             }
@@ -161,8 +171,24 @@ fn tools(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The name of a namespace's tool for those that know no namespaces.
+/// Adds a tool. One that the conversation brought later stands for an earlier one of its name.
+fn offer(request: &mut ChatRequest, tool: Tool) {
+    match request
+        .tools
+        .iter_mut()
+        .find(|known| known.name == tool.name)
+    {
+        Some(known) => *known = tool,
+        None => request.tools.push(tool),
+    }
+}
+
+/// The name of a namespace's tool for those that know no namespaces. A tool that was found by search is called as if it were in a
+/// namespace of its own.
 pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
+    if namespace == name {
+        return name.to_owned();
+    }
     format!("{namespace}__{name}")
 }
 
