@@ -58,7 +58,9 @@ def recorded(root):
                 case "sse":
                     yield path.stem, format, "stream", body.encode()
                 case "aws-eventstream-base64":
-                    yield path.stem, format, "stream", event_stream(base64.b64decode(body))
+                    messages = base64.b64decode(body)
+                    yield path.stem, format, "messages", messages
+                    yield path.stem, format, "stream", event_stream(messages)
 
 
 def golden(root):
@@ -78,6 +80,10 @@ def seeds(number, format, kind, body):
             yield "request", byte(format, QUIRKS if number % 2 else 0) + body
         case "response":
             yield "response", byte(format, 0 if number % 4 else BENT) + body
+        case "messages":
+            # The first alone is what a change is most likely to keep whole.
+            yield "messages", body[: struct.unpack(">I", body[:4])[0]]
+            yield "messages", body[:FRAMED]
         case "stream":
             if len(body) <= FRAMED:
                 yield "sse", body

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use polygate_wire::quirks::{Continues, ReasoningHistory};
 use polygate_wire::{Bridge, ChatRequest, Format, Loss, Quirks, RawObject, Target, dialect};
 
 /// The target. The first byte: the client's format, and above it whether the upstream has quirks.
@@ -70,8 +71,17 @@ fn quirks() -> Quirks {
         developer: true,
         cache_control: true,
         top_k: true,
-        reasoning_history: Some("reasoning_content".to_owned()),
-        refuses: vec!["stop".to_owned(), "seed".to_owned()],
+        reasoning_history: Some(ReasoningHistory::ReasoningDetails),
+        reasoning_required: true,
+        system_first: true,
+        continues: Some(Continues::Prefix),
+        id_length: Some(9),
+        most_stops: Some(1),
+        document_url: true,
+        bare_audio: true,
+        renames: [("seed".to_owned(), "random_seed".to_owned())].into(),
+        refuses: vec!["stop".to_owned()],
+        ..Quirks::default()
     }
 }
 
