@@ -54,11 +54,33 @@ pub(crate) fn sniff(frame: &Frame<'_>) -> Signal {
         (false, true) => Progress::Content,
         (false, false) => Progress::Preamble,
     };
-    let usage = counts(chunk.usage);
+    let usage = counts(chunk.usage).or_else(|| counts(chunk.x_groq.and_then(|groq| groq.usage)));
     Signal {
         progress,
         usage,
         is_only_usage: usage.is_some() && choices.is_empty(),
         failure: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_without_a_frame_are_no_answers() {
+        for body in [
+            r#"{"message":"m"}"#,
+            r#"{"object":"error","message":"m","type":"invalid_model","param":null,"code":"1500"}"#,
+        ] {
+            let failure = check(body.as_bytes()).expect_err(body);
+            assert_eq!(failure.message, "m", "{body}");
+        }
+        for body in [
+            r#"{"object":"list","message":"m"}"#,
+            r#"{"choices":[],"message":"m"}"#,
+        ] {
+            assert_eq!(check(body.as_bytes()).ok(), Some(None), "{body}");
+        }
     }
 }

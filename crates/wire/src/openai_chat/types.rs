@@ -1,5 +1,7 @@
 //! The members of Chat Completions that the gateway reads, borrowed from the bytes.
 
+use std::borrow::Cow;
+
 use polygate_core::Usage;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,9 @@ pub(crate) struct Peek<'a> {
     pub choices: Option<Vec<ChoicePeek<'a>>>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
+    /// Groq's first place for usage.
+    #[serde(borrow, default)]
+    pub x_groq: Option<Groq<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -26,7 +31,7 @@ pub(crate) struct ChoicePeek<'a> {
     #[serde(borrow, default)]
     pub text: Option<&'a RawValue>,
     #[serde(default)]
-    pub finish_reason: Option<std::borrow::Cow<'a, str>>,
+    pub finish_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub error: Option<&'a RawValue>,
 }
@@ -38,8 +43,8 @@ pub(crate) struct AnswerPeek<'a> {
     pub error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
-    #[serde(default)]
-    object: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
     #[serde(default)]
     choices: Option<IgnoredAny>,
     #[serde(default)]
@@ -49,7 +54,8 @@ pub(crate) struct AnswerPeek<'a> {
 impl AnswerPeek<'_> {
     /// Whether it has anything that answers of OpenAI's have.
     pub(crate) fn is_answer(&self) -> bool {
-        self.object.is_some() || self.choices.is_some() || self.data.is_some()
+        let object = self.object.filter(|raw| raw.get() != "\"error\"");
+        object.is_some() || self.choices.is_some() || self.data.is_some()
     }
 }
 
@@ -268,6 +274,9 @@ pub(crate) struct Choice<'a> {
     pub message: Option<Message<'a>>,
     #[serde(borrow)]
     pub finish_reason: Option<Text<'a>>,
+    /// OpenRouter's, as the model's own host said it.
+    #[serde(borrow)]
+    pub native_finish_reason: Option<Text<'a>>,
     #[serde(borrow)]
     pub logprobs: Option<&'a RawValue>,
     #[serde(borrow)]

@@ -159,8 +159,11 @@ impl Decoder {
         if let Some(tokens) = choice.logprobs {
             self.logprobs(tokens, out);
         }
+        let native = choice.native_finish_reason.as_deref();
         if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
-            self.finished(&reason, out);
+            // A call that was cut off would pass for a whole one.
+            let cut = native.filter(|native| is_length(native));
+            self.finished(cut.unwrap_or(&reason), out);
         }
     }
 
@@ -230,6 +233,10 @@ impl Decoder {
                 self.tagged(&text, out);
             }
             return;
+        }
+        if text.starts_with('{') {
+            // Cloudflare's JSON mode.
+            return self.text(Block::Text, text, out);
         }
         let parts: Vec<ContentPart<'_>> = serde_json::from_str(text).unwrap_or_default();
         for part in parts {
@@ -381,7 +388,9 @@ impl Decoder {
         let Some(known) = self.calls.get_mut(at).filter(|known| known.is_open) else {
             return;
         };
-        if !piece.text.is_empty() {
+        // Llama's `null` is a call without arguments.
+        let says_nothing = !known.has_arguments && piece.text == "null";
+        if !piece.text.is_empty() && !(says_nothing && known.kind == CallKind::Function) {
             known.has_arguments = true;
             known.json.read(&piece.text);
             out.push(ChatEvent::Delta {
@@ -466,7 +475,7 @@ impl Decoder {
 
     fn finished(&mut self, reason: &str, out: &mut Vec<ChatEvent>) {
         let stop = match reason {
-            "length" | "max_tokens" | "model_length" | "MAX_TOKENS" => Stop::Length,
+            reason if is_length(reason) => Stop::Length,
             "content_filter" | "safety" | "sensitive" | "SAFETY" => Stop::ContentFilter,
             "refusal" => Stop::Refusal,
             "error" | "insufficient_system_resource" => {
@@ -539,6 +548,14 @@ impl Known {
         }
         out.push(ChatEvent::Close { index: self.ours });
     }
+}
+
+/// Whether a reason says that the output came to its limit.
+fn is_length(reason: &str) -> bool {
+    let reasons = ["length", "max_tokens", "max_output_tokens", "model_length"];
+    reasons
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(reason))
 }
 
 /// What a piece of a call says.
