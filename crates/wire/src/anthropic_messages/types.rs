@@ -2,6 +2,7 @@
 
 use polygate_core::Usage;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::canon::{Citation as Source, Issuer, Opaque, Stop};
@@ -243,6 +244,7 @@ pub(crate) struct Peek<'a> {
     pub error: Option<&'a RawValue>,
     #[serde(borrow)]
     pub usage: Option<&'a RawValue>,
+    pub content: Option<IgnoredAny>,
 }
 
 /// Token counts.

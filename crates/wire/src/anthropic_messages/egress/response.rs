@@ -5,12 +5,14 @@ use serde_json::value::RawValue;
 
 use super::super::types::{Answer, Block, BlockKind, Counts, Peek, StopReason};
 use crate::canon::{self as hub, CallKind, ChatResponse, Said};
-use crate::upstream_error::{answer, in_band, junk, member};
+use crate::upstream_error::{answer, decode as decode_error, in_band, junk, member};
 
 /// A JSON object without an error inside; returns the usage it reports.
 pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
     let peek: Peek<'_> = answer(body)?;
-    match member(peek.error) {
+    // Hosts of other makes say their errors bare: `{"message": …}`.
+    let bare = || decode_error(body).filter(|_| peek.content.is_none());
+    match member(peek.error).or_else(bare) {
         Some(error) => Err(in_band(error)),
         None => Ok(peek.usage.and_then(counts).map(Counts::usage)),
     }

@@ -5,7 +5,7 @@ use polygate_core::Usage;
 use serde::Serialize;
 
 use crate::ReplyHead;
-use crate::canon::{Block, ChatResponse, Citation, Issuer, Opaque, Said, Stop};
+use crate::canon::{Block, CallKind, ChatResponse, Citation, Issuer, Opaque, Said, Stop};
 use crate::turns::Object;
 
 /// A message.
@@ -50,6 +50,10 @@ pub(crate) enum BlockOut<'a> {
 #[serde(untagged)]
 pub(crate) enum Input<'a> {
     Object(Object<'a>),
+    /// Of a freeform tool.
+    Freeform {
+        input: &'a str,
+    },
     /// What the model wrote is no JSON: told the way Anthropic recommends.
     Invalid {
         #[serde(rename = "INVALID_JSON")]
@@ -58,9 +62,10 @@ pub(crate) enum Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn of(text: &'a str) -> Self {
-        match text.trim() {
-            "" | "null" => Input::Object(Object::Empty {}),
+    pub(crate) fn of(kind: CallKind, text: &'a str) -> Self {
+        match (kind, text.trim()) {
+            (CallKind::Custom, _) => Input::Freeform { input: text },
+            (CallKind::Function, "" | "null") => Input::Object(Object::Empty {}),
             _ => Object::of(text).map_or(Input::Invalid { text }, Input::Object),
         }
     }
@@ -176,10 +181,10 @@ fn block(said: &Said) -> Option<BlockOut<'_>> {
             citations: said.citations.iter().map(CitationOut::of).collect(),
         },
         Block::Reasoning => thought(&said.text, said.opaque.as_ref())?,
-        Block::ToolCall { id, name, .. } => BlockOut::ToolUse {
+        Block::ToolCall { id, name, kind } => BlockOut::ToolUse {
             id,
             name,
-            input: Input::of(&said.text),
+            input: Input::of(*kind, &said.text),
         },
         Block::Media(_) => return None,
     })

@@ -1,10 +1,12 @@
 //! Events of a message, from the hub: one block after the other, however many the hub has open.
 
+use std::borrow::Cow;
+
 use polygate_core::Usage;
 use serde::Serialize;
 
 use super::response::{BlockOut, CitationOut, Input, UsageOut, empty, stop_reason};
-use crate::canon::{Block, ChatEvent, Citation, Issuer, Opaque, Stop};
+use crate::canon::{Block, CallKind, ChatEvent, Citation, Issuer, Opaque, Stop};
 use crate::sse::write_event;
 use crate::turns::Object;
 use crate::{ReplyHead, StreamEncoder};
@@ -31,6 +33,44 @@ struct Current {
     block: Block,
     /// Its start has been written: thinking waits until it is known whether it is hidden.
     has_started: bool,
+    /// A call's input as long as it is not known to be an object.
+    held: Option<String>,
+}
+
+impl Current {
+    fn new(index: usize, block: &Block) -> Self {
+        let is_call = matches!(block, Block::ToolCall { .. });
+        Self {
+            index,
+            block: block.clone(),
+            has_started: false,
+            held: is_call.then(String::new),
+        }
+    }
+
+    /// More of a call's input; what of it can be written.
+    fn input<'t>(&mut self, text: &'t str) -> Option<Cow<'t, str>> {
+        let Block::ToolCall { kind, .. } = &self.block else {
+            return None;
+        };
+        let Some(held) = &mut self.held else {
+            return Some(Cow::Borrowed(text));
+        };
+        held.push_str(text);
+        let is_object = *kind == CallKind::Function && held.trim_start().starts_with('{');
+        self.held.take_if(|_| is_object).map(Cow::Owned)
+    }
+
+    /// What was held back, as the object that the input has to be.
+    fn rest(&self) -> Option<String> {
+        let Block::ToolCall { kind, .. } = &self.block else {
+            return None;
+        };
+        match Input::of(*kind, self.held.as_deref()?) {
+            Input::Object(Object::Empty {}) => None,
+            input => serde_json::to_string(&input).ok(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -157,11 +197,7 @@ impl Encoder {
 
     fn open(&mut self, index: usize, block: &Block, out: &mut Vec<u8>) {
         self.begin(out);
-        self.current = Some(Current {
-            index,
-            block: block.clone(),
-            has_started: false,
-        });
+        self.current = Some(Current::new(index, block));
         let start = match block {
             Block::Text | Block::Refusal => BlockOut::Text {
                 text: "",
@@ -215,14 +251,25 @@ impl Encoder {
 
     fn text(&mut self, text: &str, out: &mut Vec<u8>) {
         self.start_thinking(out);
-        let Some(current) = &self.current else { return };
+        let Some(current) = &mut self.current else {
+            return;
+        };
         let delta = match current.block {
             Block::Text | Block::Refusal => Delta::Text { text },
             Block::Reasoning => Delta::Thinking { thinking: text },
-            Block::ToolCall { .. } => Delta::InputJson { partial_json: text },
+            Block::ToolCall { .. } => {
+                if let Some(json) = current.input(text) {
+                    self.input(&json, out);
+                }
+                return;
+            }
             Block::Media(_) => return,
         };
         self.delta(delta, out);
+    }
+
+    fn input(&self, partial_json: &str, out: &mut Vec<u8>) {
+        self.delta(Delta::InputJson { partial_json }, out);
     }
 
     fn delta(&self, delta: Delta<'_>, out: &mut Vec<u8>) {
@@ -261,6 +308,9 @@ impl Encoder {
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
+        if let Some(json) = self.current.as_ref().and_then(Current::rest) {
+            self.input(&json, out);
+        }
         let has_started = self
             .current
             .take()
