@@ -21,7 +21,7 @@ pub(crate) struct Encoder {
     open: Vec<(usize, Open)>,
     /// All text so far, on which sources count their places.
     text: String,
-    usage: Option<Usage>,
+    usage: Usage,
     stop: Stop,
     has_begun: bool,
 }
@@ -51,7 +51,7 @@ impl Encoder {
             id: None,
             open: vec![],
             text: String::new(),
-            usage: None,
+            usage: Usage::default(),
             stop: Stop::End,
             has_begun: false,
         }
@@ -183,19 +183,19 @@ impl StreamEncoder for Encoder {
             }
             ChatEvent::Seal { index, opaque } => self.seal(*index, opaque, out),
             ChatEvent::Close { index } => self.close(*index, out),
-            ChatEvent::Usage(usage) => self.usage.get_or_insert_default().merge(*usage),
+            ChatEvent::Usage(usage) => self.usage.merge(*usage),
             ChatEvent::Stop(stop) => self.stop = stop.clone(),
             ChatEvent::Failed(_) => {}
         }
     }
 
-    /// The reason and the counts, which may have come after it, go out together.
+    /// The reason and the counts, which may have come after it, go out together. Clients rely on counts, even of nothing.
     fn finish(&mut self, out: &mut Vec<u8>) {
         let candidate = Candidate {
             finish_reason: Some(finish_reason(&self.stop)),
             ..Candidate::new(NOTHING)
         };
-        self.chunk(candidate, self.usage, out);
+        self.chunk(candidate, Some(self.usage), out);
         if self.reply.is_array {
             out.push(b']');
         }
@@ -364,7 +364,9 @@ mod tests {
     fn an_empty_answer_is_one_chunk() {
         let events = [ChatEvent::Stop(Stop::Refusal)];
         let chunk = chunk(r#"{"text":""}"#, r#","finishReason":"SAFETY","index":0"#);
+        let counts = r#""usageMetadata":{"promptTokenCount":0,"candidatesTokenCount":0,"totalTokenCount":0},"modelVersion""#;
         let chunk = chunk.replace("\"r\"", "\"call\"");
+        let chunk = chunk.replace("\"modelVersion\"", counts);
         assert_eq!(written(&events, true), format!("[{chunk}]"));
     }
 }
