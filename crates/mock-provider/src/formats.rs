@@ -141,6 +141,11 @@ fn string(value: &Value, name: &str) -> String {
     member(value, name).as_str().unwrap_or_default().to_owned()
 }
 
+/// The schema at this place of a request.
+fn schema_at(body: &Value, place: &str) -> Option<Value> {
+    body.pointer(place).filter(|it| it.is_object()).cloned()
+}
+
 fn empty_schema() -> Value {
     json!({"type": "object"})
 }

@@ -18,6 +18,8 @@ pub(crate) struct Ask {
     pub forced: Option<String>,
     /// What a tool answered last.
     pub tool_result: Option<String>,
+    /// What the answer has to fit.
+    pub schema: Option<Value>,
     pub max_tokens: Option<u64>,
     pub include_usage: bool,
 }
@@ -33,6 +35,7 @@ pub(crate) struct AskedTool {
 pub(crate) struct Reply {
     pub id: String,
     pub model: String,
+    pub thought: Vec<String>,
     pub words: Vec<String>,
     pub calls: Vec<Call>,
     pub stop: Stop,
@@ -60,6 +63,11 @@ impl Reply {
     pub(crate) fn text(&self) -> String {
         self.words.concat()
     }
+
+    /// A seal of the thought, as those of vendors whose thoughts have one: nobody else can make it.
+    pub(crate) fn seal(&self) -> String {
+        format!("c2VhbA/{}==", self.id.replace('-', "/"))
+    }
 }
 
 /// Decides what to say.
@@ -69,16 +77,18 @@ pub(crate) fn reply(ask: &Ask, behaviour: &Behaviour, name: &str, seq: usize) ->
     } else {
         vec![]
     };
-    let text = match (&behaviour.text, &ask.tool_result) {
-        _ if !calls.is_empty() => String::new(),
-        (Some(text), _) => text.clone(),
-        (None, Some(result)) => format!("The tool answered: {}", cut(result)),
-        (None, None) => format!(
-            "You said: \"{}\". This is {name}, a simulated model.",
-            cut(&ask.prompt)
-        ),
+    let mut words = match (&behaviour.text, &ask.schema, &ask.tool_result) {
+        _ if !calls.is_empty() => vec![],
+        (Some(text), ..) => words(text, " "),
+        (None, Some(schema), _) => words(&example(schema, "").to_string(), ",:"),
+        (None, None, Some(result)) => words(&format!("The tool answered: {}", cut(result)), " "),
+        (None, None, None) => {
+            let said = cut(&ask.prompt);
+            let text = format!("You said: \"{said}\". This is {name}, a simulated model.");
+            words(&text, " ")
+        }
     };
-    let mut words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
+    let thought = self::words(behaviour.thought.as_deref().unwrap_or_default(), " ");
     if let Some(wanted) = behaviour.tokens {
         let filler = ["word ", "after ", "word "]
             .iter()
@@ -100,11 +110,12 @@ pub(crate) fn reply(ask: &Ask, behaviour: &Behaviour, name: &str, seq: usize) ->
         (true, true) => Stop::Length,
         (true, false) => Stop::End,
     };
-    let output = words.len() as u64 + calls.len() as u64 * 5;
+    let output = (thought.len() + words.len()) as u64 + calls.len() as u64 * 5;
     let input = (ask.all_text as u64 / 4).max(1);
     Reply {
         id: format!("{name}-{seq}"),
         model: ask.model.clone(),
+        thought,
         words,
         calls,
         stop,
@@ -112,6 +123,11 @@ pub(crate) fn reply(ask: &Ask, behaviour: &Behaviour, name: &str, seq: usize) ->
         output,
         include_usage: ask.include_usage,
     }
+}
+
+fn words(text: &str, ends: &str) -> Vec<String> {
+    let words = text.split_inclusive(|sign| ends.contains(sign));
+    words.map(str::to_owned).collect()
 }
 
 fn cut(text: &str) -> String {

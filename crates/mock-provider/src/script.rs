@@ -31,6 +31,8 @@ pub struct Behaviour {
     pub tokens: Option<u32>,
     /// The answer's text.
     pub text: Option<String>,
+    /// What the model thinks before it answers.
+    pub thought: Option<String>,
     /// An error with this status.
     pub status: Option<u16>,
     /// The error's sentence.

@@ -118,3 +118,40 @@ async fn a_key_that_is_asked_for_must_be_shown() {
     .await;
     assert_eq!(status, 200, "{text}");
 }
+
+#[tokio::test]
+async fn thoughts_come_first_and_answers_fit_the_schema_that_is_asked_for() {
+    let mock = Mock::start(Options::default()).await.expect("a mock");
+    mock.script(Rule {
+        then: Behaviour {
+            thought: Some("Well then".to_owned()),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let schema = r#"{"type":"object","properties":{"city":{"type":"string"}}}"#;
+    let asked = [
+        (
+            "/v1/chat/completions",
+            format!(r#"{{"model":"m","response_format":{{"json_schema":{{"schema":{schema}}}}}}}"#),
+        ),
+        (
+            "/v1/responses",
+            format!(r#"{{"model":"m","input":"x","text":{{"format":{{"schema":{schema}}}}}}}"#),
+        ),
+        (
+            "/v1/messages",
+            format!(r#"{{"model":"m","output_config":{{"format":{{"schema":{schema}}}}}}}"#),
+        ),
+        (
+            "/v1beta/models/m:generateContent",
+            format!(r#"{{"generationConfig":{{"responseJsonSchema":{schema}}}}}"#),
+        ),
+    ];
+    for (path, body) in asked {
+        let (_, text, _) = ask(&mock, Method::POST, path, &body).await;
+        let thought = text.find("Well then");
+        let answer = text.find(r#"{\"city\":\"Paris\"}"#);
+        assert!(thought.is_some() && answer.is_some(), "{path}: {text}");
+    }
+}

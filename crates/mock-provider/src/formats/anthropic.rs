@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{empty_schema, member, named, pieces, string, text_of};
+use super::{empty_schema, member, named, pieces, schema_at, string, text_of};
 use crate::reply::{Ask, AskedTool, Reply, Stop};
 
 pub(super) fn read(body: &Value) -> Ask {
@@ -51,6 +51,7 @@ pub(super) fn read(body: &Value) -> Ask {
             _ => None,
         },
         tool_result: result.map(|result| text_of(member(result, "content"))),
+        schema: schema_at(body, "/output_config/format/schema"),
         max_tokens: member(body, "max_tokens").as_u64(),
         include_usage: true,
     }
@@ -82,31 +83,52 @@ fn message(reply: &Reply, content: Value, stop_reason: Value, output: u64) -> Va
 }
 
 pub(super) fn answer(reply: &Reply) -> Value {
-    let content: Value = if reply.calls.is_empty() {
-        json!([{"type": "text", "text": reply.text()}])
-    } else {
-        reply.calls.iter().map(|call| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments})).collect()
-    };
-    message(reply, content, json!(stop(reply)), reply.output)
+    let mut content = vec![];
+    if !reply.thought.is_empty() {
+        let thought = reply.thought.concat();
+        content.push(json!({"type": "thinking", "thinking": thought, "signature": reply.seal()}));
+    }
+    if reply.calls.is_empty() {
+        content.push(json!({"type": "text", "text": reply.text()}));
+    }
+    content.extend(reply.calls.iter().map(|call| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments})));
+    message(reply, json!(content), json!(stop(reply)), reply.output)
 }
 
 pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
     let mut events = vec![
         json!({"type": "message_start", "message": message(reply, json!([]), Value::Null, 1)}),
     ];
-    if reply.calls.is_empty() {
-        events.push(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}));
-        events.push(json!({"type": "ping"}));
-        events.extend(reply.words.iter().map(|word| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}})));
-        events.push(json!({"type": "content_block_stop", "index": 0}));
+    let delta = |index: usize, delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+    let start = |index: usize, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
+    let stopped = |index: usize| json!({"type": "content_block_stop", "index": index});
+    let thinks = !reply.thought.is_empty();
+    if thinks {
+        let block = json!({"type": "thinking", "thinking": "", "signature": ""});
+        events.push(start(0, block));
+        let words = reply.thought.iter();
+        events.extend(
+            words.map(|word| delta(0, json!({"type": "thinking_delta", "thinking": word}))),
+        );
+        let seal = json!({"type": "signature_delta", "signature": reply.seal()});
+        events.extend([delta(0, seal), stopped(0)]);
     }
-    for (index, call) in reply.calls.iter().enumerate() {
+    let first = usize::from(thinks);
+    if reply.calls.is_empty() {
+        events.push(start(first, json!({"type": "text", "text": ""})));
+        events.push(json!({"type": "ping"}));
+        let words = reply.words.iter();
+        events.extend(words.map(|word| delta(first, json!({"type": "text_delta", "text": word}))));
+        events.push(stopped(first));
+    }
+    for (index, call) in (first..).zip(&reply.calls) {
         let block = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
-        events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));
+        events.push(start(index, block));
         for piece in pieces(&call.arguments.to_string(), 3) {
-            events.push(json!({"type": "content_block_delta", "index": index, "delta": {"type": "input_json_delta", "partial_json": piece}}));
+            let piece = json!({"type": "input_json_delta", "partial_json": piece});
+            events.push(delta(index, piece));
         }
-        events.push(json!({"type": "content_block_stop", "index": index}));
+        events.push(stopped(index));
     }
     events.push(json!({"type": "message_delta", "delta": {"stop_reason": stop(reply), "stop_sequence": null}, "usage": {"output_tokens": reply.output}}));
     events.push(json!({"type": "message_stop"}));

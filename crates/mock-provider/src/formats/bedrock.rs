@@ -46,6 +46,9 @@ pub(super) fn read(body: &Value) -> Ask {
             _ => None,
         },
         tool_result: result.map(|result| text_of(member(result, "content"))),
+        schema: body
+            .pointer("/outputConfig/textFormat/structure/jsonSchema/schema")
+            .and_then(|text| serde_json::from_str(text.as_str()?).ok()),
         max_tokens: member(member(body, "inferenceConfig"), "maxTokens").as_u64(),
         include_usage: true,
     }
@@ -64,11 +67,15 @@ fn usage(reply: &Reply) -> Value {
 }
 
 pub(super) fn answer(reply: &Reply) -> Value {
-    let content: Value = if reply.calls.is_empty() {
-        json!([{"text": reply.text()}])
-    } else {
-        reply.calls.iter().map(|call| json!({"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}})).collect()
-    };
+    let mut content = vec![];
+    if !reply.thought.is_empty() {
+        let text = json!({"text": reply.thought.concat(), "signature": reply.seal()});
+        content.push(json!({"reasoningContent": {"reasoningText": text}}));
+    }
+    if reply.calls.is_empty() {
+        content.push(json!({"text": reply.text()}));
+    }
+    content.extend(reply.calls.iter().map(|call| json!({"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}})));
     json!({
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": stop(reply),
@@ -86,16 +93,20 @@ pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
         )
     };
     let closed = |index: usize| message("contentBlockStop", &json!({"contentBlockIndex": index}));
-    if reply.calls.is_empty() {
-        events.extend(
-            reply
-                .words
-                .iter()
-                .map(|word| delta(0, json!({"text": word}))),
-        );
-        events.push(closed(0));
+    let thinks = !reply.thought.is_empty();
+    if thinks {
+        let words = reply.thought.iter();
+        events.extend(words.map(|word| delta(0, json!({"reasoningContent": {"text": word}}))));
+        let seal = json!({"reasoningContent": {"signature": reply.seal()}});
+        events.extend([delta(0, seal), closed(0)]);
     }
-    for (index, call) in reply.calls.iter().enumerate() {
+    let first = usize::from(thinks);
+    if reply.calls.is_empty() {
+        let words = reply.words.iter();
+        events.extend(words.map(|word| delta(first, json!({"text": word}))));
+        events.push(closed(first));
+    }
+    for (index, call) in (first..).zip(&reply.calls) {
         let start = json!({"toolUse": {"toolUseId": call.id, "name": call.name}});
         let start = json!({"contentBlockIndex": index, "start": start});
         events.push(message("contentBlockStart", &start));

@@ -59,13 +59,22 @@ pub(super) fn read(body: &Value) -> Ask {
                 .to_owned()
         }),
         tool_result: result.map(|result| member(result, "response").to_string()),
+        schema: ["responseJsonSchema", "responseSchema"]
+            .iter()
+            .find_map(|name| generation.get(*name))
+            .cloned(),
         max_tokens: member(generation, "maxOutputTokens").as_u64(),
         include_usage: true,
     }
 }
 
 fn usage(reply: &Reply) -> Value {
-    json!({"promptTokenCount": reply.input, "candidatesTokenCount": reply.output, "totalTokenCount": reply.input + reply.output})
+    let thoughts = reply.thought.len() as u64;
+    let mut usage = json!({"promptTokenCount": reply.input, "candidatesTokenCount": reply.output - thoughts, "totalTokenCount": reply.input + reply.output});
+    if thoughts > 0 {
+        usage["thoughtsTokenCount"] = json!(thoughts);
+    }
+    usage
 }
 
 fn chunk(reply: &Reply, parts: &Value, last: bool) -> Value {
@@ -85,25 +94,35 @@ fn chunk(reply: &Reply, parts: &Value, last: bool) -> Value {
     json!({"candidates": [candidate], "usageMetadata": usage, "modelVersion": reply.model, "responseId": format!("resp-{}", reply.id)})
 }
 
+/// The first call after a thought carries its seal.
 fn calls(reply: &Reply) -> Vec<Value> {
-    reply.calls.iter().map(|call| json!({"functionCall": {"id": call.id, "name": call.name, "args": call.arguments}})).collect()
+    let mut calls: Vec<Value> = reply.calls.iter().map(|call| json!({"functionCall": {"id": call.id, "name": call.name, "args": call.arguments}})).collect();
+    if let Some(first) = calls.first_mut().filter(|_| !reply.thought.is_empty()) {
+        first["thoughtSignature"] = json!(reply.seal());
+    }
+    calls
+}
+
+fn thought(text: &str) -> Value {
+    json!({"text": text, "thought": true})
 }
 
 pub(super) fn answer(reply: &Reply) -> Value {
-    let parts = if reply.calls.is_empty() {
-        json!([{"text": reply.text()}])
-    } else {
-        Value::Array(calls(reply))
-    };
-    chunk(reply, &parts, true)
+    let mut parts = vec![];
+    if !reply.thought.is_empty() {
+        parts.push(thought(&reply.thought.concat()));
+    }
+    if reply.calls.is_empty() {
+        parts.push(json!({"text": reply.text()}));
+    }
+    parts.extend(calls(reply));
+    chunk(reply, &json!(parts), true)
 }
 
 pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
-    let mut parts: Vec<Value> = reply
-        .words
-        .iter()
-        .map(|word| json!([{"text": word}]))
-        .collect();
+    let thoughts = reply.thought.iter().map(|word| json!([thought(word)]));
+    let words = reply.words.iter().map(|word| json!([{"text": word}]));
+    let mut parts: Vec<Value> = thoughts.chain(words).collect();
     parts.extend(calls(reply).into_iter().map(|call| json!([call])));
     let last = parts.len().saturating_sub(1);
     if parts.is_empty() {

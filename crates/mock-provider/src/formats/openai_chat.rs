@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{data, empty_schema, member, pieces, string, text_of};
+use super::{data, empty_schema, member, pieces, schema_at, string, text_of};
 use crate::reply::{Ask, AskedTool, Reply, Stop};
 
 const CREATED: u64 = 1_750_000_000;
@@ -46,6 +46,7 @@ pub(super) fn read(body: &Value) -> Ask {
             _ => None,
         },
         tool_result: (last["role"] == "tool").then(|| text_of(member(&last, "content"))),
+        schema: schema_at(body, "/response_format/json_schema/schema"),
         max_tokens: member(body, "max_completion_tokens")
             .as_u64()
             .or_else(|| member(body, "max_tokens").as_u64()),
@@ -67,12 +68,15 @@ fn usage(reply: &Reply) -> Value {
         "completion_tokens": reply.output,
         "total_tokens": reply.input + reply.output,
         "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": reply.thought.len()},
     })
 }
 
 pub(super) fn answer(reply: &Reply) -> Value {
     let mut message = json!({"role": "assistant", "content": reply.text(), "refusal": null});
+    if !reply.thought.is_empty() {
+        message["reasoning_content"] = json!(reply.thought.concat());
+    }
     if !reply.calls.is_empty() {
         message["content"] = Value::Null;
         let calls = reply.calls.iter().map(|call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments.to_string()}}));
@@ -107,12 +111,14 @@ pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
         json!({"role": "assistant", "content": "", "refusal": null}),
         Value::Null,
     ))];
-    events.extend(
-        reply
-            .words
+    let mut say = |name: &str, words: &[String]| {
+        let chunks = words
             .iter()
-            .map(|word| data(&chunk(json!({"content": word}), Value::Null))),
-    );
+            .map(|word| data(&chunk(json!({name: word}), Value::Null)));
+        events.extend(chunks);
+    };
+    say("reasoning_content", &reply.thought);
+    say("content", &reply.words);
     for (index, call) in reply.calls.iter().enumerate() {
         let opened = json!({"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}});
         events.push(data(&chunk(json!({"tool_calls": [opened]}), Value::Null)));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{empty_schema, member, named, pieces, string, text_of};
+use super::{empty_schema, member, named, pieces, schema_at, string, text_of};
 use crate::reply::{Ask, AskedTool, Reply, Stop};
 
 pub(super) fn read(body: &Value) -> Ask {
@@ -52,6 +52,7 @@ pub(super) fn read(body: &Value) -> Ask {
         },
         tool_result: (last["type"] == "function_call_output")
             .then(|| text_of(member(&last, "output"))),
+        schema: schema_at(body, "/text/format/schema"),
         max_tokens: member(body, "max_output_tokens").as_u64(),
         include_usage: true,
     }
@@ -83,7 +84,7 @@ fn response(reply: &Reply, status: &str, output: Vec<Value>) -> Value {
         "input_tokens": reply.input,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": reply.output,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": reply.thought.len()},
         "total_tokens": reply.input + reply.output,
     });
     let incomplete = if status == "incomplete" {
@@ -119,16 +120,25 @@ fn response(reply: &Reply, status: &str, output: Vec<Value>) -> Value {
     })
 }
 
+fn reasoning(reply: &Reply, summary: &[Value]) -> Value {
+    json!({"id": format!("rs_{}", reply.id), "type": "reasoning", "summary": summary, "encrypted_content": reply.seal()})
+}
+
+fn summary(text: &str) -> Value {
+    json!({"type": "summary_text", "text": text})
+}
+
 fn output(reply: &Reply) -> Vec<Value> {
-    if reply.calls.is_empty() {
-        return vec![message(reply, &reply.text(), "completed")];
+    let mut output = vec![];
+    if !reply.thought.is_empty() {
+        output.push(reasoning(reply, &[summary(&reply.thought.concat())]));
     }
-    reply
-        .calls
-        .iter()
-        .enumerate()
-        .map(|(at, one)| call(reply, at, &one.arguments.to_string(), "completed"))
-        .collect()
+    if reply.calls.is_empty() {
+        output.push(message(reply, &reply.text(), "completed"));
+    }
+    let calls = reply.calls.iter().enumerate();
+    output.extend(calls.map(|(at, one)| call(reply, at, &one.arguments.to_string(), "completed")));
+    output
 }
 
 fn status(reply: &Reply) -> &'static str {
@@ -148,18 +158,22 @@ pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
         json!({"type": "response.created", "response": response(reply, "in_progress", vec![])}),
         json!({"type": "response.in_progress", "response": response(reply, "in_progress", vec![])}),
     ];
+    if !reply.thought.is_empty() {
+        events.extend(reasoning_events(reply));
+    }
+    let first = usize::from(!reply.thought.is_empty());
     if reply.calls.is_empty() {
-        events.extend(message_events(reply));
+        events.extend(message_events(reply, first));
     }
     for (at, one) in reply.calls.iter().enumerate() {
         let arguments = one.arguments.to_string();
-        let item = format!("fc_{}_{at}", reply.id);
-        events.push(json!({"type": "response.output_item.added", "output_index": at, "item": call(reply, at, "", "in_progress")}));
+        let (item, index) = (format!("fc_{}_{at}", reply.id), first + at);
+        events.push(json!({"type": "response.output_item.added", "output_index": index, "item": call(reply, at, "", "in_progress")}));
         for piece in pieces(&arguments, 3) {
-            events.push(json!({"type": "response.function_call_arguments.delta", "item_id": item, "output_index": at, "delta": piece}));
+            events.push(json!({"type": "response.function_call_arguments.delta", "item_id": item, "output_index": index, "delta": piece}));
         }
-        events.push(json!({"type": "response.function_call_arguments.done", "item_id": item, "output_index": at, "arguments": arguments}));
-        events.push(json!({"type": "response.output_item.done", "output_index": at, "item": call(reply, at, &arguments, "completed")}));
+        events.push(json!({"type": "response.function_call_arguments.done", "item_id": item, "output_index": index, "arguments": arguments}));
+        events.push(json!({"type": "response.output_item.done", "output_index": index, "item": call(reply, at, &arguments, "completed")}));
     }
     let status = status(reply);
     events.push(json!({"type": format!("response.{status}"), "response": response(reply, status, output(reply))}));
@@ -169,20 +183,36 @@ pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
     events.iter().map(named).collect()
 }
 
-fn message_events(reply: &Reply) -> Vec<Value> {
+fn reasoning_events(reply: &Reply) -> Vec<Value> {
+    let item = format!("rs_{}", reply.id);
+    let text = reply.thought.concat();
+    let mut events = vec![
+        json!({"type": "response.output_item.added", "output_index": 0, "item": reasoning(reply, &[])}),
+        json!({"type": "response.reasoning_summary_part.added", "item_id": item, "output_index": 0, "summary_index": 0, "part": summary("")}),
+    ];
+    for word in &reply.thought {
+        events.push(json!({"type": "response.reasoning_summary_text.delta", "item_id": item, "output_index": 0, "summary_index": 0, "delta": word}));
+    }
+    events.push(json!({"type": "response.reasoning_summary_text.done", "item_id": item, "output_index": 0, "summary_index": 0, "text": text}));
+    events.push(json!({"type": "response.reasoning_summary_part.done", "item_id": item, "output_index": 0, "summary_index": 0, "part": summary(&text)}));
+    events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": reasoning(reply, &[summary(&text)])}));
+    events
+}
+
+fn message_events(reply: &Reply, index: usize) -> Vec<Value> {
     let item = format!("msg_{}", reply.id);
     let text = reply.text();
     let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
     let mut events = vec![
-        json!({"type": "response.output_item.added", "output_index": 0, "item": message(reply, "", "in_progress")}),
-        json!({"type": "response.content_part.added", "item_id": item, "output_index": 0, "content_index": 0, "part": part("")}),
+        json!({"type": "response.output_item.added", "output_index": index, "item": message(reply, "", "in_progress")}),
+        json!({"type": "response.content_part.added", "item_id": item, "output_index": index, "content_index": 0, "part": part("")}),
     ];
     for word in &reply.words {
-        events.push(json!({"type": "response.output_text.delta", "item_id": item, "output_index": 0, "content_index": 0, "delta": word, "logprobs": []}));
+        events.push(json!({"type": "response.output_text.delta", "item_id": item, "output_index": index, "content_index": 0, "delta": word, "logprobs": []}));
     }
-    events.push(json!({"type": "response.output_text.done", "item_id": item, "output_index": 0, "content_index": 0, "text": text, "logprobs": []}));
-    events.push(json!({"type": "response.content_part.done", "item_id": item, "output_index": 0, "content_index": 0, "part": part(&text)}));
-    events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": message(reply, &text, "completed")}));
+    events.push(json!({"type": "response.output_text.done", "item_id": item, "output_index": index, "content_index": 0, "text": text, "logprobs": []}));
+    events.push(json!({"type": "response.content_part.done", "item_id": item, "output_index": index, "content_index": 0, "part": part(&text)}));
+    events.push(json!({"type": "response.output_item.done", "output_index": index, "item": message(reply, &text, "completed")}));
     events
 }
 
