@@ -26,6 +26,9 @@ pub struct Row {
     /// Variables that hold a key, best first.
     #[serde(default)]
     pub env: Vec<String>,
+    /// A key in one of them is enough to start with it where nothing is configured.
+    #[serde(default = "yes")]
+    pub starts: bool,
     /// Wire formats it speaks, best first.
     pub formats: Vec<Format>,
     /// How the key travels.
@@ -55,6 +58,8 @@ pub struct Row {
     /// How its dialect of OpenAI's formats differs from what most compatible providers speak.
     #[serde(default)]
     pub quirks: Quirks,
+    /// The row whose quirks it has too, where it speaks the same dialect elsewhere.
+    pub dialect: Option<String>,
     /// The file that knows what the row cannot say.
     #[serde(default)]
     pub code: Code,
@@ -94,10 +99,29 @@ struct Table {
 
 static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let table: Result<Table, _> = toml::from_str(include_str!("../data/providers.toml"));
-    table
+    let mut rows = table
         .expect("the built-in provider table is valid: a test reads it")
-        .provider
+        .provider;
+    share_dialects(&mut rows);
+    // What the native lane is not to add, the translated one is not to write.
+    for row in rows.iter_mut().filter(|row| !row.stream_options) {
+        row.quirks.refuses.push("stream_options".to_owned());
+    }
+    rows
 });
+
+fn share_dialects(rows: &mut [Row]) {
+    let spoken: BTreeMap<String, Quirks> = rows
+        .iter()
+        .map(|row| (row.name.clone(), row.quirks.clone()))
+        .collect();
+    for row in rows {
+        let shared = row.dialect.as_ref().and_then(|name| spoken.get(name));
+        if let Some(shared) = shared {
+            row.quirks = shared.clone();
+        }
+    }
+}
 
 /// All rows, in the file's order.
 pub fn table() -> &'static [Row] {

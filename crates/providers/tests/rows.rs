@@ -1,5 +1,7 @@
 //! Every row of the provider table: where each operation goes, with which key, and what of the client reaches it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use polygate_core::Secret;
@@ -77,6 +79,15 @@ fn expected_tail(format: Format) -> &'static str {
     }
 }
 
+/// How many parts of a path are versions.
+fn versions(path: &str) -> usize {
+    let is_version = |part: &&str| {
+        let rest = part.strip_prefix('v').unwrap_or_default();
+        rest.starts_with(|letter: char| letter.is_ascii_digit())
+    };
+    path.split('/').filter(is_version).count()
+}
+
 #[test]
 fn every_row_sends_every_format_it_speaks_to_its_own_address_with_its_own_key() {
     for row in table() {
@@ -106,8 +117,8 @@ fn every_row_sends_every_format_it_speaks_to_its_own_address_with_its_own_key() 
             let path = sent.uri().path();
             assert!(path.ends_with(expected_tail(format)), "{context}");
             assert_eq!(
-                path.matches("/v1").count(),
-                usize::from(!path.contains("/deployments/") && !path.starts_with("/model/")),
+                versions(path),
+                usize::from(!row.version.is_empty() && !path.contains("/deployments/")),
                 "one version, {context}"
             );
             let (name, value) = match row.auth {
@@ -192,6 +203,18 @@ fn rows_are_found_by_name_alias_and_host_and_say_their_variables() {
         "mistral",
         "ollama",
         "openai-compatible",
+        "xai",
+        "togetherai",
+        "fireworks-ai",
+        "cerebras",
+        "perplexity",
+        "dashscope",
+        "moonshotai",
+        "zhipuai",
+        "llama.cpp",
+        "vllm",
+        "lmstudio",
+        "litellm",
     ] {
         assert!(row_named(name).is_some(), "{name}");
     }
@@ -200,6 +223,8 @@ fn rows_are_found_by_name_alias_and_host_and_say_their_variables() {
         ("my-res.openai.azure.com", "azure"),
         ("api.anthropic.com", "anthropic"),
         ("API.Groq.com", "groq"),
+        ("api.x.ai", "xai"),
+        ("dbc-1.cloud.databricks.com", "databricks"),
     ] {
         assert_eq!(
             row_for_host(host).map(|row| row.name.as_str()),
@@ -298,4 +323,62 @@ fn the_row_is_the_types_else_the_hosts_else_the_names_else_compatible() {
         Ok("openai-compatible")
     );
     assert!(row("antropic", "x", None).is_err());
+}
+
+#[test]
+fn no_name_no_host_and_no_variable_means_two_rows() {
+    let mut seen = BTreeSet::new();
+    for row in table() {
+        for name in row.aliases.iter().chain([&row.name]) {
+            assert!(seen.insert(format!("name {name}")), "{name} twice");
+        }
+        for host in &row.hosts {
+            assert!(seen.insert(format!("host {host}")), "{host} twice");
+        }
+        for variable in row.env.iter().filter(|_| row.starts) {
+            assert!(
+                seen.insert(format!("variable {variable}")),
+                "{variable} twice"
+            );
+            assert!(row.base.is_some(), "{}: a key alone does not do", row.name);
+        }
+    }
+}
+
+#[test]
+fn an_address_with_the_rows_host_is_that_row() {
+    for row in table().iter().filter(|row| !row.hosts.is_empty()) {
+        let base = row.base.as_deref().unwrap_or_default();
+        let host = base.split('/').nth(2).unwrap_or_default();
+        let host = host.replace("{region}", row.region.as_deref().unwrap_or_default());
+        if !host.is_empty() {
+            let found = row_for_host(&host).map(|row| row.name.as_str());
+            assert_eq!(found, Some(row.name.as_str()), "{host}");
+        }
+    }
+}
+
+#[test]
+fn variables_that_are_set_for_other_purposes_start_nothing() {
+    let starting = table().iter().filter(|row| row.starts);
+    let variables: Vec<&String> = starting.flat_map(|row| &row.env).collect();
+    for shared in [
+        "GITHUB_TOKEN",
+        "HF_TOKEN",
+        "WANDB_API_KEY",
+        "DATABRICKS_TOKEN",
+    ] {
+        assert!(
+            variables.iter().all(|variable| *variable != shared),
+            "{shared}"
+        );
+    }
+    for own in [
+        "OPENAI_API_KEY",
+        "XAI_API_KEY",
+        "TOGETHER_API_KEY",
+        "CEREBRAS_API_KEY",
+    ] {
+        assert!(variables.iter().any(|variable| *variable == own), "{own}");
+    }
 }

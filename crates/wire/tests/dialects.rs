@@ -1,7 +1,8 @@
 //! Requests in the dialects of compatible providers: each quirk does what it says, and names what is lost by it.
 
 use bytes::Bytes;
-use polygate_wire::{Bridge, Format, Quirks, RawObject, Target, egress, ingress};
+use polygate_wire::canon::Block;
+use polygate_wire::{Bridge, ChatResponse, Format, Quirks, RawObject, Target, egress, ingress};
 use serde_json::{Value, json};
 
 /// What a client's request becomes for an upstream with these quirks, and what it lost.
@@ -449,4 +450,63 @@ fn a_model_that_thinks_takes_no_stop_sequences_wherever_it_is() {
     let (body, losses) = said(Format::OpenaiChat, Format::OpenaiChat, json!({}), &request);
     assert_eq!(body.get("stop"), None);
     assert_eq!(losses, ["/stop"]);
+}
+
+/// An answer with this message and these counts.
+fn answered(message: Value, usage: Value) -> ChatResponse {
+    let choice = json!({"index": 0, "finish_reason": "stop", "message": message});
+    let answer =
+        json!({"id": "a", "object": "chat.completion", "choices": [choice], "usage": usage});
+    let answer = egress(Format::OpenaiChat).decode_response(answer.to_string().as_bytes());
+    answer.expect("an answer")
+}
+
+#[test]
+fn thinking_between_tags_is_thinking() {
+    let blocks = |message: Value| {
+        let answer = answered(message, Value::Null);
+        let said = answer.said.into_iter().map(|said| (said.block, said.text));
+        said.collect::<Vec<_>>()
+    };
+    let text = "<think>\nHm.\n</think>\n\nYes.";
+    assert_eq!(
+        blocks(json!({"content": text})),
+        [
+            (Block::Reasoning, "Hm.".to_owned()),
+            (Block::Text, "Yes.".to_owned())
+        ]
+    );
+    assert_eq!(
+        blocks(json!({"content": text, "reasoning_content": "Hm."})),
+        [
+            (Block::Reasoning, "Hm.".to_owned()),
+            (Block::Text, text.to_owned())
+        ],
+        "whoever takes it apart has left nothing in the text"
+    );
+}
+
+#[test]
+fn counts_are_read_under_every_vendors_name() {
+    let base = json!({"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50});
+    for (member, read, reasoning) in [
+        (json!({"cached_tokens": 10}), 10, 0),
+        (json!({"num_cached_tokens": 10}), 10, 0),
+        (json!({"prompt_cache_hit_tokens": 10}), 10, 0),
+        (
+            json!({"prompt_tokens_details": {"cached_tokens": 10}, "cached_tokens": 3}),
+            10,
+            0,
+        ),
+        (json!({"reasoning_tokens": 8}), 0, 8),
+    ] {
+        let mut counts = base.clone();
+        for (name, value) in member.as_object().expect("members") {
+            counts[name] = value.clone();
+        }
+        let usage = answered(json!({"content": "Yes."}), counts).usage;
+        let usage = usage.expect("counts");
+        let told = (usage.input, usage.output, usage.cache_read, usage.reasoning);
+        assert_eq!(told, (20, 30, read, reasoning), "{member}");
+    }
 }

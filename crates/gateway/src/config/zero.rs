@@ -11,6 +11,7 @@ pub fn read(environment: &Environment, rows: &[Row]) -> Config {
     Config {
         providers: rows
             .iter()
+            .filter(|row| row.starts)
             .filter_map(|row| provider(environment, row))
             .collect(),
         ..Config::default()

@@ -26,7 +26,7 @@ const TALKERS: [&str; 5] = ["gpt-3", "gpt-4", "chatgpt-", "gpt-5-chat", "davinci
 
 /// Models of others that take an effort through this format: their cousins refuse it (`grok-4`, `grok-4-fast`, `grok-4.20`), or
 /// know other words (`qwen3-32b`).
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 10] = [
     "grok-3-mini",
     "grok-4.3",
     "grok-4.5",
@@ -36,7 +36,6 @@ const OTHERS: [&str; 11] = [
     "gemini-3",
     "qwen3.",
     "deepseek-v3",
-    "magistral",
     "glm-4",
 ];
 
