@@ -1,8 +1,9 @@
 //! Variables in values: replaced, typed again, and what happens where they are not set.
 
 use polygate::config::env::Environment;
+use polygate_providers::{Settings, build, table};
 
-use crate::{good_with, lines, report_with, warnings};
+use crate::{good_with, lines, load_in, report_with, warnings};
 
 #[test]
 fn values_are_typed_after_variables_are_replaced() {
@@ -105,4 +106,51 @@ fn the_nearest_dotenv_counts_and_its_bad_lines_are_told_but_not_shown() {
         complaint.ends_with(".env: 1 line(s) cannot be read and have no effect"),
         "{complaint}"
     );
+}
+
+#[test]
+fn without_a_file_every_key_starts_the_one_provider_that_it_opens() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let names = |variables: &[(&str, &str)]| {
+        let loaded = load_in(dir.path(), variables).expect("a configuration");
+        let providers = loaded.config.providers.into_iter();
+        providers.map(|provider| provider.name).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&[
+            ("XAI_API_KEY", "k"),
+            ("MOONSHOT_API_KEY", "k"),
+            ("OPENAI_API_KEY", "k")
+        ]),
+        ["openai", "xai", "moonshot"],
+        "in the table's order, once each"
+    );
+    for shared in [
+        "GITHUB_TOKEN",
+        "HF_TOKEN",
+        "WANDB_API_KEY",
+        "CLOUDFLARE_API_KEY",
+    ] {
+        let started = names(&[(shared, "k")]);
+        assert!(
+            started.iter().all(|name| name == "demo" || name == "mock"),
+            "{shared}: {started:?}"
+        );
+    }
+    let all: Vec<(&str, &str)> = table()
+        .iter()
+        .flat_map(|row| &row.env)
+        .map(|variable| (variable.as_str(), "k"))
+        .collect();
+    let started = names(&all);
+    assert!(started.len() > 40, "{started:?}");
+    for name in started {
+        let settings = Settings {
+            kind: name.clone(),
+            name: name.clone(),
+            ..Settings::default()
+        };
+        let built = build(&settings).map(|_| ());
+        assert_eq!(built, Ok(()), "{name}");
+    }
 }
