@@ -22,14 +22,11 @@ impl Dialect for Gemini {
         error::encode(failure, request_id)
     }
 
+    /// Bare JSON, as Google itself writes it into its streams: its JavaScript and Go clients take no error from an event.
     fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes {
-        [
-            b"data: ",
-            error::encode(failure, request_id).as_ref(),
-            b"\n\n",
-        ]
-        .concat()
-        .into()
+        [error::encode(failure, request_id).as_ref(), b"\n\n"]
+            .concat()
+            .into()
     }
 
     fn decode_error(&self, body: &[u8]) -> Option<UpstreamError> {

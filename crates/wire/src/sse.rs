@@ -187,7 +187,8 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads a raw frame. Unknown fields, `id`, `retry` and comments are skipped; nothing is an error.
+    /// Reads a raw frame. Unknown fields, `id`, `retry` and comments are skipped; nothing is an error. A JSON object without any
+    /// field is data: that is how Google's streams report what went wrong.
     pub fn parse(raw: &'a [u8]) -> Self {
         let mut frame = Frame::default();
         let mut has_data = false;
@@ -208,6 +209,10 @@ impl<'a> Frame<'a> {
                 }
                 _ => {}
             }
+        }
+        let bare = raw.trim_ascii();
+        if !has_data && bare.starts_with(b"{") {
+            frame.data = Cow::Borrowed(bare);
         }
         frame
     }
