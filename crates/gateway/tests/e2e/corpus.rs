@@ -18,31 +18,32 @@ use tokio::net::TcpListener;
 
 use crate::support::Gate;
 
+/// One recorded exchange.
 #[derive(Deserialize)]
-struct Record {
-    id: String,
-    dialect: String,
+pub struct Record {
+    pub id: String,
+    pub dialect: String,
     #[serde(default)]
     model: Option<String>,
     request_json: Option<Box<RawValue>>,
-    status: u16,
+    pub status: u16,
     #[serde(default)]
     response_content_type: Option<String>,
-    response_encoding: String,
-    response_body: serde_json::Value,
+    pub response_encoding: String,
+    pub response_body: serde_json::Value,
     method: String,
     #[serde(default)]
-    path: Option<String>,
+    pub path: Option<String>,
 }
 
 /// What the upstream plays next, and what it was sent.
 #[derive(Default)]
-struct Stage {
-    answer: Mutex<(u16, String, Bytes)>,
+pub struct Stage {
+    pub answer: Mutex<(u16, String, Bytes)>,
     sent: Mutex<Bytes>,
 }
 
-async fn upstream(stage: Arc<Stage>) -> String {
+pub async fn upstream(stage: Arc<Stage>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
@@ -140,7 +141,8 @@ fn encoded(name: &str) -> String {
         .collect()
 }
 
-fn answer(record: &Record) -> Option<Bytes> {
+/// A record's answer as bytes, where it is text.
+pub fn answer(record: &Record) -> Option<Bytes> {
     match (&record.response_body, record.response_encoding.as_str()) {
         (serde_json::Value::String(text), "sse" | "text") => Some(text.clone().into()),
         (value, "json") => Some(value.to_string().into()),
@@ -296,7 +298,7 @@ fn judge(
 }
 
 /// Whether the recording itself is no complete, good answer.
-fn is_broken(record: &Record, text: &str) -> bool {
+pub fn is_broken(record: &Record, text: &str) -> bool {
     if record.response_encoding != "sse" {
         return text.contains("\"error\"") || !text.starts_with('{');
     }
@@ -316,7 +318,7 @@ fn is_broken(record: &Record, text: &str) -> bool {
         || text.contains("event: error")
 }
 
-fn default_type(record: &Record) -> &'static str {
+pub fn default_type(record: &Record) -> &'static str {
     if record.response_encoding == "sse" {
         "text/event-stream"
     } else {
@@ -324,7 +326,7 @@ fn default_type(record: &Record) -> &'static str {
     }
 }
 
-fn records(corpus: &str) -> Vec<Record> {
+pub fn records(corpus: &str) -> Vec<Record> {
     let mut files: Vec<_> = std::fs::read_dir(format!("{corpus}/train"))
         .expect("the corpus")
         .flatten()

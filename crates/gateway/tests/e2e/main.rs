@@ -7,6 +7,7 @@ mod bad_input;
 mod bedrock;
 mod cancel;
 mod corpus;
+mod corpus_translated;
 mod counting;
 mod failover;
 mod keys;
