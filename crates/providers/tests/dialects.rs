@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use polygate_providers::{row_named, table};
-use polygate_wire::{Bridge, Format, RawObject, Target, egress, ingress};
+use polygate_wire::{Bridge, Format, Quirks, RawObject, Target, egress, ingress};
 use serde_json::{Value, json};
 
 /// What this provider's chat is sent for a request of a client of Messages, and what got lost.
@@ -17,22 +17,31 @@ fn sent(provider: &str, request: Value) -> (Value, Vec<String>) {
 }
 
 fn translated(client: Format, provider: &str, request: &Value) -> (Value, Vec<String>) {
-    let row = row_named(provider).expect("a row");
+    let quirks = &row_named(provider).expect("a row").quirks;
+    let written = written(client, Format::OpenaiChat, quirks, request);
+    let (body, losses) = written.expect("a body");
+    (serde_json::from_slice(&body).expect("JSON"), losses)
+}
+
+/// The bytes for an upstream with these quirks; `None` where nothing can be sent.
+fn written(
+    client: Format,
+    upstream: Format,
+    quirks: &Quirks,
+    request: &Value,
+) -> Option<(Bytes, Vec<String>)> {
     let object = RawObject::parse(Bytes::from(request.to_string())).expect("an object");
     let client = ingress(client).expect("clients speak it");
     let mut request = client.decode_request(&object).expect("a request");
     let model = request.model.clone();
-    let upstream = Format::OpenaiChat;
     let (_, mut losses) = Bridge::build(&mut request, upstream, &model);
     let target = Target {
         model: &model,
-        quirks: &row.quirks,
+        quirks,
     };
-    let encoded = egress(upstream).encode_request(&request, &target);
-    let (body, lost) = encoded.expect("a body");
+    let (body, lost) = egress(upstream).encode_request(&request, &target).ok()?;
     losses.extend(lost);
-    let body = serde_json::from_slice(&body).expect("JSON");
-    (body, losses.into_iter().map(|loss| loss.0).collect())
+    Some((body, losses.into_iter().map(|loss| loss.0).collect()))
 }
 
 /// A client of Chat says it, and it is not passed as it is.
@@ -348,4 +357,133 @@ fn cache_marks_reach_those_who_know_them() {
     let (body, losses) = sent("together", json!({"messages": messages}));
     assert_eq!(body["messages"][0]["content"], "Hi");
     assert_eq!(losses.len(), 1);
+}
+
+/// Requests that between them say all that a quirk can be about.
+fn everything() -> Vec<(Format, Value)> {
+    let stops: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
+    let function = json!({"name": "t", "strict": true, "parameters": {"type": "object"}});
+    let chat = json!({"model": "m", "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [
+            {"type": "text", "text": "See"},
+            {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+        ]}],
+        "stream": true, "max_completion_tokens": 9, "stop": stops, "seed": 1, "user": "u", "temperature": 0.5, "top_p": 0.5,
+        "presence_penalty": 0.5, "frequency_penalty": 0.5, "logprobs": true, "top_logprobs": 2, "parallel_tool_calls": false,
+        "verbosity": "low", "tools": [{"type": "function", "function": function}], "tool_choice": "required",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    });
+    let codex = json!({"model": "m", "input": "Hi", "metadata": {"a": "b"}, "service_tier": "flex", "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h", "safety_identifier": "s"});
+    let source =
+        |kind: &str, data: &str| json!({"type": "base64", "media_type": kind, "data": data});
+    let far = json!({"type": "url", "url": "https://example.com/a.png"});
+    let media = json!([
+        {"type": "text", "text": "See", "cache_control": {"type": "ephemeral"}},
+        {"type": "image", "source": source("image/png", "iVBORw==")},
+        {"type": "image", "source": far},
+        {"type": "document", "source": source("application/pdf", "JVBERg==")}
+    ]);
+    let mut claude = forced();
+    for (name, value) in json!({
+        "model": "m", "max_tokens": 9000, "top_k": 5, "messages": [{"role": "user", "content": media}],
+        "thinking": {"type": "enabled", "budget_tokens": 5000}
+    })
+    .as_object()
+    .expect("members")
+    {
+        claude[name] = value.clone();
+    }
+    let mut without = conversation();
+    without[1]["content"]
+        .as_array_mut()
+        .expect("parts")
+        .remove(0);
+    let begun = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "He"}]);
+    let talk = |messages: Value| json!({"model": "m", "max_tokens": 9000, "messages": messages});
+    let mut off = talk(begun.clone());
+    off["thinking"] = json!({"type": "disabled"});
+    vec![
+        (Format::OpenaiChat, chat),
+        (Format::OpenaiResponses, codex),
+        (Format::AnthropicMessages, claude),
+        (Format::AnthropicMessages, talk(conversation())),
+        (Format::AnthropicMessages, talk(without)),
+        (Format::AnthropicMessages, talk(begun)),
+        (Format::AnthropicMessages, off),
+    ]
+}
+
+/// These quirks with one of them left out, each in turn.
+fn each_left_out(quirks: &Quirks) -> Vec<(String, Quirks)> {
+    type Leave = fn(&mut Quirks);
+    let columns: [(&str, Leave); 14] = [
+        ("max_completion_tokens", |quirks| {
+            quirks.max_completion_tokens = false
+        }),
+        ("developer", |quirks| quirks.developer = false),
+        ("cache_control", |quirks| quirks.cache_control = false),
+        ("top_k", |quirks| quirks.top_k = false),
+        ("reasoning_history", |quirks| {
+            quirks.reasoning_history = None
+        }),
+        ("reasoning_required", |quirks| {
+            quirks.reasoning_required = false
+        }),
+        ("thinking", |quirks| quirks.thinking = None),
+        ("thinks_or_forces", |quirks| quirks.thinks_or_forces = false),
+        ("system_first", |quirks| quirks.system_first = false),
+        ("continues", |quirks| quirks.continues = None),
+        ("id_length", |quirks| quirks.id_length = None),
+        ("most_stops", |quirks| quirks.most_stops = None),
+        ("document_url", |quirks| quirks.document_url = false),
+        ("bare_audio", |quirks| quirks.bare_audio = false),
+    ];
+    let mut left = Vec::new();
+    for (name, leave) in columns {
+        let mut fewer = quirks.clone();
+        leave(&mut fewer);
+        left.push((name.to_owned(), fewer));
+    }
+    for (index, lack) in quirks.lacks.iter().enumerate() {
+        let mut fewer = quirks.clone();
+        fewer.lacks.remove(index);
+        left.push((format!("lacks {lack:?}"), fewer));
+    }
+    for (index, refused) in quirks.refuses.iter().enumerate() {
+        let mut fewer = quirks.clone();
+        fewer.refuses.remove(index);
+        left.push((format!("refuses {refused}"), fewer));
+    }
+    for renamed in quirks.renames.keys() {
+        let mut fewer = quirks.clone();
+        fewer.renames.remove(renamed);
+        left.push((format!("renames {renamed}"), fewer));
+    }
+    left.retain(|(_, fewer)| fewer != quirks);
+    left
+}
+
+#[test]
+fn no_quirk_of_any_row_is_there_for_nothing() {
+    let requests = everything();
+    for row in table() {
+        let all = |quirks: &Quirks| {
+            let formats = row.formats.iter().copied();
+            let open = formats
+                .filter(|format| matches!(format, Format::OpenaiChat | Format::OpenaiResponses));
+            let written = open.flat_map(|upstream| {
+                let each = requests.iter();
+                each.map(move |(client, request)| written(*client, upstream, quirks, request))
+            });
+            written.collect::<Vec<_>>()
+        };
+        let whole = all(&row.quirks);
+        for (name, fewer) in each_left_out(&row.quirks) {
+            assert_ne!(all(&fewer), whole, "{}: {name} does nothing", row.name);
+        }
+    }
 }
