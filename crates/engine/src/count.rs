@@ -63,7 +63,7 @@ fn file(media: &Media) -> u64 {
     match &media.source {
         MediaSource::Text(said) => text(said),
         MediaSource::Base64(data) => (data.len() as u64 / BYTES_PER_TOKEN).max(LEAST_OF_FILE),
-        MediaSource::Url(_) | MediaSource::FileId(_) => PICTURE,
+        MediaSource::Url(_) | MediaSource::FileId { .. } => PICTURE,
     }
 }
 

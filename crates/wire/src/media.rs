@@ -51,7 +51,7 @@ pub(crate) fn mime(media: &Media) -> Option<Cow<'_, str>> {
         MediaSource::Base64(data) => by_beginning(data),
         MediaSource::Url(url) => by_ending(url.split(['?', '#']).next()?),
         MediaSource::Text(_) => Some("text/plain"),
-        MediaSource::FileId(_) => None,
+        MediaSource::FileId { .. } => None,
     });
     found.map(Cow::Borrowed)
 }
@@ -101,7 +101,24 @@ pub(crate) fn decode_text(data: &str) -> Option<String> {
     String::from_utf8(decode(data)?).ok()
 }
 
-fn decode(data: &str) -> Option<Vec<u8>> {
+/// Base64 in the standard alphabet, padded.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| chunk.get(at).copied().map_or(0, usize::from);
+        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        for at in 0..4 {
+            let letter = LETTERS.get((bits >> (18 - 6 * at)) & 63);
+            let letter = letter.filter(|_| at <= chunk.len());
+            text.push(letter.copied().map_or('=', char::from));
+        }
+    }
+    text
+}
+
+/// The bytes of base64, as leniently.
+pub(crate) fn decode(data: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(data.len() / 4 * 3);
     let (mut bits, mut held) = (0_u32, 0_u32);
     for byte in data.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
@@ -159,6 +176,19 @@ mod tests {
         ];
         for (media, expected) in cases {
             assert_eq!(mime(&media).as_deref(), expected, "{media:?}");
+        }
+    }
+
+    #[test]
+    fn base64_is_written() {
+        for (text, expected) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("é?>", "w6k/Pg=="),
+        ] {
+            assert_eq!(encode(text.as_bytes()), expected, "{text}");
         }
     }
 

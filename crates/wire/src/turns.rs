@@ -69,8 +69,10 @@ pub(crate) enum What<'a> {
 /// Where instructions go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instructions {
-    /// Out of the conversation.
+    /// Out of the conversation, wherever they stood in it.
     Apart,
+    /// Those before the first turn out of the conversation, later ones where they are.
+    Leading,
     /// They stay where they are, but never between calls and their answers.
     InPlace,
 }
@@ -84,13 +86,22 @@ pub(crate) fn conversation<'a>(
     let mut shaped = Conversation::default();
     for message in messages {
         let is_system = matches!(message.role, Role::System | Role::Developer);
+        let is_late = !shaped.turns.is_empty();
         match instructions {
-            Instructions::Apart if is_system => shaped.system.extend(texts(message, losses)),
-            Instructions::InPlace if is_system => {
+            _ if !is_system => shaped.say(message, losses),
+            Instructions::Apart => {
+                let pieces = texts(message, losses);
+                if is_late && !pieces.is_empty() {
+                    // Said, but not from here on.
+                    losses.at(format!("{}/role", message.at));
+                }
+                shaped.system.extend(pieces);
+            }
+            Instructions::Leading if !is_late => shaped.system.extend(texts(message, losses)),
+            Instructions::Leading | Instructions::InPlace => {
                 let pieces = texts(message, losses);
                 shaped.push(message.role, pieces);
             }
-            _ => shaped.say(message, losses),
         }
     }
     if !shaped
@@ -168,7 +179,7 @@ impl<'a> Conversation<'a> {
             let message = "no message has any content";
             return Err(Failure::new(Kind::InvalidRequest, message).param("messages"));
         };
-        if instructions == Instructions::Apart {
+        if instructions != Instructions::InPlace {
             losses.at(format!("{}/role", first.at));
             let pieces = std::mem::take(&mut self.system);
             self.turns.push(Turn {
@@ -347,6 +358,9 @@ pub(crate) fn text_of(result: &ToolResult) -> Cow<'_, str> {
         _ => Cow::Owned(texts.join("\n")),
     }
 }
+
+/// What asks a model to go on that takes no message of its own as the last one.
+pub(crate) const GO_ON: &str = "Continue.";
 
 /// What stands for the answer that a client never gave.
 pub(crate) const NO_RESULT: &str = "No result was given for this call.";

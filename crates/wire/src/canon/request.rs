@@ -236,8 +236,13 @@ pub enum MediaSource {
     Text(String),
     /// Elsewhere.
     Url(String),
-    /// Stored at the provider under this id.
-    FileId(String),
+    /// Stored at a provider, where nobody else finds it.
+    FileId {
+        /// Under this id, or at this address.
+        id: String,
+        /// Who keeps it.
+        keeper: Issuer,
+    },
 }
 
 impl Default for MediaSource {

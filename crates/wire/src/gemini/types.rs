@@ -385,7 +385,7 @@ impl FinishReason {
 }
 
 /// Token counts.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Counts {
     prompt_token_count: Count,
@@ -393,11 +393,36 @@ pub(crate) struct Counts {
     candidates_token_count: Count,
     thoughts_token_count: Count,
     cached_content_token_count: Count,
+    prompt_tokens_details: Option<Vec<OfModality>>,
+    candidates_tokens_details: Option<Vec<OfModality>>,
+}
+
+/// Tokens of one kind of media.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct OfModality {
+    modality: Modality,
+    token_count: Count,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Modality {
+    Audio,
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+fn of_sound(details: &Option<Vec<OfModality>>) -> u64 {
+    let all = details.iter().flatten();
+    let sound = all.filter(|tokens| tokens.modality == Modality::Audio);
+    sound.map(|tokens| tokens.token_count.0).sum()
 }
 
 impl Counts {
     /// In the hub's terms: thoughts are output that Google counts apart, prompts of its tools are input.
-    pub(crate) fn usage(self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let thoughts = self.thoughts_token_count.0;
         Usage {
             input: self
@@ -408,7 +433,9 @@ impl Counts {
             cache_read: self.cached_content_token_count.0,
             cache_write: 0,
             reasoning: thoughts,
-            ..Usage::default()
+            input_audio: of_sound(&self.prompt_tokens_details),
+            output_audio: of_sound(&self.candidates_tokens_details),
+            cache_write_1h: 0,
         }
     }
 }

@@ -6,6 +6,6 @@ mod request;
 mod response;
 mod stream;
 
-pub(crate) use request::decode;
+pub(crate) use request::{decode, flat_name};
 pub(crate) use response::encode;
 pub(crate) use stream::Encoder;

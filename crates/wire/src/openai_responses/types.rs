@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::ingress::flat_name;
 use crate::canon::Citation;
 use crate::lenient::{Count, Text};
 
@@ -86,6 +87,8 @@ pub(crate) struct Item<'a> {
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
+    pub namespace: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
     pub id: Option<Cow<'a, str>>,
     /// The input of a freeform call.
     #[serde(borrow, default)]
@@ -95,6 +98,8 @@ pub(crate) struct Item<'a> {
     /// The picture that a picture's call made.
     #[serde(borrow, default)]
     pub result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub output_format: Option<Cow<'a, str>>,
     /// A text in function calls, an object in others.
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
@@ -105,6 +110,15 @@ pub(crate) struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// The name of a call's tool, its namespace before it.
+    pub(crate) fn name(&self) -> String {
+        let name = self.name.as_deref().unwrap_or_default();
+        match self.namespace.as_deref().filter(|space| !space.is_empty()) {
+            Some(namespace) => flat_name(namespace, name),
+            None => name.to_owned(),
+        }
+    }
+
     /// The arguments of a function call.
     pub(crate) fn arguments(&self) -> String {
         let Some(raw) = self.arguments else {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use polygate_core::Failure;
-use polygate_wire::{Bridge, ChatResponse, Format, ReplyHead, dialect, egress, upstream_error};
+use polygate_wire::{
+    Bridge, ChatResponse, Format, ReplyHead, Return, dialect, egress, upstream_error,
+};
 
 use crate::case::Case;
 use crate::drive::{Told, decode, say};
 use crate::layout::laid_out;
 use crate::survival::lost;
-use crate::translate::{Asked, answer, ask, head, put_right, stream, written_request};
+use crate::translate::{Asked, CLIENTS, answer, ask, head, stream, written_request};
 use crate::words::{has, texts, words};
 
 /// What became of a feature on its way.
@@ -97,6 +99,14 @@ fn silent(case: &Case, client: Format, asked: &Asked) -> Vec<String> {
     missing.map(|(at, _)| at).collect()
 }
 
+/// Whether a client would ever see the answer: not where only others can ask for it.
+fn can_ask(case: &Case, client: Format) -> bool {
+    let mut asks = CLIENTS
+        .into_iter()
+        .map(|client| case.request(client).is_some());
+    case.request(client).is_some() || !asks.any(|asks| asks)
+}
+
 /// How a client's request to an upstream was bent, and what the answer says of itself.
 fn way_back(case: &Case, client: Format, upstream: Format) -> (Bridge, ReplyHead) {
     let asked = case
@@ -111,6 +121,9 @@ fn way_back(case: &Case, client: Format, upstream: Format) -> (Bridge, ReplyHead
 /// An upstream's whole answer for a client.
 pub fn response(case: &Case, upstream: Format, client: Format) -> Option<Outcome> {
     let body = case.file(upstream, "response.json")?;
+    if !can_ask(case, client) {
+        return None;
+    }
     if client == upstream {
         return Some(native());
     }
@@ -160,6 +173,9 @@ fn with_losses(mut text: String, lost: &BTreeSet<String>) -> String {
 /// An upstream's stream for a client.
 pub fn streamed(case: &Case, upstream: Format, client: Format) -> Option<Outcome> {
     let bytes = case.file(upstream, "stream.sse")?;
+    if !can_ask(case, client) {
+        return None;
+    }
     if client == upstream {
         return Some(native());
     }
@@ -215,4 +231,19 @@ pub fn error(case: &Case, upstream: Format, client: Format) -> Option<Outcome> {
         fate: Fate::Translated,
         ..failed(client, &failure)
     })
+}
+
+/// A stream's events, put right for the client that asked.
+fn put_right(told: Told, bridge: Bridge) -> Told {
+    let mut back = Return::new(bridge);
+    let mut right = Told {
+        failure: told.failure,
+        ..Told::default()
+    };
+    for event in told.events {
+        let mut events = vec![event];
+        back.put_right(&mut events);
+        right.events.extend(events);
+    }
+    right
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use polygate_core::Failure;
 use polygate_wire::{
-    Bridge, ChatEvent, ChatRequest, ChatResponse, Format, Loss, Quirks, ReplyHead, Return, Target,
-    dialect, egress, ingress,
+    Bridge, ChatEvent, ChatRequest, ChatResponse, Format, Loss, Quirks, ReplyHead, Target, dialect,
+    egress, ingress,
 };
 
 use crate::drive::{Told, say};
@@ -71,21 +71,6 @@ pub fn head() -> ReplyHead {
         include_usage: true,
         ..ReplyHead::default()
     }
-}
-
-/// A stream's events, put right for the client that asked.
-pub fn put_right(told: Told, bridge: Bridge) -> Told {
-    let mut back = Return::new(bridge);
-    let mut right = Told {
-        failure: told.failure,
-        ..Told::default()
-    };
-    for event in told.events {
-        let mut events = vec![event];
-        back.put_right(&mut events);
-        right.events.extend(events);
-    }
-    right
 }
 
 /// A whole answer in a client's format.

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::canon::{CachePoint, Issuer, Losses, Media, MediaSource, Reasoning, Role, ToolResult};
 use crate::media::{decode_text, is_text, mime};
-use crate::turns::{NO_RESULT, Object, Piece, Turn, What, arguments, contents, nothing_left};
+use crate::turns::{
+    GO_ON, NO_RESULT, Object, Piece, Turn, What, arguments, contents, nothing_left,
+};
 
 /// Types of pictures that Anthropic sees.
 const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
@@ -112,13 +114,32 @@ pub(crate) fn messages<'a>(
             (true, true) => return Err(nothing_left(turn)),
             (true, false) => {}
             (false, _) => messages.push(Message {
-                role: if is_user { "user" } else { "assistant" },
+                role: match turn.role {
+                    Role::User => "user",
+                    Role::Assistant => "assistant",
+                    Role::System | Role::Developer => "system",
+                },
                 content,
             }),
         }
     }
     trim_prefill(&mut messages);
     Ok(messages)
+}
+
+/// Where the model does not go on with a last message of its own, it is asked to.
+pub(crate) fn ask_to_go_on(messages: &mut Vec<Message<'_>>) {
+    let mut said = messages.iter().rev();
+    let last = said.find(|message| message.role != "system");
+    if last.is_some_and(|last| last.role == "assistant") {
+        messages.push(Message {
+            role: "user",
+            content: vec![Marked {
+                block: Block::Text { text: GO_ON },
+                cache_control: None,
+            }],
+        });
+    }
 }
 
 /// A last message of the assistant's may not end in blanks.
@@ -222,11 +243,16 @@ fn image<'a>(media: &'a Media, losses: &mut Losses) -> Option<Block<'a>> {
             Source::Base64 { media_type, data }
         }
         MediaSource::Url(url) => Source::Url { url },
-        MediaSource::FileId(file_id) => Source::File { file_id },
+        MediaSource::FileId { id, keeper } => claudes(id, *keeper)?,
         MediaSource::Text(_) => return None,
     };
     losses.detail(media);
     Some(Block::Image { source })
+}
+
+/// A file that is stored at Anthropic.
+fn claudes(file_id: &str, keeper: Issuer) -> Option<Source<'_>> {
+    (keeper == Issuer::Anthropic).then_some(Source::File { file_id })
 }
 
 /// PDFs as they are, texts as text, pictures that came as files as pictures.
@@ -246,7 +272,7 @@ fn document<'a>(media: &'a Media, losses: &mut Losses) -> Option<Block<'a>> {
             media_type: "text/plain",
             data: Cow::Borrowed(text),
         },
-        (MediaSource::FileId(file_id), _) => Source::File { file_id },
+        (MediaSource::FileId { id, keeper }, _) => claudes(id, *keeper)?,
         (MediaSource::Base64(data), Some(picture)) if PICTURES.contains(&picture) => {
             let media_type = Cow::Owned(picture.to_owned());
             losses.unless_absent(&media.name);

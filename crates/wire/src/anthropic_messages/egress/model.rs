@@ -9,6 +9,10 @@ pub(crate) struct Model {
     pub sampling: Takes,
     /// It keeps to a schema by itself (`output_config.format`).
     pub schemas: bool,
+    /// It takes instructions within the conversation.
+    pub instructions: bool,
+    /// It goes on with a last message of its own.
+    pub prefill: bool,
     /// The limit where the client gave none: Anthropic demands one.
     pub max_tokens: u64,
 }
@@ -50,6 +54,12 @@ const FAMILIES: [&str; 5] = ["opus-", "sonnet-", "haiku-", "fable-", "mythos-"];
 /// Models since this version take effort, not budgets, and no sampling.
 const ADAPTIVE_SINCE: (u32, u32) = (4, 7);
 
+/// Models since this version take instructions within the conversation.
+const INSTRUCTIONS_SINCE: (u32, u32) = (4, 8);
+
+/// Models since this version take no message of their own as the last one.
+const NO_PREFILL_SINCE: (u32, u32) = (4, 6);
+
 /// Models since this version keep to schemas.
 const SCHEMAS_SINCE: (u32, u32) = (4, 1);
 
@@ -64,6 +74,8 @@ impl Model {
                 thoughts: Thoughts::None,
                 sampling: Takes::All,
                 schemas: false,
+                instructions: false,
+                prefill: true,
                 max_tokens: 4096,
             };
         }
@@ -80,6 +92,8 @@ impl Model {
             thoughts,
             sampling,
             schemas: version.map_or(!is_third, |version| version >= SCHEMAS_SINCE),
+            instructions: version.is_some_and(|version| version >= INSTRUCTIONS_SINCE),
+            prefill: version.is_none_or(|version| version < NO_PREFILL_SINCE),
             max_tokens: 8192,
         }
     }

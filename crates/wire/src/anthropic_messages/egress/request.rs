@@ -7,7 +7,7 @@ use polygate_core::{Failure, Kind};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::blocks::{CacheControl, Marked, Message, blocks, messages};
+use super::blocks::{CacheControl, Marked, Message, ask_to_go_on, blocks, messages};
 use super::model::{Model, Takes};
 use super::schema;
 use super::thinking::{Thinking, plan};
@@ -104,8 +104,13 @@ pub(crate) fn encode(
     target: &Target<'_>,
 ) -> Result<(Bytes, Vec<Loss>), Failure> {
     let mut losses = Losses::default();
-    let said = conversation(&request.messages, Instructions::Apart, &mut losses)?;
     let facts = Model::named(target.model);
+    let instructions = if facts.instructions {
+        Instructions::Leading
+    } else {
+        Instructions::Apart
+    };
+    let said = conversation(&request.messages, instructions, &mut losses)?;
     let plan = plan(request, facts, &said, &mut losses);
     let has_budget = matches!(plan.thinking, Some(Thinking::Enabled { .. }));
     let takes = if plan.thinking.is_some() {
@@ -113,10 +118,14 @@ pub(crate) fn encode(
     } else {
         facts.sampling
     };
+    let mut messages = messages(&said.turns, &mut losses)?;
+    if !facts.prefill || plan.thinking.is_some() {
+        ask_to_go_on(&mut messages);
+    }
     let body = Body {
         model: target.model,
         max_tokens: plan.max_tokens,
-        messages: messages(&said.turns, &mut losses)?,
+        messages,
         system: blocks(&said.system, &mut losses)?,
         tools: tools(request, &mut losses)?,
         tool_choice: tool_choice(request, has_budget, &mut losses),

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::super::types::opaque;
 use crate::canon::{
-    CallKind, Given, Media, MediaSource, Message, Part, Reasoning, Role, ToolCall, ToolResult,
+    CallKind, Given, Issuer, Media, MediaSource, Message, Part, Reasoning, Role, ToolCall,
+    ToolResult,
 };
 use crate::request::{Extra, bad, cache_control, keep_unknown, media_part, value};
 
@@ -260,7 +261,10 @@ fn media(raw: &RawValue, place: &str) -> Result<Option<Media>, Failure> {
         "base64" => MediaSource::Base64(source.data.ok_or_else(|| missing("data"))?),
         "text" => MediaSource::Text(source.data.ok_or_else(|| missing("data"))?),
         "url" => MediaSource::Url(source.url.ok_or_else(|| missing("url"))?),
-        "file" => MediaSource::FileId(source.file_id.ok_or_else(|| missing("file_id"))?),
+        "file" => MediaSource::FileId {
+            id: source.file_id.ok_or_else(|| missing("file_id"))?,
+            keeper: Issuer::Anthropic,
+        },
         "content" => match source.content.and_then(plain) {
             Some(text) => MediaSource::Text(text),
             None => return Ok(None),
@@ -290,7 +294,10 @@ fn plain(content: &RawValue) -> Option<String> {
 }
 
 fn document(media: Media, title: Option<Given<String>>) -> Part {
-    let is_link = matches!(media.source, MediaSource::Url(_) | MediaSource::FileId(_));
+    let is_link = matches!(
+        media.source,
+        MediaSource::Url(_) | MediaSource::FileId { .. }
+    );
     let mut media = Media {
         name: title,
         ..media

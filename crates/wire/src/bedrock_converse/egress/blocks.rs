@@ -11,8 +11,10 @@ use super::model::{Facts, Marks};
 use crate::canon::{
     CachePoint as Wanted, Issuer, Losses, Media, MediaSource, Reasoning, Role, ToolResult,
 };
-use crate::media::{is_text, mime};
-use crate::turns::{NO_RESULT, Object, Piece, Turn, What, arguments, contents, nothing_left};
+use crate::media::{encode, is_text, mime};
+use crate::turns::{
+    GO_ON, NO_RESULT, Object, Piece, Turn, What, arguments, contents, nothing_left,
+};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Message<'a> {
@@ -274,7 +276,7 @@ impl<'f, 'l> Writer<'f, 'l> {
             What::Text(text) | What::Refusal(text) => Some(Block::Text(text)),
             What::Image(media) if is_user => self.image(media),
             What::File(media) if is_user => self.file(media),
-            What::Audio(media) if is_user => shown(media, &SOUNDS).map(Block::Audio),
+            What::Audio(media) if is_user => self.sound(media),
             What::Image(_) | What::File(_) | What::Audio(_) => None,
             What::Reasoning(reasoning) => self.thinking(reasoning),
             What::Call(call, id) => Some(Block::ToolUse {
@@ -350,16 +352,23 @@ impl<'f, 'l> Writer<'f, 'l> {
         Some(Block::Image(image))
     }
 
+    /// Claude neither hears nor watches films.
+    fn sound<'a>(&self, media: &'a Media) -> Option<Block<'a>> {
+        let sound = shown(media, &SOUNDS).filter(|_| self.facts.claude.is_none());
+        sound.map(Block::Audio)
+    }
+
     /// Documents under a name of their own; pictures, films and sound that came as files as what they are.
     fn file<'a>(&mut self, media: &'a Media) -> Option<Block<'a>> {
         if let Some(image) = shown(media, &PICTURES) {
             return Some(Block::Image(image));
         }
-        if let Some(film) = shown(media, &FILMS) {
-            return Some(Block::Video(film));
+        if format_of(media, &FILMS).is_some() {
+            let film = shown(media, &FILMS).filter(|_| self.facts.claude.is_none());
+            return film.map(Block::Video);
         }
-        if let Some(sound) = shown(media, &SOUNDS) {
-            return Some(Block::Audio(sound));
+        if format_of(media, &SOUNDS).is_some() {
+            return self.sound(media);
         }
         let format = document_format(media)?;
         let source = source(media)?;
@@ -423,6 +432,16 @@ fn introduce_documents(message: &mut Message<'_>) {
     }
 }
 
+/// Where the model does not go on with a last message of its own, it is asked to.
+pub(crate) fn ask_to_go_on(messages: &mut Vec<Message<'_>>) {
+    if messages.last().is_some_and(|last| last.role == "assistant") {
+        messages.push(Message {
+            role: "user",
+            content: vec![Block::Text(GO_ON)],
+        });
+    }
+}
+
 /// A last message of the assistant's may not end in blanks.
 fn trim_prefill(messages: &mut [Message<'_>]) {
     let last = messages.last_mut().filter(|last| last.role == "assistant");
@@ -461,9 +480,9 @@ fn source(media: &Media) -> Option<Source<'_>> {
     match &media.source {
         MediaSource::Base64(data) => Some(Source::Bytes(Cow::Borrowed(data))),
         MediaSource::Text(text) if text.trim().is_empty() => None,
-        MediaSource::Text(text) => Some(Source::Bytes(Cow::Owned(base64(text.as_bytes())))),
+        MediaSource::Text(text) => Some(Source::Bytes(Cow::Owned(encode(text.as_bytes())))),
         MediaSource::Url(uri) if uri.starts_with("s3://") => Some(Source::S3Location { uri }),
-        MediaSource::Url(_) | MediaSource::FileId(_) => None,
+        MediaSource::Url(_) | MediaSource::FileId { .. } => None,
     }
 }
 
@@ -506,21 +525,6 @@ fn document_name(wanted: &str) -> String {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| chunk.get(at).copied().map_or(0, usize::from);
-        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        for at in 0..4 {
-            let letter = LETTERS.get((bits >> (18 - 6 * at)) & 63);
-            let letter = letter.filter(|_| at <= chunk.len());
-            text.push(letter.copied().map_or('=', char::from));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -540,19 +544,6 @@ mod tests {
             assert_eq!(document_name(wanted), name, "{wanted}");
         }
         assert!(document_name(&"x".repeat(900)).len() <= LONGEST_NAME);
-    }
-
-    #[test]
-    fn base64_is_written() {
-        for (text, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("é?>", "w6k/Pg=="),
-        ] {
-            assert_eq!(base64(text.as_bytes()), expected, "{text}");
-        }
     }
 
     #[test]

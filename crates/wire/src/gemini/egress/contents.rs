@@ -74,6 +74,17 @@ pub(crate) struct Answer<'a> {
     id: String,
     name: &'a str,
     response: Response<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartOut<'a>>,
+}
+
+/// What a model wants otherwise than others do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wants {
+    /// The word for calls without a signature, where it wants one.
+    pub unsigned: Option<&'static str>,
+    /// What a function shows stands in its response; elsewhere it follows.
+    pub shown_inside: bool,
 }
 
 /// What a function answered; always an object there.
@@ -99,16 +110,15 @@ pub(crate) fn system<'a>(pieces: &[Piece<'a>], losses: &mut Losses) -> Option<Co
     (!parts.is_empty()).then_some(Content { role: None, parts })
 }
 
-/// The conversation. Nothing that a user said may vanish whole. Calls are marked with the word for `unsigned`, where the model
-/// wants one.
+/// The conversation. Nothing that a user said may vanish whole.
 pub(crate) fn conversation<'a>(
     turns: &[Turn<'a>],
-    unsigned: Option<&'static str>,
+    wants: Wants,
     losses: &mut Losses,
 ) -> Result<Vec<Content<'a>>, Failure> {
     let mut all = Vec::with_capacity(turns.len());
     for turn in turns {
-        let parts = parts(&turn.pieces, unsigned, losses)?;
+        let parts = parts(&turn.pieces, wants, losses)?;
         let is_user = turn.role == Role::User;
         match (parts.is_empty(), is_user) {
             (true, true) => return Err(nothing_left(turn)),
@@ -124,11 +134,11 @@ pub(crate) fn conversation<'a>(
 
 fn parts<'a>(
     pieces: &[Piece<'a>],
-    unsigned: Option<&'static str>,
+    wants: Wants,
     losses: &mut Losses,
 ) -> Result<Vec<PartOut<'a>>, Failure> {
     let mut parts = Vec::with_capacity(pieces.len());
-    // Pictures that tools answered with: a function's response has no place for them, the turn has.
+    // Pictures that tools answered with: where a function's response has no place for them, the turn has.
     let mut shown = Vec::new();
     for piece in pieces {
         let part = match &piece.what {
@@ -143,17 +153,20 @@ fn parts<'a>(
                     name: &call.name,
                     args: arguments(call, piece.at)?,
                 },
-                thought_signature: googles(call.opaque.as_ref()).or(unsigned),
+                thought_signature: googles(call.opaque.as_ref()).or(wants.unsigned),
             }),
             What::Answer(call, id, result) => {
-                if let Some(result) = result {
-                    shown.extend(media_of(result, losses));
-                }
+                let all = result.map_or_else(Vec::new, |result| media_of(result, losses));
+                let (inside, beside): (Vec<_>, Vec<_>) = all
+                    .into_iter()
+                    .partition(|part| wants.shown_inside && matches!(part, PartOut::Inline { .. }));
+                shown.extend(beside);
                 Some(PartOut::Answer {
                     function_response: Answer {
                         id: id.clone(),
                         name: &call.name,
                         response: response(*result),
+                        parts: inside,
                     },
                 })
             }
@@ -236,7 +249,11 @@ fn media_out<'a>(media: &'a Media, losses: &mut Losses) -> Option<PartOut<'a>> {
                 data,
             },
         },
-        MediaSource::Url(file_uri) => PartOut::File {
+        MediaSource::Url(file_uri)
+        | MediaSource::FileId {
+            id: file_uri,
+            keeper: Issuer::Google,
+        } => PartOut::File {
             file_data: FileRef {
                 mime_type,
                 file_uri,
@@ -245,7 +262,7 @@ fn media_out<'a>(media: &'a Media, losses: &mut Losses) -> Option<PartOut<'a>> {
         MediaSource::Text(text) => PartOut::Text {
             text: titled(media.name.as_deref(), text),
         },
-        MediaSource::FileId(_) => return None,
+        MediaSource::FileId { .. } => return None,
     };
     losses.detail(media);
     if !matches!(media.source, MediaSource::Text(_)) {

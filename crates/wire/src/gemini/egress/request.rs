@@ -5,8 +5,10 @@ use polygate_core::{Failure, Kind};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::contents::{self, Content};
-use crate::canon::{ChatRequest, Effort, Losses, OutputShape, Thinking, ToolChoice, ToolInput};
+use super::contents::{self, Content, Wants};
+use crate::canon::{
+    ChatRequest, Effort, Losses, OutputShape, Thinking, Tool, ToolChoice, ToolInput,
+};
 use crate::turns::{Instructions, conversation};
 use crate::{Loss, Target};
 
@@ -133,9 +135,9 @@ pub(crate) fn encode(
     let said = conversation(&request.messages, Instructions::Apart, &mut losses)?;
     let body = Body {
         system_instruction: contents::system(&said.system, &mut losses),
-        contents: contents::conversation(&said.turns, unsigned(model), &mut losses)?,
+        contents: contents::conversation(&said.turns, wants(model), &mut losses)?,
         tools: tools(request, &mut losses),
-        tool_config: tool_config(request, &mut losses),
+        tool_config: tool_config(request, model, &mut losses),
         generation_config: generation_config(request, model, &mut losses),
     };
     no_place_for(request, &mut losses);
@@ -162,9 +164,6 @@ fn no_place_for(request: &ChatRequest, losses: &mut Losses) {
 
 fn tools<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<[ToolOut<'a>; 1]> {
     for tool in &request.tools {
-        if tool.is_strict() {
-            losses.unless_absent(&tool.strict);
-        }
         losses.unless_absent(&tool.cache);
         if let ToolInput::Freeform(grammar) = &tool.input {
             losses.unless_absent(grammar);
@@ -202,32 +201,52 @@ fn has_members(schema: &RawValue) -> bool {
     inner.is_some_and(|inner| !inner.trim().is_empty())
 }
 
-fn tool_config<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<ToolConfig<'a>> {
-    let given = request.tool_choice.as_ref()?;
-    let (mode, name) = match &given.value {
-        ToolChoice::Auto
-        | ToolChoice::Allowed {
-            required: false, ..
-        } => ("AUTO", None),
-        ToolChoice::None => ("NONE", None),
-        ToolChoice::Required => ("ANY", None),
-        ToolChoice::Named(name) => ("ANY", Some(vec![name.as_str()])),
-        ToolChoice::Allowed { names, .. } => {
-            ("ANY", Some(names.iter().map(String::as_str).collect()))
+fn tool_config<'a>(
+    request: &'a ChatRequest,
+    model: &str,
+    losses: &mut Losses,
+) -> Option<ToolConfig<'a>> {
+    let given = request.tool_choice.as_ref();
+    let (mode, names) = match given.map(|given| &given.value) {
+        Some(ToolChoice::None) => ("NONE", None),
+        Some(ToolChoice::Required) => ("ANY", None),
+        Some(ToolChoice::Named(name)) => ("ANY", Some(vec![name.as_str()])),
+        Some(ToolChoice::Allowed {
+            names,
+            required: true,
+        }) => ("ANY", Some(names.iter().map(String::as_str).collect())),
+        Some(ToolChoice::Auto | ToolChoice::Allowed { .. }) | None => {
+            (unforced(request, model), None)
         }
     };
     if request.tools.is_empty() {
         if mode == "ANY" {
-            losses.at(given.at.clone());
+            losses.unless_absent(&request.tool_choice);
         }
         return None;
     }
-    Some(ToolConfig {
+    if mode == "AUTO" {
+        for tool in request.tools.iter().filter(|tool| tool.is_strict()) {
+            losses.unless_absent(&tool.strict);
+        }
+    }
+    // What is the default need not be said for the client.
+    (given.is_some() || mode != "AUTO").then_some(ToolConfig {
         function_calling_config: CallingConfig {
             mode,
-            allowed_function_names: name,
+            allowed_function_names: names,
         },
     })
+}
+
+/// Calls that are forced follow their schemas anyway; others do on request, for all tools alike.
+fn unforced(request: &ChatRequest, model: &str) -> &'static str {
+    let takes = !is_before(model, 2) && !model.contains("gemini-2.0");
+    if takes && request.tools.iter().any(Tool::is_strict) {
+        "VALIDATED"
+    } else {
+        "AUTO"
+    }
 }
 
 fn generation_config<'a>(
@@ -330,6 +349,13 @@ fn thinking(request: &ChatRequest, model: &str, losses: &mut Losses) -> Option<T
 
 fn signed(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
+}
+
+fn wants(model: &str) -> Wants {
+    Wants {
+        unsigned: unsigned(model),
+        shown_inside: generation(model).is_some_and(|generation| generation >= 3),
+    }
 }
 
 /// Google's own word for "there is no signature": since generation 3 calls in the history need one or the other, and clients of

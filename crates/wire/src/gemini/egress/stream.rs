@@ -9,7 +9,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use polygate_core::{Failure, Kind, Scope, Usage};
 use serde_json::value::RawValue;
 
-use super::super::types::{Answer, Blob, Candidate, FinishReason, FunctionCall, Outcome, PartIn};
+use super::super::types::{
+    Answer, Blob, Candidate, Counts, FinishReason, FunctionCall, Outcome, PartIn,
+};
 use super::pieces::Pieces;
 use crate::canon::{Block, CallKind, ChatEvent, Issuer, Media, MediaSource, Opaque, Stop};
 use crate::upstream_error::{in_band, junk, member};
@@ -41,7 +43,7 @@ fn signal(answer: &Answer<'_>) -> Signal {
     };
     Signal {
         progress,
-        usage: answer.usage_metadata.map(|counts| counts.usage()),
+        usage: answer.usage_metadata.as_ref().map(Counts::usage),
         ..Signal::default()
     }
 }
@@ -136,7 +138,8 @@ impl Decoder {
         usage.merge(
             answer
                 .usage_metadata
-                .map(|counts| counts.usage())
+                .as_ref()
+                .map(Counts::usage)
                 .unwrap_or_default(),
         );
         if usage != self.usage {

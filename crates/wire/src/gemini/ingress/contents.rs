@@ -255,7 +255,7 @@ impl Reader {
                 }
                 "displayName" => media.name = member.given(Member::value)?,
                 "data" => source = Some(MediaSource::Base64(standard(member.value()?))),
-                "fileUri" => source = Some(MediaSource::Url(member.value()?)),
+                "fileUri" => source = Some(address(member.value()?)),
                 _ => member.keep_if_said(&mut self.unknown),
             }
         }
@@ -327,6 +327,23 @@ fn sole_text(text: &str) -> Option<(Cow<'_, str>, String)> {
     Some((name, text))
 }
 
+/// Addresses that only Google's models read: what is stored there, and films.
+const GOOGLES: [&str; 5] = [
+    "https://generativelanguage.googleapis.com/",
+    "gs://",
+    "https://www.youtube.com/",
+    "https://youtube.com/",
+    "https://youtu.be/",
+];
+
+fn address(uri: String) -> MediaSource {
+    if GOOGLES.iter().any(|own| uri.starts_with(own)) {
+        let keeper = Issuer::Google;
+        return MediaSource::FileId { id: uri, keeper };
+    }
+    MediaSource::Url(uri)
+}
+
 /// Base64 in the standard alphabet, padded: Google takes the one for addresses too, and its Python SDK writes it; others take it not.
 fn standard(data: String) -> String {
     let mut data = if data.contains(['-', '_']) {
@@ -343,7 +360,7 @@ fn standard(data: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canon::MediaSource::{Base64, Url};
+    use crate::canon::MediaSource::Base64;
 
     fn read(text: &str) -> (Vec<Message>, Vec<String>) {
         let mut reader = Reader::default();
@@ -377,6 +394,10 @@ mod tests {
             source,
             mime: Some(mime.to_owned()),
             ..Media::default()
+        };
+        let googles = |id: &str| MediaSource::FileId {
+            id: id.to_owned(),
+            keeper: Issuer::Google,
         };
         let thought = |text: &str, opaque| {
             Part::Reasoning(Reasoning {
@@ -444,7 +465,7 @@ mod tests {
             ),
             (
                 r#"{"fileData":{"mimeType":"video/mp4","fileUri":"gs://b/v"},"videoMetadata":{"fps":1}}"#,
-                Some(Part::File(media(Url("gs://b/v".to_owned()), "video/mp4"))),
+                Some(Part::File(media(googles("gs://b/v"), "video/mp4"))),
                 &["videoMetadata"],
             ),
             (

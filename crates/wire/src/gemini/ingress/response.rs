@@ -171,7 +171,7 @@ impl<'a> PartOut<'a> {
                 }),
                 ..Self::default()
             },
-            MediaSource::Url(file_uri) | MediaSource::FileId(file_uri) => Self {
+            MediaSource::Url(file_uri) | MediaSource::FileId { id: file_uri, .. } => Self {
                 file_data: Some(FileRef {
                     mime_type,
                     file_uri,
@@ -341,6 +341,31 @@ pub(super) struct UsageOut {
     cached_content_token_count: u64,
     #[serde(skip_serializing_if = "is_zero")]
     thoughts_token_count: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompt_tokens_details: Vec<OfModality>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates_tokens_details: Vec<OfModality>,
+}
+
+/// Tokens of one kind of media.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfModality {
+    modality: &'static str,
+    token_count: u64,
+}
+
+/// Told where there is sound: else all is text.
+fn by_modality(all: u64, sound: u64) -> Vec<OfModality> {
+    let rows = [("TEXT", all.saturating_sub(sound)), ("AUDIO", sound)];
+    let rows = rows
+        .into_iter()
+        .filter(|(_, count)| sound > 0 && *count > 0);
+    let rows = rows.map(|(modality, token_count)| OfModality {
+        modality,
+        token_count,
+    });
+    rows.collect()
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -349,12 +374,15 @@ fn is_zero(count: &u64) -> bool {
 
 impl From<Usage> for UsageOut {
     fn from(usage: Usage) -> Self {
+        let said = usage.output.saturating_sub(usage.reasoning);
         Self {
             prompt_token_count: usage.input,
-            candidates_token_count: usage.output.saturating_sub(usage.reasoning),
+            candidates_token_count: said,
             total_token_count: usage.total(),
             cached_content_token_count: usage.cache_read,
             thoughts_token_count: usage.reasoning,
+            prompt_tokens_details: by_modality(usage.input, usage.input_audio),
+            candidates_tokens_details: by_modality(said, usage.output_audio),
         }
     }
 }

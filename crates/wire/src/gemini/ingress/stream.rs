@@ -42,6 +42,8 @@ struct Call {
     kind: CallKind,
     arguments: String,
     opaque: Option<Opaque>,
+    /// It waits for calls that began before it.
+    is_whole: bool,
 }
 
 impl Encoder {
@@ -66,6 +68,7 @@ impl Encoder {
                 kind: *kind,
                 arguments: String::new(),
                 opaque: None,
+                is_whole: false,
             }),
             Block::Media(media) => {
                 if let Some(part) = PartOut::media(media) {
@@ -128,18 +131,39 @@ impl Encoder {
     }
 
     fn close(&mut self, index: usize, out: &mut Vec<u8>) {
-        let Some(place) = self.open.iter().rposition(|(known, _)| *known == index) else {
-            return;
-        };
-        if let (_, Open::Call(call)) = self.open.remove(place) {
-            // What is no JSON object is quoted anyway.
-            let arguments = match Object::of(&call.arguments) {
-                Some(_) => on_one_line(&call.arguments),
-                None => Cow::Borrowed(&*call.arguments),
-            };
-            let part = PartOut::call(&call.id, &call.name, call.kind, &arguments);
-            self.part(part.signed(call.opaque.as_ref()), out);
+        if let Some(Open::Call(call)) = self.at(index) {
+            call.is_whole = true;
+            return self.whole_calls(out);
         }
+        let place = self.open.iter().rposition(|(known, _)| *known == index);
+        if let Some(place) = place {
+            self.open.remove(place);
+        }
+    }
+
+    /// Calls go out in the order in which they began.
+    fn whole_calls(&mut self, out: &mut Vec<u8>) {
+        let is_call = |(_, open): &(usize, Open)| matches!(open, Open::Call(_));
+        while let Some(place) = self.open.iter().position(is_call) {
+            if let Some((_, Open::Call(call))) = self.open.get(place)
+                && !call.is_whole
+            {
+                return;
+            }
+            if let (_, Open::Call(call)) = self.open.remove(place) {
+                self.call(&call, out);
+            }
+        }
+    }
+
+    fn call(&mut self, call: &Call, out: &mut Vec<u8>) {
+        // What is no JSON object is quoted anyway.
+        let arguments = match Object::of(&call.arguments) {
+            Some(_) => on_one_line(&call.arguments),
+            None => Cow::Borrowed(&*call.arguments),
+        };
+        let part = PartOut::call(&call.id, &call.name, call.kind, &arguments);
+        self.part(part.signed(call.opaque.as_ref()), out);
     }
 
     fn part(&mut self, part: PartOut<'_>, out: &mut Vec<u8>) {
@@ -336,11 +360,11 @@ mod tests {
                 r#","index":0,"logprobsResult":{"chosenCandidates":[{"token":"é","logProbability":0.0}]}"#,
             ),
             chunk(
-                r#"{"functionCall":{"id":"b","name":"f","args":{}},"thoughtSignature":"c2ln"}"#,
+                r#"{"functionCall":{"id":"a","name":"f","args":{ "x":"\n"}}}"#,
                 index,
             ),
             chunk(
-                r#"{"functionCall":{"id":"a","name":"f","args":{ "x":"\n"}}}"#,
+                r#"{"functionCall":{"id":"b","name":"f","args":{}},"thoughtSignature":"c2ln"}"#,
                 index,
             ),
             chunk(

@@ -417,7 +417,7 @@ impl Writing<'_> {
 
     fn image<'a>(&self, media: &'a Media) -> Option<Inside<'a>> {
         let is_lost = match &media.source {
-            MediaSource::FileId(_) => true,
+            MediaSource::FileId { .. } => true,
             MediaSource::Url(_) => self.quirks().lacks(Feature::ImageUrls),
             _ => false,
         };
@@ -459,12 +459,16 @@ impl Writing<'_> {
                 document_url: url.clone(),
                 document_name: filename,
             }),
-            (MediaSource::FileId(id), _) if takes_files && !takes_urls => Some(Inside::File {
-                file: FileOut {
-                    file_id: Some(id),
-                    ..FileOut::default()
-                },
-            }),
+            (MediaSource::FileId { id, keeper }, _)
+                if takes_files && !takes_urls && *keeper == Issuer::OpenAi =>
+            {
+                Some(Inside::File {
+                    file: FileOut {
+                        file_id: Some(id),
+                        ..FileOut::default()
+                    },
+                })
+            }
             (MediaSource::Base64(data), Some("application/pdf")) if takes_files => {
                 Some(Inside::File {
                     file: FileOut {

@@ -3,6 +3,8 @@
 //! Chunks have no brackets: a text goes on while pieces of its kind come, and calls are told apart by an index that vendors
 //! forget, repeat, or alternate. One chunk may hold thinking, text and calls at once.
 
+use std::borrow::Cow;
+
 use polygate_core::{Failure, Kind, Scope, Usage};
 use serde_json::value::RawValue;
 
@@ -11,11 +13,17 @@ use super::super::types::{
     Annotation, Answer, Call, Choice, ContentPart, Custom, Function, Logprobs, Message, counts,
 };
 use super::tags::{self, Tags};
-use crate::canon::{Block, CallKind, ChatEvent, Citation, Issuer, Media, Opaque, Part, Stop};
+use crate::canon::{
+    Block, CallKind, ChatEvent, Citation, Issuer, Media, MediaSource, Opaque, Part, Stop,
+};
 use crate::lenient::Text;
+use crate::media::{decode, encode, mime};
 use crate::request::address;
 use crate::upstream_error::{in_band, junk, member};
 use crate::{Frame, StreamDecoder};
+
+/// What `pcm16` is elsewhere: sound that does not say what it is.
+const RAW_SOUND: &str = "audio/pcm;rate=24000";
 
 /// Reads chunks.
 #[derive(Debug, Default)]
@@ -29,6 +37,8 @@ pub(crate) struct Decoder {
     /// What makes ids of calls this answer's own, where the provider gives none.
     name: String,
     usage: Usage,
+    /// What the model speaks, so far.
+    sound: Vec<u8>,
     /// Sources that stand beside the answer, named once it ends.
     sources: Vec<String>,
     has_cited: bool,
@@ -172,8 +182,10 @@ impl Decoder {
         if let Some(content) = said.content {
             self.content(content, out);
         }
-        if let Some(transcript) = said.audio.and_then(|audio| audio.transcript) {
-            self.text(Block::Text, &transcript, out);
+        if let Some(audio) = said.audio {
+            self.text(Block::Text, &audio.transcript.unwrap_or_default(), out);
+            let data = audio.data.unwrap_or_default();
+            self.sound.extend(decode(&data).unwrap_or_default());
         }
         if let Some(refusal) = said.refusal {
             self.has_refused |= !refusal.is_empty();
@@ -364,6 +376,21 @@ impl Decoder {
         }
     }
 
+    /// Sound comes in pieces and is told whole.
+    fn speak(&mut self, out: &mut Vec<ChatEvent>) {
+        if self.sound.is_empty() {
+            return;
+        }
+        let mut media = Media {
+            source: MediaSource::Base64(encode(&std::mem::take(&mut self.sound))),
+            ..Media::default()
+        };
+        let mime = mime(&media).map(Cow::into_owned);
+        media.mime = Some(mime.unwrap_or_else(|| RAW_SOUND.to_owned()));
+        let index = self.open(Block::Media(media), out);
+        out.push(ChatEvent::Close { index });
+    }
+
     fn logprobs(&mut self, raw: &RawValue, out: &mut Vec<ChatEvent>) {
         let logprobs: Option<Logprobs> = serde_json::from_str(raw.get()).ok();
         let tokens = logprobs
@@ -390,7 +417,8 @@ impl Decoder {
         };
         // Llama's `null` is a call without arguments.
         let says_nothing = !known.has_arguments && piece.text == "null";
-        if !piece.text.is_empty() && !(says_nothing && known.kind == CallKind::Function) {
+        let is_nothing = says_nothing && known.kind == CallKind::Function;
+        if !piece.text.is_empty() && !is_nothing {
             known.has_arguments = true;
             known.json.read(&piece.text);
             out.push(ChatEvent::Delta {
@@ -518,6 +546,7 @@ impl Decoder {
             }
         }
         self.close_flat(out);
+        self.speak(out);
         self.calls.iter_mut().for_each(|known| known.close(out));
         self.state = State::Stopped;
         out.push(ChatEvent::Stop(stop));

@@ -434,7 +434,10 @@ fn audio(raw: &RawValue, place: &str) -> Result<Part, Failure> {
 fn file(file: FileMember, at: &str) -> Option<Part> {
     let (source, mime) = match (file.file_data, file.file_id) {
         (Some(data), _) => address(data),
-        (None, Some(id)) => (MediaSource::FileId(id), None),
+        (None, Some(id)) => {
+            let keeper = Issuer::OpenAi;
+            (MediaSource::FileId { id, keeper }, None)
+        }
         (None, None) => return None,
     };
     // Bare base64 without a data address: the name tells what it is.

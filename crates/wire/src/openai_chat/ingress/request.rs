@@ -59,7 +59,10 @@ pub(crate) fn member(request: &mut ChatRequest, name: &str, text: &str) -> Resul
         "verbosity" => request.verbosity = given(name, text)?,
         "logprobs" if text == "false" => {}
         "logprobs" => {
-            request.logprobs = request.logprobs.take().or(Some(Given::new(0, "/logprobs")))
+            // Together's is a count.
+            let count = text.parse().unwrap_or(0);
+            let given = Given::new(count, "/logprobs");
+            request.logprobs = request.logprobs.take().or(Some(given));
         }
         "top_logprobs" => request.logprobs = given(name, text)?,
         "functions" => functions(request, text)?,
@@ -92,9 +95,9 @@ struct ToolMember<'a> {
     #[serde(rename = "type")]
     kind: Option<String>,
     #[serde(borrow)]
-    function: Option<FunctionMember<'a>>,
+    function: Option<&'a RawValue>,
     #[serde(borrow)]
-    custom: Option<CustomMember<'a>>,
+    custom: Option<&'a RawValue>,
     #[serde(borrow)]
     cache_control: Option<&'a RawValue>,
 }
@@ -126,6 +129,7 @@ const KNOWN_OF_FUNCTIONS: [&str; 5] = [
     "strict",
     "cache_control",
 ];
+const KNOWN_OF_FREEFORM: [&str; 3] = ["name", "description", "format"];
 
 fn tools(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
     let members: Vec<&RawValue> = value("tools", text)?;
@@ -133,16 +137,24 @@ fn tools(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
         let at = format!("/tools/{index}");
         let tool: ToolMember<'_> = value(&format!("tools[{index}]"), raw.get())?;
         match (tool.function, tool.custom) {
-            (Some(named), _) if tool.kind.as_deref().is_none_or(|kind| kind == "function") => {
+            (Some(text), _) if tool.kind.as_deref().is_none_or(|kind| kind == "function") => {
+                let inside = format!("{at}/function");
+                let named = value(&format!("tools[{index}].function"), text.get())?;
                 keep_unknown(raw.get(), &KNOWN_OF_TOOLS, &at, &mut request.extra);
-                let mut made = function(named, &format!("{at}/function"), at.clone());
+                keep_unknown(text.get(), &KNOWN_OF_FUNCTIONS, &inside, &mut request.extra);
+                let mut made = function(named, &inside, at.clone());
                 let cache = cache_control(tool.cache_control);
                 made.cache = made
                     .cache
                     .or(cache.map(|point| Given::new(point, format!("{at}/cache_control"))));
                 request.tools.push(made);
             }
-            (None, Some(custom)) => request.tools.push(freeform(custom, at)),
+            (None, Some(text)) => {
+                let inside = format!("{at}/custom");
+                let custom = value(&format!("tools[{index}].custom"), text.get())?;
+                keep_unknown(text.get(), &KNOWN_OF_FREEFORM, &inside, &mut request.extra);
+                request.tools.push(freeform(custom, at));
+            }
             // Tools of the vendor's own: nobody else has them.
             _ => request.extra.push(Given::new(raw.to_owned(), at)),
         }

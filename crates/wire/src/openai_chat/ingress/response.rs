@@ -208,7 +208,7 @@ pub(crate) fn image(block: &Block) -> Option<Image> {
     })
 }
 
-fn sound(block: &Block) -> Option<Sound<'_>> {
+pub(crate) fn sound(block: &Block) -> Option<Sound<'_>> {
     let Block::Media(media) = block else {
         return None;
     };
@@ -228,7 +228,7 @@ fn sound(block: &Block) -> Option<Sound<'_>> {
 pub(crate) fn data_url(media: &Media, mime: &str) -> String {
     match &media.source {
         MediaSource::Base64(data) => format!("data:{mime};base64,{data}"),
-        MediaSource::Text(text) | MediaSource::Url(text) | MediaSource::FileId(text) => {
+        MediaSource::Text(text) | MediaSource::Url(text) | MediaSource::FileId { id: text, .. } => {
             text.clone()
         }
     }

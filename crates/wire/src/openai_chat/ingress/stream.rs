@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::super::details::{Detail, detail};
 use super::super::types::UsageOut;
 use super::response::{
-    Annotation, ExtraContent, Image, Logprobs, annotation, answer_id, finish_reason, image,
+    Annotation, ExtraContent, Image, Logprobs, Sound, annotation, answer_id, finish_reason, image,
+    sound,
 };
 use crate::canon::{Block, CallKind, ChatEvent, Opaque, Stop};
 use crate::{ReplyHead, StreamEncoder};
@@ -95,15 +96,14 @@ impl Encoder {
             Block::ToolCall { id, name, kind } => self.open_call(index, id, name, *kind, out),
             Block::Media(_) => {
                 let images: Vec<Image> = image(block).into_iter().collect();
-                if !images.is_empty() {
-                    self.chunk(
-                        Delta {
-                            images,
-                            ..Delta::default()
-                        },
-                        None,
-                        out,
-                    );
+                let audio = sound(block);
+                if !images.is_empty() || audio.is_some() {
+                    let delta = Delta {
+                        images,
+                        audio,
+                        ..Delta::default()
+                    };
+                    self.chunk(delta, None, out);
                 }
             }
             _ => {}
@@ -357,6 +357,8 @@ struct Delta<'a> {
     annotations: Option<[Annotation<'a>; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<Image>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio: Option<Sound<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[CallDelta<'a>; 1]>,
 }

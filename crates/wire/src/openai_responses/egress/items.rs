@@ -236,63 +236,62 @@ fn part<'a>(piece: &Piece<'a>, role: Role, losses: &mut Losses) -> Option<Conten
             text: Cow::Borrowed(text),
         }),
         What::Refusal(refusal) => Some(Content::Refusal { refusal }),
-        What::Image(media) => Some(image(media)),
+        What::Image(media) => image(media),
         What::File(media) => file(media, losses),
         _ => None,
     }
 }
 
-fn image(media: &Media) -> Content<'_> {
+fn image(media: &Media) -> Option<Content<'_>> {
     let detail = media.detail.as_deref().unwrap_or("auto");
-    if let MediaSource::FileId(id) = &media.source {
-        return Content::InputImage {
+    if let MediaSource::FileId { id, keeper } = &media.source {
+        return (*keeper == Issuer::OpenAi).then_some(Content::InputImage {
             detail,
             image_url: None,
             file_id: Some(id),
-        };
+        });
     }
     let mime = mime(media).unwrap_or(Cow::Borrowed("image/png"));
-    Content::InputImage {
+    Some(Content::InputImage {
         detail,
         image_url: Some(data_url(media, &mime)),
         file_id: None,
-    }
+    })
 }
 
 fn file<'a>(media: &'a Media, losses: &mut Losses) -> Option<Content<'a>> {
-    let filename = media.name.as_deref().filter(|name| !name.is_empty());
-    if matches!(media.source, MediaSource::Url(_) | MediaSource::FileId(_)) {
+    let mime = mime(media);
+    let mut kinds = ["video/", "audio/"].into_iter();
+    if kinds.any(|kind| mime.as_ref().is_some_and(|mime| mime.starts_with(kind))) {
+        return None;
+    }
+    let mut filename = media.name.as_deref().filter(|name| !name.is_empty());
+    let (mut file_data, mut file_url, mut file_id) = (None, None, None);
+    match &media.source {
+        MediaSource::Text(text) => {
+            let text = titled(filename, text);
+            return Some(Content::InputText { text });
+        }
+        MediaSource::Base64(data) => {
+            let mime = mime.unwrap_or(Cow::Borrowed("application/pdf"));
+            filename = filename.or(Some(name_for(&mime)));
+            file_data = Some(format!("data:{mime};base64,{data}"));
+        }
+        MediaSource::Url(url) => file_url = Some(url.as_str()),
+        MediaSource::FileId { id, keeper } if *keeper == Issuer::OpenAi => {
+            file_id = Some(id.as_str());
+        }
+        MediaSource::FileId { .. } => return None,
+    }
+    if file_data.is_none() && filename.take().is_some() {
+        // Only data have a name there.
         losses.unless_absent(&media.name);
     }
-    Some(match &media.source {
-        MediaSource::Text(text) => Content::InputText {
-            text: titled(filename, text),
-        },
-        MediaSource::FileId(id) => Content::InputFile {
-            filename: None,
-            file_data: None,
-            file_url: None,
-            file_id: Some(id),
-        },
-        MediaSource::Url(url) => Content::InputFile {
-            filename: None,
-            file_data: None,
-            file_url: Some(url),
-            file_id: None,
-        },
-        MediaSource::Base64(data) => {
-            let mime = mime(media).unwrap_or(Cow::Borrowed("application/pdf"));
-            let is_film = mime.starts_with("video/");
-            if is_film {
-                return None;
-            }
-            Content::InputFile {
-                filename: Some(filename.unwrap_or(name_for(&mime))),
-                file_data: Some(format!("data:{mime};base64,{data}")),
-                file_url: None,
-                file_id: None,
-            }
-        }
+    Some(Content::InputFile {
+        filename,
+        file_data,
+        file_url,
+        file_id,
     })
 }
 

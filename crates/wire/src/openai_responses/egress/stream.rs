@@ -177,7 +177,7 @@ impl Decoder {
             let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
             let block = Block::ToolCall {
                 id: text(&item.call_id),
-                name: text(&item.name),
+                name: item.name(),
                 kind,
             };
             self.open(at, 0, Kind::Call, block, out);
@@ -273,9 +273,10 @@ impl Decoder {
             .result
             .and_then(|raw| serde_json::from_str(raw.get()).ok());
         if let Some(data) = data.filter(|_| self.find(at, 0, Kind::Media).is_none()) {
+            let format = item.output_format.as_deref().unwrap_or("png");
             let media = Media {
                 source: MediaSource::Base64(data),
-                mime: Some("image/png".to_owned()),
+                mime: Some(format!("image/{format}")),
                 ..Media::default()
             };
             self.open(at, 0, Kind::Media, Block::Media(media), out);

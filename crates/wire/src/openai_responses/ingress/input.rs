@@ -367,7 +367,7 @@ fn part(member: PartMember, place: &str, at: &str) -> Result<Option<Part>, Failu
         "input_image" => {
             let (source, mime) = match (member.image_url, member.file_id) {
                 (Some(url), _) => address(url),
-                (None, Some(id)) => (MediaSource::FileId(id), None),
+                (None, Some(id)) => (openais(id), None),
                 (None, None) => return Err(missing("image_url")),
             };
             Part::Image(Media {
@@ -381,7 +381,7 @@ fn part(member: PartMember, place: &str, at: &str) -> Result<Option<Part>, Failu
             let (source, mime) = match (member.file_data, member.file_url, member.file_id) {
                 (Some(data), ..) => inline(data),
                 (None, Some(url), _) => (MediaSource::Url(url), None),
-                (None, None, Some(id)) => (MediaSource::FileId(id), None),
+                (None, None, Some(id)) => (openais(id), None),
                 (None, None, None) => return Err(missing("file_data")),
             };
             let media = Media {
@@ -409,6 +409,11 @@ fn part(member: PartMember, place: &str, at: &str) -> Result<Option<Part>, Failu
         }
         _ => return Ok(None),
     }))
+}
+
+fn openais(id: String) -> MediaSource {
+    let keeper = Issuer::OpenAi;
+    MediaSource::FileId { id, keeper }
 }
 
 fn given(text: Option<String>, at: &str, name: &str) -> Option<Given<String>> {

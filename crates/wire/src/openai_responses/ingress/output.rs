@@ -1,8 +1,10 @@
 //! Items of an answer, as its whole and its stream write them.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use crate::canon::{Citation, Media, MediaSource, Namespaced, TokenLogprob};
+use crate::canon::{Block, Citation, Media, MediaSource, Namespaced, TokenLogprob};
 use crate::openai_chat::Token;
 
 /// An item of the output.
@@ -42,6 +44,8 @@ pub(crate) enum Item<'a> {
     ImageGenerationCall {
         id: &'a str,
         status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        output_format: Option<String>,
         result: Option<&'a str>,
     },
 }
@@ -104,10 +108,20 @@ pub(crate) fn unfold<'a>(
     })
 }
 
-/// A picture's bytes.
-pub(crate) fn picture(media: &Media) -> Option<&str> {
-    match &media.source {
-        MediaSource::Base64(data) => Some(data),
-        _ => None,
+/// A picture's bytes, and their format.
+pub(crate) fn picture(media: &Media) -> Option<(&str, String)> {
+    let MediaSource::Base64(data) = &media.source else {
+        return None;
+    };
+    let mime = crate::media::mime(media).unwrap_or(Cow::Borrowed("image/png"));
+    let format = mime.strip_prefix("image/")?.to_owned();
+    Some((data, format))
+}
+
+/// Whether a block has an item: of media only pictures that are there do.
+pub(crate) fn has_item(block: &Block) -> bool {
+    match block {
+        Block::Media(media) => picture(media).is_some(),
+        _ => true,
     }
 }

@@ -6,22 +6,20 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::output::{Annotation, Content, Item, Summary, picture, tokens, unfold};
+use super::output::{Annotation, Content, Item, Summary, has_item, picture, tokens, unfold};
 use crate::ReplyHead;
 use crate::canon::{Block, CallKind, ChatResponse, Issuer, Namespaced, Opaque, Said, Stop};
 
 /// Writes an answer.
 pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
     let id = answer_id(reply);
-    let ids: Vec<String> = answer
-        .said
-        .iter()
+    let said = answer.said.iter().filter(|said| has_item(&said.block));
+    let ids: Vec<String> = said
+        .clone()
         .enumerate()
         .map(|(index, said)| item_id(&said.block, reply, index))
         .collect();
-    let items: Vec<Item<'_>> = answer
-        .said
-        .iter()
+    let items: Vec<Item<'_>> = said
         .zip(&ids)
         .map(|(said, id)| item(said, id, "completed", &reply.namespaces))
         .collect();
@@ -103,11 +101,15 @@ pub(crate) fn item<'a>(
                 },
             }
         }
-        Block::Media(media) => Item::ImageGenerationCall {
-            id,
-            status,
-            result: picture(media),
-        },
+        Block::Media(media) => {
+            let (result, output_format) = picture(media).unzip();
+            Item::ImageGenerationCall {
+                id,
+                status,
+                output_format,
+                result,
+            }
+        }
     }
 }
 

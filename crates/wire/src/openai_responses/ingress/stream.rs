@@ -4,7 +4,7 @@ use polygate_core::Usage;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::output::{Annotation, Content, Item, Summary, tokens};
+use super::output::{Annotation, Content, Item, Summary, has_item, tokens};
 use super::response::{ResponseOut, answer_id, content, item, item_id};
 use crate::canon::{Block, CallKind, ChatEvent, Said, Stop};
 use crate::openai_chat::Token;
@@ -26,6 +26,8 @@ pub(crate) struct Encoder {
 /// An item: what has been said so far, and its JSON once it is done.
 struct ItemState {
     id: String,
+    /// Its place in the output; `None` for a block that has no item.
+    place: Option<usize>,
     said: Said,
     /// A thought's part opens with its first piece: most thoughts of most models are never shown.
     has_part: bool,
@@ -162,12 +164,20 @@ impl Encoder {
     fn open(&mut self, block: &Block, out: &mut Vec<u8>) {
         self.begin(out);
         let index = self.items.len();
-        let state = ItemState {
-            id: item_id(block, &self.reply, index),
+        let before = self.items.iter().filter(|state| state.place.is_some());
+        let place = before.count();
+        let mut state = ItemState {
+            id: item_id(block, &self.reply, place),
+            place: Some(place),
             said: Said::new(block.clone(), ""),
             has_part: false,
             done: None,
         };
+        if !has_item(block) {
+            state.place = None;
+            self.items.push(state);
+            return;
+        }
         let mut begun = item(
             &state.said,
             &state.id,
@@ -180,7 +190,7 @@ impl Encoder {
             _ => {}
         }
         let added = OfItem {
-            output_index: index,
+            output_index: place,
             item: begun,
         };
         event(&mut self.sequence, "response.output_item.added", added, out);
@@ -205,7 +215,6 @@ impl Encoder {
                 sequence,
                 "response.reasoning_summary_part.added",
                 state,
-                index,
                 SUMMARY,
                 part,
                 out,
@@ -219,7 +228,6 @@ impl Encoder {
                 sequence,
                 "response.content_part.added",
                 state,
-                index,
                 CONTENT,
                 part,
                 out,
@@ -245,7 +253,6 @@ impl Encoder {
                     sequence,
                     "response.output_text.delta",
                     state,
-                    index,
                     CONTENT,
                     delta,
                     out,
@@ -256,7 +263,6 @@ impl Encoder {
                     sequence,
                     "response.refusal.delta",
                     state,
-                    index,
                     CONTENT,
                     delta,
                     out,
@@ -267,7 +273,6 @@ impl Encoder {
                     sequence,
                     "response.reasoning_summary_text.delta",
                     state,
-                    index,
                     SUMMARY,
                     delta,
                     out,
@@ -278,7 +283,7 @@ impl Encoder {
                     CallKind::Function => "response.function_call_arguments.delta",
                     CallKind::Custom => "response.custom_tool_call_input.delta",
                 };
-                at(sequence, name, state, index, ITEM, delta, out);
+                at(sequence, name, state, ITEM, delta, out);
             }
             Block::Media(_) => {}
         }
@@ -312,7 +317,6 @@ impl Encoder {
                 sequence,
                 "response.output_text.delta",
                 state,
-                index,
                 CONTENT,
                 delta,
                 out,
@@ -331,15 +335,7 @@ impl Encoder {
         };
         if state.said.block == Block::Text {
             let kind = "response.output_text.annotation.added";
-            at(
-                &mut self.sequence,
-                kind,
-                state,
-                index,
-                CONTENT,
-                annotated,
-                out,
-            );
+            at(&mut self.sequence, kind, state, CONTENT, annotated, out);
         }
         state.said.citations.push(citation.clone());
     }
@@ -348,11 +344,12 @@ impl Encoder {
         let Some(state) = self.items.get_mut(index) else {
             return;
         };
-        part_done(&mut self.sequence, state, index, out);
+        let Some(place) = state.place else { return };
+        part_done(&mut self.sequence, state, out);
         let item = item(&state.said, &state.id, "completed", &self.reply.namespaces);
         state.done = serde_json::value::to_raw_value(&item).ok();
         let done = OfItem {
-            output_index: index,
+            output_index: place,
             item,
         };
         event(&mut self.sequence, "response.output_item.done", done, out);
@@ -360,7 +357,7 @@ impl Encoder {
 }
 
 /// The done events of an item's part.
-fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<u8>) {
+fn part_done(sequence: &mut u64, state: &ItemState, out: &mut Vec<u8>) {
     let said = &state.said;
     let text = said.text.as_str();
     match &said.block {
@@ -373,7 +370,6 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
                 sequence,
                 "response.output_text.done",
                 state,
-                index,
                 CONTENT,
                 done,
                 out,
@@ -381,15 +377,7 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
         }
         Block::Refusal => {
             let done = RefusalDone { refusal: text };
-            at(
-                sequence,
-                "response.refusal.done",
-                state,
-                index,
-                CONTENT,
-                done,
-                out,
-            );
+            at(sequence, "response.refusal.done", state, CONTENT, done, out);
         }
         Block::Reasoning if state.has_part => {
             let done = TextDone {
@@ -400,7 +388,6 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
                 sequence,
                 "response.reasoning_summary_text.done",
                 state,
-                index,
                 SUMMARY,
                 done,
                 out,
@@ -412,7 +399,6 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
                 sequence,
                 "response.reasoning_summary_part.done",
                 state,
-                index,
                 SUMMARY,
                 part,
                 out,
@@ -431,7 +417,6 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
                 sequence,
                 "response.function_call_arguments.done",
                 state,
-                index,
                 ITEM,
                 done,
                 out,
@@ -443,7 +428,6 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
                 sequence,
                 "response.custom_tool_call_input.done",
                 state,
-                index,
                 ITEM,
                 done,
                 out,
@@ -459,7 +443,6 @@ fn part_done(sequence: &mut u64, state: &ItemState, index: usize, out: &mut Vec<
             sequence,
             "response.content_part.done",
             state,
-            index,
             CONTENT,
             part,
             out,
@@ -471,14 +454,13 @@ fn at<T: Serialize>(
     sequence: &mut u64,
     kind: &'static str,
     state: &ItemState,
-    output_index: usize,
     place: Place,
     rest: T,
     out: &mut Vec<u8>,
 ) {
     let rest = At {
         item_id: &state.id,
-        output_index,
+        output_index: state.place.unwrap_or_default(),
         place,
         rest,
     };
