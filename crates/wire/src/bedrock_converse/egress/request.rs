@@ -7,7 +7,7 @@ use polygate_core::{Failure, Kind};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::blocks::{Block, Message, Writer};
+use super::blocks::{Block, Message, Writer, ask_to_go_on};
 use super::model::Facts;
 use super::tools::{ToolConfig, Tools};
 use crate::anthropic_messages::egress::{Takes, Thinking, fit, plan, sampling, stop_sequences};
@@ -135,7 +135,10 @@ pub(crate) fn encode(
     let facts = Facts::named(target.model);
     let (inference_config, own, effort) = model_members(request, &facts, &said, &mut losses);
     let mut writer = Writer::new(&facts, &mut losses);
-    let messages = writer.messages(&said.turns)?;
+    let mut messages = writer.messages(&said.turns)?;
+    if facts.claude.is_some_and(|claude| !claude.prefill) || own.thinking.is_some() {
+        ask_to_go_on(&mut messages);
+    }
     let system = writer.system(&said.system)?;
     let has_budget = matches!(own.thinking, Some(Thinking::Enabled { .. }));
     let tool_config = Tools {
