@@ -16,6 +16,8 @@ INSTALLED = HERE.parent.parent / ".test" / "agents"
 MODULES = INSTALLED / "node_modules"
 PROMPT = "Write polygate-42 into out.txt, read it back, and say when you are done."
 TIMEOUT = 120
+# A red dot, PNG.
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKklEQVR42mN4oKBAU8QwasGoBaMWjFowasGoBaMWjFowasGoBaMWDBULAKWUgD269a5MAAAAAElFTkSuQmCC"
 
 
 def install():
@@ -54,7 +56,13 @@ class Agent:
     def read_newest(self, work):
         return self.read(work)
 
-    def run(self, gateway, outside, directory, model):
+    def paint(self, work):
+        """Makes a picture."""
+        use = self.write(work)
+        name = next(name for name, value in use.given.items() if "polygate-42" in value)
+        return Use(use.tool, {**use.given, name: f"echo {PICTURE} | base64 -d > dot.png && echo polygate-42 > out.txt"})
+
+    def run(self, gateway, outside, directory, model, more_args):
         """One session in a new HOME and a new directory; whatever is not on loopback goes to `outside`, which refuses."""
         home, work = directory / "home", directory / "work"
         home.mkdir()
@@ -66,7 +74,7 @@ class Agent:
         env |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
         args, more = self.start(gateway, home, model)
         with (directory / "agent.out").open("w+") as out, (directory / "agent.err").open("w+") as err:
-            child = subprocess.Popen(args, cwd=work, env=env | more, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+            child = subprocess.Popen([*args, *more_args], cwd=work, env=env | more, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
             try:
                 status = child.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -106,6 +114,12 @@ class ClaudeCode(Agent):
     def read_too(self, work):
         return Use("Bash", {"command": "cat out.txt", "description": "Show the file"})
 
+    def look(self, work):
+        return Use("Read", {"file_path": str(work / "dot.png")})
+
+    def miss(self, work):
+        return Use("Read", {"file_path": str(work / "missing.txt")})
+
 
 class Codex(Agent):
     format = "responses"
@@ -143,6 +157,12 @@ class Codex(Agent):
     def read_too(self, work):
         return Use("exec_command", {"cmd": "cat < out.txt"})
 
+    def look(self, work):
+        return Use("view_image", {"path": str(work / "dot.png")})
+
+    def miss(self, work):
+        return Use("exec_command", {"cmd": "cat missing.txt"})
+
 
 class GeminiCli(Agent):
     format = "gemini"
@@ -175,6 +195,12 @@ class GeminiCli(Agent):
 
     def read_too(self, work):
         return Use("run_shell_command", {"command": "cat out.txt", "description": "Show the file"})
+
+    def look(self, work):
+        return Use("read_file", {"file_path": str(work / "dot.png")})
+
+    def miss(self, work):
+        return Use("read_file", {"file_path": str(work / "missing.txt")})
 
 
 AGENTS = {"claude-code": ClaudeCode(), "codex": Codex(), "gemini-cli": GeminiCli()}

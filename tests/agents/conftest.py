@@ -4,11 +4,13 @@ import dataclasses
 import json
 import os
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
 
 import agents
+import loopback
 from upstream import Upstream
 
 BINARY = str(Path(os.environ.get("POLYGATE_BIN", Path(__file__).parents[2] / "target/ci/polygate")).absolute())
@@ -27,6 +29,9 @@ health_check: {{enabled: false}}
 @pytest.fixture(scope="session", autouse=True)
 def installed():
     agents.install()
+    why = loopback.close_off()
+    if why:
+        warnings.warn(f"NOT CLOSED OFF from the network ({why}): agents are told of a proxy that refuses, and nothing more", stacklevel=1)
 
 
 @dataclasses.dataclass
@@ -41,10 +46,10 @@ class Run:
     def story(self):
         """For whoever reads a failure."""
         lines = [f"status {self.ended.status}", "-- agent says", self.ended.out, "-- agent complains", self.ended.err[-4000:]]
-        lines += ["-- gateway", self.gateway_log[-4000:], "-- upstream saw"]
+        lines += ["-- gateway", self.gateway_log[-4000:], "-- asked of the outside", str(self.upstream.outside), "-- upstream saw"]
         for request in self.upstream.requests:
             kind = "session" if request.is_session else "beside"
-            lines.append(f"{request.path} {kind} tools={list(request.asked.tools) if request.asked else None} refused={request.refused}")
+            lines.append(f"{request.path} {kind} {request.fault} tools={list(request.asked.tools) if request.asked else None} refused={request.refused}")
         return "\n".join(lines)
 
 
@@ -53,7 +58,7 @@ def play(tmp_path):
     """Runs an agent's session through a gateway of its own; everything stays in the test's directory."""
     closing = []
 
-    def run(agent, vendor, script, with_ids=True, model=None):
+    def run(agent, vendor, script, with_ids=True, model=None, args=()):
         up_model = {**UP_MODELS, **({} if with_ids else NO_IDS), **(NEWEST if model == agent.newest else {})}[vendor]
         model = model or agent.model
         upstream = Upstream(vendor, script(tmp_path / "work"), with_ids)
@@ -67,7 +72,7 @@ def play(tmp_path):
         line = next((line for line in gateway.stdout if "http://" in line), None)
         assert line, (tmp_path / "gateway.log").read_text()
         url = "http://" + line.split("http://")[1].split()[0].rstrip(".")
-        ended = agent.run(url, upstream.url, tmp_path, model)
+        ended = agent.run(url, upstream.url, tmp_path, model, args)
         seen = [dataclasses.asdict(request) for request in upstream.requests]
         (tmp_path / "upstream.json").write_text(json.dumps({"outside": upstream.outside, "requests": seen}, indent=1))
         return Run(ended, upstream, tmp_path / "work", (tmp_path / "gateway.log").read_text())

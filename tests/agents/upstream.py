@@ -20,6 +20,8 @@ COUNTS = {
     re.compile(r"/v1/messages/count_tokens"): {"input_tokens": 120},
     re.compile(r"/v1beta/models/[^/:]+:countTokens"): {"totalTokens": 120},
 }
+# How much of a stream comes before its connection breaks: some of its first words, or all of them and some of what follows.
+CUTS = {"cut": 1 / 3, "cut after words": 1 / 2}
 NUMBERS = count()
 HELP = Turn(text="A title of polygate")
 
@@ -39,6 +41,7 @@ class Step:
     uses: tuple[Use, ...] = ()
     text: str = ""
     thought: str = ""
+    fault: str = ""  # what goes wrong when it is first asked for: "busy", or one of CUTS
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Request:
     asked: Asked | None = None
     refused: str | None = None
     is_session: bool = False
+    is_stream: bool = False
+    fault: str = ""
 
 
 @dataclass
@@ -81,7 +86,12 @@ class Upstream:
     @property
     def session(self):
         """The requests of the scripted session, without those that agents make beside."""
-        return [request for request in self.requests if request.is_session and not request.refused]
+        return [request for request in self.requests if request.is_session and not request.refused and not request.fault]
+
+    @property
+    def faulty(self):
+        """The requests of the session at which something went wrong, as the script says."""
+        return [request for request in self.requests if request.fault]
 
     def issued(self):
         """Seals that the vendor gave out."""
@@ -102,15 +112,22 @@ class Upstream:
         if None in names.values():
             return HELP
         request.is_session = True
-        return self.turn(request.asked, names)
+        at, before = self.place(request.asked)
+        if at not in self.played:
+            request.fault = self.script[at].fault
+        return self.turn(at, before, request.asked, names)
 
-    def turn(self, asked, names):
-        """The turn whose place in the script is after as many results as there are."""
+    def place(self, asked):
+        """The place in the script after as many results as there are, and their number."""
         before = 0
         for at, step in enumerate(self.script):
             if before + len(step.uses) > len(asked.results) or not step.uses:
                 break
             before += len(step.uses)
+        return at, before
+
+    def turn(self, at, before, asked, names):
+        step = self.script[at]
         if at not in self.played:
             calls = tuple(self.call(before + number, names[use.tool], use.given, asked) for number, use in enumerate(step.uses))
             seal = f"c2VhbGVkLXBvbHlnYXRl{at:04d}" if step.thought else ""
@@ -170,19 +187,28 @@ class Handler(BaseHTTPRequestHandler):
             request.refused = f"harness: {type(error).__name__}: {error}"
         if request.refused:
             return self.give(400, vendor.error(request.refused))
+        if request.fault == "busy":
+            return self.give(*vendor.BUSY)
         if turn is None:
             return self.give(200, next(given for route, given in COUNTS.items() if route.fullmatch(path)))
-        if not (request.asked.stream or path.endswith(":streamGenerateContent")):
+        request.is_stream = request.asked.stream or path.endswith(":streamGenerateContent")
+        if not request.is_stream:
             return self.give(200, vendor.answer(request.body, turn))
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for event in vendor.events(request.body, turn):
+        events = list(vendor.events(request.body, turn))
+        if request.fault in CUTS:
+            # The connection ends; the chunks do not.
+            events = events[: max(1, int(len(events) * CUTS[request.fault]))]
+            self.close_connection = True
+        for event in events:
             piece = event.encode()
             self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n")
+        if request.fault not in CUTS:
+            self.wfile.write(b"0\r\n\r\n")
 
     def give(self, status, answer):
         body = json.dumps(answer).encode()

@@ -1,6 +1,7 @@
 """What a session is in no vendor's words. Each module here says it in the words of one, and refuses what that one would."""
 
 import json
+import re
 from dataclasses import dataclass, field
 
 
@@ -47,6 +48,8 @@ class Asked:
     calls: list[Call] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     seals: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)  # base64
+    schema: dict | None = None  # of the whole answer
 
 
 def need(truth, message):
@@ -65,6 +68,13 @@ def text_of(content):
     if isinstance(content, str):
         return content
     return "\n".join(part.get("text", "") for part in content or [] if isinstance(part, dict))
+
+
+def inline(url):
+    """The base64 of a data address."""
+    kind, _, data = url.partition(",")
+    need(re.fullmatch(r"data:image/\w+;base64", kind), f"not a picture's data address: {kind!r}")
+    return data
 
 
 def pieces(text, count=3):

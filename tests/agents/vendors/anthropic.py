@@ -20,6 +20,9 @@ ID = re.compile(r"[a-zA-Z0-9_-]+")
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 SERVER_TOOL = re.compile(r"(web_search|web_fetch|code_execution|bash|text_editor|computer|memory|tool_search_tool_\w+|advisor)_\d{8}")
 
+# Status and body.
+BUSY = 529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_polygate"}
+
 
 def call_id(at):
     return f"toolu_01Polygate{at:015d}"
@@ -30,7 +33,7 @@ def check(body, headers, issued):
     need(headers.get("anthropic-version") == "2023-06-01", "anthropic-version: header is required")
     known(body, REQUEST, "request")
     need(isinstance(body.get("max_tokens"), int) and body["max_tokens"] >= 1, "max_tokens: Field required")
-    messages(body.get("messages"), headers, issued)
+    messages(body, headers, issued)
     for block in body["system"] if isinstance(body.get("system"), list) else []:
         need(block.get("type") == "text" and block.get("text"), "system: text content blocks must be non-empty")
     names = set()
@@ -94,7 +97,8 @@ def merged(messages):
     return joined
 
 
-def messages(given, headers, issued):
+def messages(body, headers, issued):
+    given = body.get("messages")
     need(isinstance(given, list) and given, "messages: at least one message is required")
     for at, message in enumerate(given):
         known(message, ("role", "content"), f"messages.{at}")
@@ -109,7 +113,8 @@ def messages(given, headers, issued):
             check_block(block, f"messages.{at}.content.{number}", issued)
     turns = merged([message for message in given if message["role"] != "system"])
     need(turns[0][0] == "user", "messages: first message must use the \"user\" role")
-    need(turns[-1][0] == "user", "messages: this model does not support assistant message prefill")
+    takes_prefill = re.match(r"claude-(sonnet|haiku|opus)-4-[0-5]", body["model"]) and not thinks(body)
+    need(takes_prefill or turns[-1][0] == "user", "This model does not support assistant message prefill. The conversation must end with a user message.")
     asked = []
     for at, (role, blocks) in enumerate(turns):
         answered = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
@@ -152,9 +157,19 @@ def read(body):
                 asked.calls.append(Call(block["id"], block["name"], block["input"]))
             if block["type"] == "tool_result":
                 asked.results.append(Result(block["tool_use_id"], None, text_of(block.get("content"))))
+                asked.pictures += pictures(block.get("content"))
             if block["type"] == "thinking":
                 asked.seals.append(block["signature"])
+        asked.pictures += pictures(blocks)
+    asked.schema = ((body.get("output_config") or {}).get("format") or body.get("output_format") or {}).get("schema")
     return asked
+
+
+def pictures(blocks):
+    found = [block["source"] for block in blocks if block["type"] == "image"] if isinstance(blocks, list) else []
+    for source in found:
+        need(source.get("type") == "base64" and source.get("media_type", "").startswith("image/"), f"image.source: {dumps(source)[:80]}")
+    return [source["data"] for source in found]
 
 
 def thinks(body):

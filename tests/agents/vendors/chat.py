@@ -3,7 +3,7 @@
 import json
 import re
 
-from . import Asked, Call, Result, data, dumps, known, need, pieces, text_of
+from . import Asked, Call, Result, data, dumps, inline, known, need, pieces, text_of
 
 REQUEST = """model messages stream stream_options tools tool_choice parallel_tool_calls max_tokens max_completion_tokens temperature
     top_p n stop presence_penalty frequency_penalty logit_bias logprobs top_logprobs user seed response_format reasoning_effort
@@ -25,6 +25,9 @@ MEMBERS = {
     "tool": "role content tool_call_id",
 }
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+# Status and body.
+BUSY = 503, {"error": {"message": "The engine is currently overloaded, please try again later", "type": "server_error", "param": None, "code": None}}
 
 
 def call_id(at):
@@ -127,6 +130,10 @@ def read(body):
                 asked.calls.append(Call(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])))
         if message["role"] == "tool":
             asked.results.append(Result(message["tool_call_id"], None, text_of(message["content"])))
+        for part in message["content"] if isinstance(message.get("content"), list) else []:
+            if part["type"] == "image_url":
+                asked.pictures.append(inline(part["image_url"]["url"]))
+    asked.schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     return asked
 
 

@@ -17,6 +17,9 @@ NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 # What Google documents for histories that come from another model.
 UNSEALED = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 
+# Status and body.
+BUSY = 503, {"error": {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}}
+
 
 def call_id(at):
     return f"fcpg{at:04d}"
@@ -120,6 +123,12 @@ def read(body):
                 asked.results.append(Result(answer.get("id"), answer["name"], dumps(answer["response"])))
             if "thoughtSignature" in part:
                 asked.seals.append(part["thoughtSignature"])
+            for one in [part, *part.get("functionResponse", {}).get("parts", [])]:
+                if "inlineData" in one:
+                    need(one["inlineData"].get("mimeType", "").startswith("image/"), f"inline_data.mime_type: {one['inlineData'].get('mimeType')!r}")
+                    asked.pictures.append(one["inlineData"]["data"])
+    generation = body.get("generationConfig", {})
+    asked.schema = generation.get("responseJsonSchema") or generation.get("responseSchema")
     return asked
 
 

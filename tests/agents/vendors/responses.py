@@ -3,8 +3,8 @@
 import json
 import re
 
-from . import Asked, Call, Result, dumps, known, named, need, pieces, text_of
-from .chat import call_id as call_id
+from . import Asked, Call, Result, dumps, inline, known, named, need, pieces, text_of
+from .chat import BUSY as BUSY, call_id as call_id
 from .chat import check_schema, error as error
 
 REQUEST = """model input instructions stream stream_options tools tool_choice parallel_tool_calls max_output_tokens max_tool_calls
@@ -110,6 +110,10 @@ def read(body):
             asked.results.append(Result(item["call_id"], None, text_of(item["output"])))
         if kind == "reasoning":
             asked.seals.append(item["encrypted_content"])
+        for part in item.get("content") or item.get("output") or []:
+            if isinstance(part, dict) and part.get("type") == "input_image":
+                asked.pictures.append(inline(part["image_url"]))
+    asked.schema = (body.get("text") or {}).get("format", {}).get("schema")
     return asked
 
 
