@@ -22,9 +22,12 @@ impl Dialect for Gemini {
         error::encode(failure, request_id)
     }
 
-    /// Bare JSON, as Google itself writes it into its streams: its JavaScript and Go clients take no error from an event.
+    /// Twice: as an event, and bare, as Google itself writes it into its streams. Its JavaScript and Go clients take no error from an
+    /// event, and parsers of events see nothing but events: to them a bare line is a field that they do not know.
     fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes {
-        [error::encode(failure, request_id).as_ref(), b"\n\n"]
+        let error = error::encode(failure, request_id);
+        let error = error.as_ref();
+        [b"data: ".as_slice(), error, b"\n\n", error, b"\n\n"]
             .concat()
             .into()
     }
