@@ -170,7 +170,7 @@ impl Bridge {
                 ..
             } => (
                 name.as_deref().unwrap_or("answer"),
-                description.clone(),
+                description.as_ref().map(|given| given.value.clone()),
                 Some(schema.clone()),
             ),
         };

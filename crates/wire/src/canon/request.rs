@@ -120,6 +120,13 @@ impl Losses {
         }
     }
 
+    /// Notes what Google's models put on a call, for targets that are none of theirs.
+    pub fn seal(&mut self, call: &ToolCall, at: &str) {
+        if call.opaque.is_some() {
+            self.at(format!("{at}/thoughtSignature"));
+        }
+    }
+
     /// The list, in the order of discovery.
     pub fn into_vec(self) -> Vec<Loss> {
         self.0
@@ -468,7 +475,7 @@ pub enum OutputShape {
         /// The schema's name.
         name: Option<String>,
         /// What it is for.
-        description: Option<String>,
+        description: Option<Given<String>>,
         /// The schema, bytes as the client wrote them.
         schema: Box<RawValue>,
         /// Must be followed exactly.

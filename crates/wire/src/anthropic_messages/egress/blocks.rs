@@ -194,11 +194,14 @@ fn block<'a>(piece: &Piece<'a>, losses: &mut Losses) -> Result<Option<Block<'a>>
         What::File(media) => document(media, losses),
         What::Reasoning(reasoning) => thinking(reasoning),
         What::Audio(_) | What::Result(_) | What::CachePoint(_) => None,
-        What::Call(call, id) => Some(Block::ToolUse {
-            id: id.clone(),
-            name: &call.name,
-            input: arguments(call, piece.at)?,
-        }),
+        What::Call(call, id) => {
+            losses.seal(call, piece.at);
+            Some(Block::ToolUse {
+                id: id.clone(),
+                name: &call.name,
+                input: arguments(call, piece.at)?,
+            })
+        }
         What::Answer(_, id, result) => Some(tool_result(id, *result, losses)?),
     })
 }

@@ -205,7 +205,14 @@ pub(crate) fn stop_sequences<'a>(request: &'a ChatRequest, losses: &mut Losses) 
 fn output_format<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<OutputFormat<'a>> {
     let output = request.output.as_ref()?;
     let fitted = match &output.value {
-        OutputShape::JsonSchema { schema, .. } => schema::fit(schema),
+        OutputShape::JsonSchema {
+            schema,
+            description,
+            ..
+        } => {
+            losses.unless_absent(description);
+            schema::fit(schema)
+        }
         OutputShape::JsonObject => None,
     };
     match &fitted {

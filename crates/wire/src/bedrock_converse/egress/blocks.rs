@@ -279,11 +279,14 @@ impl<'f, 'l> Writer<'f, 'l> {
             What::Audio(media) if is_user => self.sound(media),
             What::Image(_) | What::File(_) | What::Audio(_) => None,
             What::Reasoning(reasoning) => self.thinking(reasoning),
-            What::Call(call, id) => Some(Block::ToolUse {
-                tool_use_id: short(id),
-                name: &call.name,
-                input: arguments(call, piece.at)?,
-            }),
+            What::Call(call, id) => {
+                self.losses.seal(call, piece.at);
+                Some(Block::ToolUse {
+                    tool_use_id: short(id),
+                    name: &call.name,
+                    input: arguments(call, piece.at)?,
+                })
+            }
             What::Answer(_, id, result) => Some(self.tool_result(id, *result)),
             What::Result(_) | What::CachePoint(_) => None,
         })

@@ -242,7 +242,7 @@ fn text_format<'a>(
                 structure: Structure::JsonSchema {
                     schema: fitted.json.get().to_owned(),
                     name: name.as_deref(),
-                    description: description.as_deref(),
+                    description: description.as_ref().map(|given| given.value.as_str()),
                 },
             }
         }),

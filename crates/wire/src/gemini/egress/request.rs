@@ -303,12 +303,20 @@ fn output<'a>(request: &'a ChatRequest, model: &str, losses: &mut Losses) -> Out
         losses.at(given.at.clone());
         return Output::default();
     }
+    let schema = match &given.value {
+        OutputShape::JsonObject => None,
+        OutputShape::JsonSchema {
+            schema,
+            description,
+            ..
+        } => {
+            losses.unless_absent(description);
+            Some(&**schema)
+        }
+    };
     Output {
         response_mime_type: Some("application/json"),
-        response_json_schema: match &given.value {
-            OutputShape::JsonObject => None,
-            OutputShape::JsonSchema { schema, .. } => Some(schema),
-        },
+        response_json_schema: schema,
     }
 }
 

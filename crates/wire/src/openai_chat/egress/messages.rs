@@ -351,8 +351,8 @@ impl Writing<'_> {
     fn call<'a>(&self, call: &'a ToolCall, id: &str, at: &str, losses: &mut Losses) -> Call<'a> {
         let is_googles = self.target.model.contains("gemini");
         let signature = call.opaque.as_ref().filter(|_| is_googles);
-        if signature.is_none() && call.opaque.is_some() {
-            losses.at(format!("{at}/thoughtSignature"));
+        if signature.is_none() {
+            losses.seal(call, at);
         }
         let arguments = if call.arguments.trim().is_empty() && call.kind == CallKind::Function {
             "{}"

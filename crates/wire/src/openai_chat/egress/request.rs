@@ -328,7 +328,7 @@ fn format(shape: &OutputShape) -> ResponseFormat<'_> {
         } => ResponseFormat::JsonSchema {
             json_schema: JsonSchema {
                 name: name.as_deref().unwrap_or("answer"),
-                description: description.as_deref(),
+                description: description.as_ref().map(|given| given.value.as_str()),
                 schema,
                 strict: *strict,
             },

@@ -382,7 +382,8 @@ fn output(request: &mut ChatRequest, text: &str) -> Result<Option<Given<OutputSh
             }),
         ) => OutputShape::JsonSchema {
             name,
-            description,
+            description: description
+                .map(|text| Given::new(text, "/response_format/json_schema/description")),
             schema: schema.to_owned(),
             strict,
         },

@@ -147,10 +147,8 @@ fn turn_items<'a>(turn: &Turn<'a>, items: &mut Vec<Item<'a>>, losses: &mut Losse
             },
             _ => None,
         };
-        if let What::Call(call, _) = &piece.what
-            && call.opaque.is_some()
-        {
-            losses.at(format!("{}/thoughtSignature", piece.at));
+        if let What::Call(call, _) = &piece.what {
+            losses.seal(call, piece.at);
         }
         match own {
             Some(item) => {

@@ -270,7 +270,7 @@ fn format(shape: &OutputShape) -> TextFormat<'_> {
             strict,
         } => TextFormat::JsonSchema {
             name: name.as_deref().unwrap_or("answer"),
-            description: description.as_deref(),
+            description: description.as_ref().map(|given| given.value.as_str()),
             schema,
             strict: *strict,
         },

@@ -325,7 +325,9 @@ fn text_member(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
         ("json_object", _) => OutputShape::JsonObject,
         ("json_schema", Some(schema)) => OutputShape::JsonSchema {
             name: format.name,
-            description: format.description,
+            description: format
+                .description
+                .map(|text| Given::new(text, format!("{at}/description"))),
             schema: schema.to_owned(),
             strict: format.strict,
         },
