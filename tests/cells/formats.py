@@ -30,16 +30,20 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from pydantic import TypeAdapter, ValidationError
 
 
-# What recorded native answers lack because they are older than the SDK; tolerated only where client and upstream speak the same
-# format, since there we pass on what came. A translated answer is ours and has every member.
+# What recorded native answers lack because they are older than the SDK. A translated answer is ours and has every member.
 OLDER = (
     "usage.input_tokens_details.cache_write_tokens: Field required",
     "usage.server_tool_use.web_fetch_requests: Field required",
     "content_block.ThinkingBlock.signature: Field required",
     "item.ResponseFunctionWebSearch.action: Field required",
 )
-# What live answers have and the SDK's type does not know (it drops them): the corpus has them on most answers of late 2026.
-UNKNOWN = ("usageMetadata.serviceTier: Extra inputs are not permitted",)
+# What live answers have and the SDK's type does not know.
+UNKNOWN = (
+    # Dropped by the SDK; the corpus has it on most answers of late 2026.
+    "usageMetadata.serviceTier: Extra inputs are not permitted",
+    # Whole answers have them (and the SDK knows it), so do chunks: openai/openai-openapi#576. Only who offers such tools gets them.
+    "delta.tool_calls: no member of the union has this type ('custom')",
+)
 
 
 class Stop(Exception):
@@ -54,6 +58,10 @@ def union(alias):
 
 def sse(decoder, text):
     return list(decoder.iter_bytes(iter([text.encode()])))
+
+
+# Anthropic's advice for input that is no JSON; a stream has passed it on as it came before that is known.
+INVALID = "INVALID_JSON"
 
 
 def parsed(text):
@@ -494,7 +502,7 @@ class Anthropic(Format):
         self.framed(text)
         events = sse(AnthropicDecoder(), text)
         snapshot, buffers = None, {}
-        opened, block, inputs, stopping, ended = 0, None, {}, False, False
+        opened, block, inputs, broken, stopping, ended = 0, None, {}, {}, False, False
         for at, event in enumerate(events):
             raw = self.load(event.data)
             kind = raw.get("type")
@@ -535,11 +543,15 @@ class Anthropic(Format):
                         inputs[raw["index"]] = inputs.get(raw["index"], "") + raw["delta"]["partial_json"]
                 case "content_block_stop":
                     if self.need(block is not None and raw["index"] == block["index"], "a stop outside its block"):
-                        self.need(not isinstance(parsed(inputs.get(raw["index"])), str), "input_json deltas together are not JSON")
+                        if isinstance(text := parsed(inputs.get(raw["index"])), str):
+                            broken[raw["index"]] = text
                     block = None
                 case "message_delta":
                     self.need(block is None, "message_delta inside a block")
                     stopping = True
+                    # Out of tokens, the model stops amid a call: the SDK reads what is there, whoever told it.
+                    cut = raw["delta"]["stop_reason"] == "max_tokens"
+                    self.need(cut or not broken, "input_json deltas together are not JSON")
                 case "message_stop":
                     self.need(block is None, "message_stop inside a block")
                     self.need(stopping, "message_stop without message_delta")
@@ -553,6 +565,8 @@ class Anthropic(Format):
             answer = json.loads(snapshot.to_json())
         answer.setdefault("stop_sequence", None)
         self.valid(self.whole, json.dumps(answer), "accumulated ")
+        for index, text in broken.items():
+            answer["content"][index]["input"] = {INVALID: text}
         return self.read(answer)
 
 
@@ -657,9 +671,9 @@ class Turn:
 FORMATS = {"openai-chat": Chat, "openai-responses": Responses, "anthropic-messages": Anthropic, "gemini": Gemini}
 
 
-def check(client, upstream, kind, body):
+def check(client, kind, body, native=False):
     """(problems, digest or None, ended by an error) of an answer or a stream."""
-    reader = FORMATS[client](native=client == upstream)
+    reader = FORMATS[client](native)
     digest = reader.run(kind, body)
     return list(dict.fromkeys(reader.bad)), None if digest is None else small(digest), reader.errored
 

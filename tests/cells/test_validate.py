@@ -200,7 +200,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("client", "path", "new", "expected"), ANSWERS)
 def test_bad_answers(client, path, new, expected):
-    told, *_ = formats.check(client, "elsewhere", "answer", json.dumps(put(GOOD[client]()[0], path, new)))
+    told, *_ = formats.check(client, "answer", json.dumps(put(GOOD[client]()[0], path, new)))
     assert any(expected in each for each in told), told
 
 
@@ -243,13 +243,13 @@ STREAMS = [
 
 @pytest.mark.parametrize(("client", "change", "expected"), STREAMS)
 def test_bad_streams(client, change, expected):
-    told, *_ = formats.check(client, "elsewhere", "stream", wire(change(GOOD[client]()[1])))
+    told, *_ = formats.check(client, "stream", wire(change(GOOD[client]()[1])))
     assert any(expected in each for each in told), told
 
 
 @pytest.mark.parametrize("client", GOOD)
 def test_the_last_event_is_ended(client):
-    told, *_ = formats.check(client, "elsewhere", "stream", wire(GOOD[client]()[1]).rstrip("\n"))
+    told, *_ = formats.check(client, "stream", wire(GOOD[client]()[1]).rstrip("\n"))
     assert any("not ended by an empty line" in each for each in told), told
 
 
@@ -265,8 +265,8 @@ ERRORS = {
 def test_a_stream_may_end_in_an_error(client):
     _, events = GOOD[client]()
     begun = events[:4] if client != "gemini" else events[:1]
-    assert formats.check(client, "elsewhere", "stream", wire([*begun, ERRORS[client]])) == ([], None, True)
-    told, *_ = formats.check(client, "elsewhere", "stream", wire([*begun, ERRORS[client], events[-1]]))
+    assert formats.check(client, "stream", wire([*begun, ERRORS[client]])) == ([], None, True)
+    told, *_ = formats.check(client, "stream", wire([*begun, ERRORS[client], events[-1]]))
     assert any("follows the error" in each for each in told), told
 
 
@@ -363,7 +363,7 @@ def test_native_answers(provider, client, encoding, kind, least):
     ]
     told = {}
     for name, body in bodies:
-        faults, *_ = formats.check(client, client, kind, body if isinstance(body, str) else json.dumps(body))
+        faults, *_ = formats.check(client, kind, body if isinstance(body, str) else json.dumps(body), native=True)
         if faults:
             told[name] = faults
     assert len(bodies) > 50

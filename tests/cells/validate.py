@@ -21,6 +21,21 @@ import formats
 
 PIECE = 4 << 20  # bytes of a file that one worker takes at a time
 
+# What is wrong in a recording itself, which is passed on as it came: {record: (what the problem has in it, why)}.
+RECORDED = {
+    "8150e7f14fea846a": ("valid base64", "the picture was cut out with dots"),
+    "a929fe7508cc20a3": ("valid base64", "the picture was cut out with dots"),
+    "b9d23ac19ed6df38": ("valid base64", "the signature is made up"),
+    "f1849b7e3cbf4fa4": ("redactedContent: pattern", "the redacted thinking was taken out"),
+    "a74a2f77f62550cc": ("are not JSON", "DeepSeek's own marks stand among the arguments"),
+    "b90ffe10e964c2f6": ("are not JSON", "so do they here, cut off"),
+    "c208ddcf93455162": ("are not JSON", "and here"),
+}
+
+
+def is_recorded(name, problem):
+    return name in RECORDED and RECORDED[name][0] in problem
+
 
 class Problems:
     """Each distinct problem of a cell: how often, and some of the records."""
@@ -79,7 +94,8 @@ def piece(task):
                 counts[cell, "unchecked"] += 1
                 continue
         else:
-            found, digest, errored = formats.check(client, upstream, kind, body)
+            found, digest, errored = formats.check(client, kind, body)
+        found = [each for each in found if not is_recorded(name, each)]
         counts[cell, "failed" if found else "passed"] += 1
         counts[cell, "ended by an error"] += errored
         for problem in dict.fromkeys(found):
