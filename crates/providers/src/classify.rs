@@ -24,13 +24,23 @@ const QUOTA_WORDS: [&str; 7] = [
 ];
 
 /// Words by which they say that they do not have the model.
-const MODEL_WORDS: [&str; 5] = [
+const MODEL_WORDS: [&str; 12] = [
     "model_not_found",
     "model not found",
     "unknown model",
     "no such model",
     "deploymentnotfound",
+    "invalid_model",
+    "invalid model:",
+    "invalid model id",
+    "not a valid model id",
+    "model not exist",
+    "not supported model",
+    "the supported api model names are",
 ];
+
+/// Words by which they say, under a status that is about keys, that it is the request.
+const REQUEST_WORDS: [&str; 1] = ["multimodal_not_enabled"];
 
 /// The decision about an answer that is not a success.
 pub fn classify(answer: &Answer) -> Failure {
@@ -69,6 +79,7 @@ fn kind_of(status: u16, said: Option<&UpstreamError>, has_wait: bool) -> Kind {
         429 => Kind::UpstreamRateLimited,
         400 | 403 if says(&QUOTA_WORDS) => Kind::UpstreamQuota,
         400 | 403 if says(&MODEL_WORDS) => Kind::UpstreamModel,
+        403 if says(&REQUEST_WORDS) => Kind::InvalidRequest,
         401 | 403 => Kind::UpstreamAuth,
         404 => Kind::UpstreamModel,
         408 | 500..=599 => Kind::UpstreamError,
@@ -80,9 +91,10 @@ fn kind_of(status: u16, said: Option<&UpstreamError>, has_wait: bool) -> Kind {
 
 fn mentions(said: &UpstreamError, words: &[&str]) -> bool {
     let text = format!(
-        "{} {}",
+        "{} {} {}",
         said.code.as_deref().unwrap_or_default(),
-        said.message
+        said.message,
+        said.param.as_deref().unwrap_or_default()
     )
     .to_ascii_lowercase();
     words.iter().any(|word| text.contains(word))
@@ -202,6 +214,56 @@ mod tests {
         );
         assert_eq!(decide(307, "").status, 502);
         assert_eq!(decide(503, "x").status, 503);
+    }
+
+    /// As the vendors were recorded to say it.
+    #[test]
+    fn a_model_that_is_not_there_is_known_in_every_vendors_words() {
+        for (status, body) in [
+            (
+                400,
+                r#"{"error":{"message":"Model Not Exist","type":"invalid_request_error","code":"invalid_request_error"}}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The supported API model names are deepseek-v4-pro or deepseek-v4-flash, but you passed x."}}"#,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"Invalid model: x","type":"invalid_model","code":"1500"}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Invalid model 'x'. Permitted models can be found in …","type":"invalid_model","code":400}}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"code":"400","message":"Param Incorrect","param":"Not supported model x"}}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"x/y is not a valid model ID","code":400}}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"invalid model ID","type":"invalid_request_error","param":null,"code":null}}"#,
+            ),
+            (
+                400,
+                r#"{"code":"invalid-argument","error":"Model not found: x"}"#,
+            ),
+            (
+                404,
+                r#"{"message":"Model x does not exist or you do not have access to it.","param":"model","code":"model_not_found"}"#,
+            ),
+            (404, r#"{"error":"Specified model not found: x."}"#),
+        ] {
+            let failure = decide(status, body);
+            assert_eq!(failure.kind, Kind::UpstreamModel, "{body}");
+            assert_eq!(failure.scope, Scope::Model, "{body}");
+        }
+        let pictures = r#"{"message":"Multimodal is not enabled for your organization and model","param":"model","code":"multimodal_not_enabled"}"#;
+        assert_eq!(decide(403, pictures).kind, Kind::InvalidRequest);
     }
 
     #[test]
