@@ -8,7 +8,7 @@ use super::content::Reader;
 use crate::canon::{
     ChatRequest, Effort, Given, Message, OutputShape, Role, Thinking, Tool, ToolChoice, ToolInput,
 };
-use crate::request::{bad, cache_control, escape, given, keep_unknown, raw, value};
+use crate::request::{bad, cache_control, escape, given, keep_unknown, raw, refuse, value};
 use crate::{Format, RawObject};
 
 /// Reads a request. Members that nobody models are kept with their pointers, so that their loss can be named.
@@ -64,11 +64,19 @@ fn member(request: &mut ChatRequest, name: &str, text: &str) -> Result<(), Failu
         "output_config" => output_config(request, text)?,
         "output_format" => output(request, text, "/output_format")?,
         "metadata" => metadata(request, text)?,
+        "thread" => return Err(no_threads()),
         other => request
             .extra
             .push(Given::new(raw(other, text)?, format!("/{}", escape(other)))),
     }
     Ok(())
+}
+
+/// A conversation that the provider keeps. Anthropic's code for where it keeps none: on it, its SDKs send the whole conversation.
+fn no_threads() -> Failure {
+    let mut failure = refuse("thread", "needs a provider that keeps conversations");
+    failure.code = Some("thread_unsupported_request".to_owned());
+    failure
 }
 
 #[derive(Deserialize)]
