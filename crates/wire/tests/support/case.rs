@@ -44,7 +44,7 @@ struct Model {
 
 /// Models that stand for their formats: of those in use, the ones that take most.
 const MODELS: &str = r#"{
-    "openai-chat": {"model": "gpt-4.1", "quirks": {"max_completion_tokens": true, "developer": true}},
+    "openai-chat": {"model": "gpt-4.1", "quirks": {"max_completion_tokens": true, "developer": true, "most_stops": 4}},
     "openai-responses": {"model": "gpt-4.1"},
     "anthropic-messages": {"model": "claude-sonnet-4-5"},
     "gemini": {"model": "gemini-2.5-flash"},
