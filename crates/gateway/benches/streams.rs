@@ -23,8 +23,10 @@ const WORDS: u32 = 400;
 const ROUNDS: usize = 7;
 const STREAMS: usize = 16;
 
-/// Client formats: name, path and question.
-const CLIENTS: [(&str, &str, fn(&str) -> Value); 4] = [
+/// A client format: name, path, and question to a model.
+type Client = (&'static str, &'static str, fn(&str) -> Value);
+
+const CLIENTS: [Client; 4] = [
     (
         "openai-chat",
         "/v1/chat/completions",
@@ -106,7 +108,7 @@ async fn main() {
 }
 
 /// The CPU time of an event, over some streams at once.
-async fn round(gate: &Gate, client: &(&str, &str, fn(&str) -> Value), format: &str) -> f64 {
+async fn round(gate: &Gate, client: &Client, format: &str) -> f64 {
     let (_, path, question) = client;
     let path = path.replace("{model}", format);
     let body = question(format).to_string();

@@ -3,27 +3,20 @@
 //! Chunks have no brackets: a text goes on while pieces of its kind come, and calls are told apart by an index that vendors
 //! forget, repeat, or alternate. One chunk may hold thinking, text and calls at once.
 
-use std::borrow::Cow;
+mod beside;
 
 use polygate_core::{Failure, Kind, Scope, Usage};
 use serde_json::value::RawValue;
 
 use super::super::details;
-use super::super::types::{
-    Annotation, Answer, Call, Choice, ContentPart, Custom, Function, Logprobs, Message, counts,
-};
+use super::super::types::{Answer, Call, Choice, ContentPart, Message, counts};
+use super::calls::{Balance, Known, Piece};
 use super::tags::{self, Tags};
-use crate::canon::{
-    Block, CallKind, ChatEvent, Citation, Issuer, Media, MediaSource, Opaque, Part, Stop,
-};
+use crate::canon::{Block, CallKind, ChatEvent, Citation, Issuer, Opaque, Part, Stop};
 use crate::lenient::Text;
-use crate::media::{decode, encode, mime};
-use crate::request::address;
+use crate::media::decode;
 use crate::upstream_error::{in_band, junk, member};
 use crate::{Frame, StreamDecoder};
-
-/// What `pcm16` is elsewhere: sound that does not say what it is.
-const RAW_SOUND: &str = "audio/pcm;rate=24000";
 
 /// Reads chunks.
 #[derive(Debug, Default)]
@@ -64,50 +57,6 @@ enum State {
 struct Flat {
     index: usize,
     block: Block,
-}
-
-/// A call by the index that the provider gave it.
-#[derive(Debug)]
-struct Known {
-    theirs: Option<u64>,
-    id: String,
-    ours: usize,
-    kind: CallKind,
-    is_open: bool,
-    has_arguments: bool,
-    json: Balance,
-}
-
-/// Whether JSON text that comes in pieces is whole.
-#[derive(Debug, Default)]
-struct Balance {
-    depth: u32,
-    has_begun: bool,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl Balance {
-    fn read(&mut self, text: &str) {
-        for byte in text.bytes() {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
-                _ if self.in_string => {}
-                b'{' | b'[' => {
-                    self.depth += 1;
-                    self.has_begun = true;
-                }
-                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.has_begun && self.depth == 0
-    }
 }
 
 impl Decoder {
@@ -324,86 +273,6 @@ impl Decoder {
         );
     }
 
-    fn annotations(&mut self, raw: &RawValue, out: &mut Vec<ChatEvent>) {
-        let annotations: Vec<Annotation<'_>> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let cited = annotations
-            .into_iter()
-            .filter_map(|annotation| annotation.url_citation);
-        for cited in cited {
-            let start = cited.start_index.unwrap_or_default().0;
-            let end = cited.end_index.unwrap_or_default().0;
-            let citation = Citation {
-                url: cited.url.map(Into::into).unwrap_or_default(),
-                title: cited.title.map(Into::into),
-                cited: cited.content.map(Into::into),
-                span: (end > start).then_some((start, end)),
-            };
-            self.cite(citation, out);
-        }
-    }
-
-    /// Sources belong to a text; where none goes on there is nothing they could stand behind.
-    fn cite(&mut self, citation: Citation, out: &mut Vec<ChatEvent>) {
-        if let Some(flat) = self.flat.as_ref().filter(|flat| flat.block == Block::Text) {
-            self.has_cited = true;
-            out.push(ChatEvent::Cite {
-                index: flat.index,
-                citation,
-            });
-        }
-    }
-
-    fn images(&mut self, raw: &RawValue, out: &mut Vec<ChatEvent>) {
-        #[derive(serde::Deserialize)]
-        struct Image {
-            image_url: Option<Url>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Url {
-            url: Option<String>,
-        }
-        let images: Vec<Image> = serde_json::from_str(raw.get()).unwrap_or_default();
-        for url in images.into_iter().filter_map(|image| image.image_url?.url) {
-            self.close_flat(out);
-            let (source, mime) = address(url);
-            let media = Media {
-                source,
-                mime,
-                ..Media::default()
-            };
-            let index = self.open(Block::Media(media), out);
-            out.push(ChatEvent::Close { index });
-        }
-    }
-
-    /// Sound comes in pieces and is told whole.
-    fn speak(&mut self, out: &mut Vec<ChatEvent>) {
-        if self.sound.is_empty() {
-            return;
-        }
-        let mut media = Media {
-            source: MediaSource::Base64(encode(&std::mem::take(&mut self.sound))),
-            ..Media::default()
-        };
-        let mime = mime(&media).map(Cow::into_owned);
-        media.mime = Some(mime.unwrap_or_else(|| RAW_SOUND.to_owned()));
-        let index = self.open(Block::Media(media), out);
-        out.push(ChatEvent::Close { index });
-    }
-
-    fn logprobs(&mut self, raw: &RawValue, out: &mut Vec<ChatEvent>) {
-        let logprobs: Option<Logprobs> = serde_json::from_str(raw.get()).ok();
-        let tokens = logprobs
-            .and_then(|logprobs| logprobs.content)
-            .unwrap_or_default();
-        if let Some(flat) = self.flat.as_ref().filter(|_| !tokens.is_empty()) {
-            out.push(ChatEvent::Logprobs {
-                index: flat.index,
-                tokens: tokens.into_iter().map(Into::into).collect(),
-            });
-        }
-    }
-
     fn call(&mut self, call: Call<'_>, out: &mut Vec<ChatEvent>) {
         let piece = Piece::of(&call);
         let Some(at) = self
@@ -564,77 +433,12 @@ impl Decoder {
     }
 }
 
-impl Known {
-    fn close(&mut self, out: &mut Vec<ChatEvent>) {
-        if !std::mem::replace(&mut self.is_open, false) {
-            return;
-        }
-        if !self.has_arguments && self.kind == CallKind::Function {
-            out.push(ChatEvent::Delta {
-                index: self.ours,
-                text: "{}".to_owned(),
-            });
-        }
-        out.push(ChatEvent::Close { index: self.ours });
-    }
-}
-
 /// Whether a reason says that the output came to its limit.
 fn is_length(reason: &str) -> bool {
     let reasons = ["length", "max_tokens", "max_output_tokens", "model_length"];
     reasons
         .iter()
         .any(|known| known.eq_ignore_ascii_case(reason))
-}
-
-/// What a piece of a call says.
-struct Piece {
-    name: Option<String>,
-    text: String,
-    kind: CallKind,
-}
-
-impl Piece {
-    fn of(call: &Call<'_>) -> Self {
-        let named = |name: &Option<Text<'_>>| {
-            let name = name.as_deref().filter(|name| !name.is_empty());
-            name.map(str::to_owned)
-        };
-        match (&call.function, &call.custom) {
-            (Some(Function { name, arguments }), _) => Self {
-                name: named(name),
-                text: arguments.map(arguments_text).unwrap_or_default(),
-                kind: CallKind::Function,
-            },
-            (None, Some(Custom { name, input })) => Self {
-                name: named(name),
-                text: input.as_deref().unwrap_or_default().to_owned(),
-                kind: CallKind::Custom,
-            },
-            (None, None) => Self {
-                name: None,
-                text: String::new(),
-                kind: CallKind::Function,
-            },
-        }
-    }
-
-    /// Some servers repeat name and id with every piece.
-    fn name_is_known(&self, last: Option<&Known>, call: &Call<'_>) -> bool {
-        let id = call.id.as_deref().unwrap_or_default();
-        last.is_some_and(|last| !id.is_empty() && last.id == id)
-    }
-}
-
-fn arguments_text(raw: &RawValue) -> String {
-    match raw.get() {
-        "null" => String::new(),
-        text if text.starts_with('"') => {
-            let text: Result<Text<'_>, _> = serde_json::from_str(text);
-            text.map(Into::into).unwrap_or_default()
-        }
-        text => text.to_owned(),
-    }
 }
 
 impl StreamDecoder for Decoder {
