@@ -16,6 +16,7 @@ mod drive;
 #[path = "support/outs.rs"]
 mod outs;
 #[path = "support/translate.rs"]
+#[expect(dead_code, reason = "shared with cells, which read more of it")]
 mod translate;
 #[path = "support/written.rs"]
 mod written;

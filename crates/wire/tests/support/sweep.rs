@@ -204,11 +204,7 @@ fn has_code(body: &[u8]) -> Option<bool> {
         Some(Value::Number(_)) => true,
         _ => false,
     };
-    Some(
-        ["code", "status", "type", "__type"]
-            .iter()
-            .any(|name| said(name)),
-    )
+    Some(["code", "status", "type", "__type"].iter().any(said))
 }
 
 /// The arguments of each call, put together.
