@@ -1,6 +1,6 @@
 """Answers and streams as the official SDKs' own types and accumulators see them, strictly.
 
-Each of the four formats is a class with `answer(body)` and `stream(text)`. Both note what is wrong in `self.bad` and return a
+Each format is a class with `answer(body)` and `stream(text)`. Both note what is wrong in `self.bad` and return a
 digest: what of an answer must be the same whether it came whole or as a stream. A stream that properly ends in an error event
 has no digest (`self.errored`). Extra members are allowed where the SDK's types allow them (OpenAI, Anthropic: any; Gemini: none).
 """
@@ -15,6 +15,7 @@ from typing import get_args
 import anthropic.types
 import google.genai.types
 import httpx2
+import openai.types
 import openai.types.chat
 import openai.types.responses
 from anthropic._models import construct_type as anthropic_construct
@@ -293,6 +294,49 @@ class Chat(Format):
         self.need(isinstance(error, dict) and isinstance(error.get("message"), str), "the error event has no message")
         self.need(last, "something follows the error event")
         self.errored = True
+
+
+class Completions(Format):
+    construct = staticmethod(openai_construct)
+    whole = Checked(openai.types.Completion)
+
+    def answer(self, body):
+        self.valid(self.whole, body)
+        return self.read([json.loads(body)])
+
+    def read(self, told):
+        """A completion, or the chunks of one; the SDK has one type for both."""
+        choices = [choice for each in told for choice in each["choices"]]
+        self.need(all(each["id"] for each in told), "id is empty")
+        self.need(choices and all(choice["index"] == 0 for choice in choices), "not one choice, 0")
+        reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
+        self.need(len(reasons) == 1 and choices[-1]["finish_reason"], "no finish_reason at the end, once")
+        usages = [each["usage"] for each in told if each.get("usage")]
+        self.need(len(usages) < 2, "usage is said twice")
+        usage = numbers(usages[-1] if usages else None, prompt_tokens="prompt_tokens", completion_tokens="completion_tokens", total_tokens="total_tokens")
+        self.sums(usage, "total_tokens", "prompt_tokens", "completion_tokens")
+        return {"finish_reason": reasons[:1], "text": "".join(choice["text"] for choice in choices), "usage": usage}
+
+    def stream(self, text):
+        self.framed(text)
+        told, events = [], sse(OpenAIDecoder(), text)
+        for at, event in enumerate(events):
+            self.need(event.event is None, "an event has a name")
+            if event.data == "[DONE]":
+                self.need(at == len(events) - 1, "[DONE] is not last")
+                break
+            raw = self.load(event.data)
+            if raw.get("error"):
+                self.need(at == len(events) - 1, "something follows the error event")
+                self.errored = True
+                return None
+            # The type wants a reason in every chunk; OpenAI's own say null until the last.
+            reasons = [choice | {"finish_reason": choice.get("finish_reason") or "stop"} for choice in raw.get("choices", [])]
+            self.valid(self.whole, json.dumps(raw | {"choices": reasons}), "chunk ")
+            self.need(raw["choices"] or raw.get("usage"), "a chunk has neither choices nor usage")
+            told.append(raw)
+        self.need(events and events[-1].data == "[DONE]", "no [DONE] at the end")
+        return self.read(told)
 
 
 # Deltas of Responses: what they build, and in which list of the item it stands.
@@ -668,7 +712,7 @@ class Turn:
                     self.calls.append([part["functionCall"].get("name"), part["functionCall"].get("args") or {}])
 
 
-FORMATS = {"openai-chat": Chat, "openai-responses": Responses, "anthropic-messages": Anthropic, "gemini": Gemini}
+FORMATS = {"openai-chat": Chat, "openai-completions": Completions, "openai-responses": Responses, "anthropic-messages": Anthropic, "gemini": Gemini}
 
 
 def check(client, kind, body, native=False):

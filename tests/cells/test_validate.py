@@ -102,7 +102,18 @@ def gemini():
     return answer, [(None, each) for each in (chunk({"text": "Hel"}), chunk({"text": "lo"}), chunk(call, finishReason="STOP") | {"usageMetadata": usage})]
 
 
-GOOD = {"openai-chat": chat, "openai-responses": responses, "anthropic-messages": messages, "gemini": gemini}
+def completions():
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m"}
+
+    def choice(text, reason=None):
+        return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+
+    answer = head | {"choices": [choice("Hello", "stop")], "usage": USAGE}
+    chunks = [head | {"choices": [each]} for each in (choice("Hel"), choice("lo"), choice("", "stop"))]
+    return answer, [(None, chunk) for chunk in [*chunks, head | {"choices": [], "usage": USAGE}]] + [(None, "[DONE]")]
+
+
+GOOD = {"openai-chat": chat, "openai-completions": completions, "openai-responses": responses, "anthropic-messages": messages, "gemini": gemini}
 REQUESTS = {
     "openai-chat": {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], "stream": True},
     "openai-responses": {"model": "m", "input": [{"role": "user", "content": "Hi"}], "max_output_tokens": 20},
@@ -170,6 +181,9 @@ def put(value, path, new):
 
 
 ANSWERS = [
+    ("openai-completions", "object", "completion", "object: Input should be 'text_completion'"),
+    ("openai-completions", "choices.0.finish_reason", None, "finish_reason: Input should be"),
+    ("openai-completions", "usage.total_tokens", 11, "total_tokens is not"),
     ("openai-chat", "object", "chat", "object: Input should be 'chat.completion'"),
     ("openai-chat", "id", ..., "id: Field required"),
     ("openai-chat", "choices.0.finish_reason", "end_turn", "finish_reason: Input should be"),
@@ -205,6 +219,9 @@ def test_bad_answers(client, path, new, expected):
 
 
 STREAMS = [
+    ("openai-completions", lambda e: e[:-1], "no [DONE]"),
+    ("openai-completions", lambda e: e[:2] + e[3:], "no finish_reason at the end"),
+    ("openai-completions", lambda e: e[2:3] + e, "no finish_reason at the end"),
     ("openai-chat", lambda e: e[:-1], "no [DONE]"),
     ("openai-chat", lambda e: e + [e[0]], "[DONE] is not last"),
     ("openai-chat", lambda e: e[1:], "first chunk has no role"),
@@ -254,6 +271,7 @@ def test_the_last_event_is_ended(client):
 
 
 ERRORS = {
+    "openai-completions": (None, {"error": {"message": "no", "type": "server_error", "param": None, "code": None}}),
     "openai-chat": (None, {"error": {"message": "no", "type": "server_error", "param": None, "code": None}}),
     "openai-responses": ("error", {"type": "error", "sequence_number": 4, "code": "server_error", "message": "no", "param": None}),
     "anthropic-messages": ("error", {"type": "error", "error": {"type": "api_error", "message": "no"}}),
@@ -271,6 +289,7 @@ def test_a_stream_may_end_in_an_error(client):
 
 
 DIFFERENT = [
+    ("openai-completions", "choices.0.text", "Hell", "differ in text"),
     ("openai-chat", "choices.0.finish_reason", "stop", 'finish_reason: "tool_calls" and "stop"'),
     ("openai-chat", "choices.0.message.tool_calls.0.function.arguments", "{}", "differ in choices.0.calls"),
     ("openai-responses", "output.0.content.0.text", "Hell", "differ in text"),

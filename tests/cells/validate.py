@@ -3,8 +3,9 @@
 
     POLYGATE_CORPUS=/work/shared/corpus python tests/cells/validate.py DIRECTORY [--jobs N] [--examples N]
 
-DIRECTORY holds JSON lines: {"kind": "answer" | "stream" | "request", "client", "upstream", "id", "body"}. An answer and a stream
-with the same (client, upstream, id) are the same recorded answer, whole and streamed, and are compared. Exits 1 on any problem.
+DIRECTORY holds JSON lines: {"kind": "answer" | "stream" | "request", "client", "upstream", "id", "body"}, requests with "losses",
+JSON pointers into what the client wrote. An answer and a stream with the same (client, upstream, id) are the same recorded answer,
+whole and streamed, and are compared. Exits 1 on any problem.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def lines(path, start, end):
 def piece(task):
     """What one piece of a file comes to: counts of each cell, problems, digests to compare."""
     (path, start, end), examples = task
-    counts, problems, digests = Counter(), Problems(examples), []
+    counts, problems, digests, losses = Counter(), Problems(examples), [], Counter()
     for line in lines(path, start, end):
         try:
             record = json.loads(line)
@@ -90,6 +91,8 @@ def piece(task):
         cell = (kind, client, upstream)
         if kind == "request":
             found, digest, errored = descriptions.check(upstream, body), None, False
+            for at in record.get("losses", ()):
+                losses[client, anywhere(at), upstream] += 1
             if found is None:
                 counts[cell, "unchecked"] += 1
                 continue
@@ -102,7 +105,12 @@ def piece(task):
             problems.add((cell, problem), name)
         if kind != "request":
             digests.append(((client, upstream, name), kind, digest))
-    return counts, dict(problems.counts), dict(problems.ids), digests
+    return counts, dict(problems.counts), dict(problems.ids), digests, losses
+
+
+def anywhere(pointer):
+    """A pointer with a star for each number."""
+    return "/".join("*" if step.isdigit() else step for step in pointer.split("/"))
 
 
 def compare(digests, counts, problems):
@@ -125,16 +133,27 @@ def compare(digests, counts, problems):
 
 
 def run(directory, jobs, examples):
-    counts, problems, digests = Counter(), Problems(examples), defaultdict(lambda: defaultdict(list))
+    counts, problems, losses, digests = Counter(), Problems(examples), Counter(), defaultdict(lambda: defaultdict(list))
     tasks = [(each, examples) for each in pieces(directory)]
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        for done, faults, ids, read in pool.imap_unordered(piece, tasks):
+        for done, faults, ids, read, lost in pool.imap_unordered(piece, tasks):
             counts.update(done)
+            losses.update(lost)
             problems.merge(faults, ids)
             for key, kind, digest in read:
                 digests[key][kind].append(digest)
     compare(digests, counts, problems)
-    return counts, problems
+    return counts, problems, losses
+
+
+def report_losses(losses):
+    """What requests lost, of each client's, and how often for which upstream."""
+    rows = sorted({(client, at) for client, at, _ in losses})
+    upstreams = sorted({upstream for *_, upstream in losses})
+    if rows:
+        print(f"\n{'named as lost':20} {'':55} " + " ".join(f"{each:>18}" for each in upstreams))
+    for client, at in rows:
+        print(f"{client:20} {at:55} " + " ".join(f"{losses[client, at, each] or '.':>18}" for each in upstreams))
 
 
 def report(counts, problems):
@@ -167,7 +186,9 @@ def main(arguments=None):
     absent = descriptions.absent()
     if absent:
         print(f"!!! NO API DESCRIPTION, REQUESTS NOT CHECKED: {', '.join(absent)} (is POLYGATE_CORPUS set?)", file=sys.stderr)
-    counts, problems = run(options.directory, options.jobs, options.examples)
+    counts, problems, losses = run(options.directory, options.jobs, options.examples)
+    report_losses(losses)
+    print()
     report(counts, problems)
     passed, failed, unchecked = (sum(count for (_, what), count in counts.items() if what == each) for each in ("passed", "failed", "unchecked"))
     if unchecked:

@@ -39,7 +39,7 @@ impl Ingress for OpenaiCompletions {
         let texts = answer.said.iter().filter(|said| is_text(&said.block));
         let text: String = texts.map(|said| said.text.as_str()).collect();
         let completion = Completion {
-            usage: answer.usage.map(UsageOut::from),
+            usage: Some(UsageOut::from(answer.usage.unwrap_or_default())),
             ..completion(&text, Some(finish_reason(&answer.stop)), reply)
         };
         serde_json::to_vec(&completion).unwrap_or_default().into()

@@ -4,123 +4,106 @@
 //! `POLYGATE_CELLS=<folder>` has all that comes out written there, a JSON line each, for `tests/cells/validate.py`, which holds it
 //! to the official SDKs' types and the providers' own descriptions.
 
-#![expect(clippy::panic, reason = "a helper that cannot go on fails its test")]
-
 #[path = "support/corpus.rs"]
 mod corpus;
 #[path = "support/drive.rs"]
 mod drive;
 #[path = "support/kept.rs"]
 mod kept;
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "support/sweep.rs"]
 mod sweep;
 #[path = "support/words.rs"]
 mod words;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
 
 use bytes::Bytes;
-use corpus::{GROUPS, Record, records, report};
-use drive::{Told, decode, say};
+use corpus::{COMPLETIONS, GROUPS, Group, Record, records, report};
+use drive::{Told, decode, each_frame};
 use kept::silently_dropped;
+use lines::{Lines, Name};
 use polygate_core::Failure;
+use polygate_wire::canon::{Block, Said, Stop};
+use polygate_wire::openai_completions::OpenaiCompletions;
 use polygate_wire::{
-    Bridge, ChatEvent, ChatRequest, Format, Loss, Quirks, RawObject, ReplyHead, Target, dialect,
-    egress, ingress,
+    Bridge, ChatEvent, ChatRequest, ChatResponse, Format, Ingress, Loss, Quirks, RawObject,
+    ReplyHead, Target, dialect, egress, ingress,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sweep::Sweep;
 
-const CLIENTS: [Format; 4] = [
-    Format::OpenaiChat,
-    Format::OpenaiResponses,
-    Format::AnthropicMessages,
-    Format::Gemini,
-];
-
-/// What came out, where somebody wants to look at it.
-struct Out(Option<BufWriter<File>>);
-
-impl Out {
-    fn new(name: &str) -> Self {
-        let folder = std::env::var_os("POLYGATE_CELLS").map(PathBuf::from);
-        let file = folder.map(|folder| {
-            std::fs::create_dir_all(&folder).expect("the folder can be made");
-            File::create(folder.join(format!("{name}.jsonl"))).expect("a file can be made")
-        });
-        Self(file.map(BufWriter::new))
-    }
-
-    fn answer(&mut self, kind: &str, cell: (Format, Format), id: &str, body: &[u8]) {
-        self.line(kind, cell, id, body, &[]);
-    }
-
-    fn request(&mut self, cell: (Format, Format), id: &str, body: &[u8], losses: &[Loss]) {
-        self.line("request", cell, id, body, losses);
-    }
-
-    fn line(
-        &mut self,
-        kind: &str,
-        (client, upstream): (Format, Format),
-        id: &str,
-        body: &[u8],
-        losses: &[Loss],
-    ) {
-        let Some(file) = &mut self.0 else {
-            return;
-        };
-        let body = std::str::from_utf8(body).expect("UTF-8");
-        let losses: Vec<&str> = losses.iter().map(|loss| loss.0.as_str()).collect();
-        let line = json!({
-            "kind": kind,
-            "client": client.name(),
-            "upstream": upstream.name(),
-            "id": id,
-            "body": body,
-            "losses": losses,
-        });
-        writeln!(file, "{line}").expect("a line can be written");
-    }
+/// Who asks, by name: the formats that clients speak, and the one that only asks for completions.
+fn clients() -> impl Iterator<Item = (&'static str, &'static dyn Ingress)> {
+    let formats = Format::ALL.into_iter();
+    let formats = formats.filter_map(|format| Some((format.name(), ingress(format)?)));
+    formats.chain([("openai-completions", &OpenaiCompletions as &dyn Ingress)])
 }
 
 #[test]
 fn every_request_is_written_for_every_upstream() {
-    let mut out = Out::new("requests");
+    let mut lines = Lines::new("requests");
     let mut tally = Tally::default();
-    for group in &GROUPS {
-        let Some(ingress) = ingress(group.format) else {
+    for group in GROUPS.iter().chain([&COMPLETIONS]) {
+        let client = if group.file == COMPLETIONS.file {
+            "openai-completions"
+        } else {
+            group.format.name()
+        };
+        let Some((_, ingress)) = clients().find(|(name, _)| *name == client) else {
             continue;
         };
-        let Some(records) = records(group) else {
+        let Some(records) = good(group) else {
             return;
         };
-        for record in records
-            .iter()
-            .filter(|record| record.is_chat() && record.status < 300)
-        {
-            let Some(body) = &record.request else {
+        for record in records {
+            let Some(body) = record.request else {
                 continue;
             };
-            let object = RawObject::parse(Bytes::from(body.clone())).expect("an object");
+            let object = RawObject::parse(Bytes::from(body)).expect("an object");
             let request = ingress.decode_request(&object);
             for upstream in Format::ALL {
-                let cell = (group.format, upstream);
                 let request = request.clone();
+                let cell = format!("{client} -> {}", upstream.name());
                 match request.and_then(|request| translate(request, upstream)) {
                     Ok((sent, losses)) => {
-                        out.request(cell, &record.id, &sent, &losses);
-                        tally.written(cell, &record.id, &object, &sent, &losses);
+                        let name = Name {
+                            client,
+                            upstream: upstream.name(),
+                            id: &record.id,
+                        };
+                        lines.request(name, &sent, &losses);
+                        let wrong = wrong(&object, &sent, &losses, upstream);
+                        tally.written(&cell, &record.id, losses, wrong);
                     }
-                    Err(failure) => tally.refused(cell, &failure),
+                    Err(failure) => tally.refused(&cell, &failure),
                 }
             }
         }
     }
     tally.report();
+}
+
+/// Turns of chats that went well.
+fn good(group: &Group) -> Option<Vec<Record>> {
+    let mut records = records(group)?;
+    records.retain(|record| record.is_chat() && record.status < 300);
+    Some(records)
+}
+
+/// What must not be in a request for an upstream.
+fn wrong(asked: &RawObject, sent: &Bytes, losses: &[Loss], upstream: Format) -> Vec<String> {
+    RawObject::parse(sent.clone()).expect("an object comes out");
+    let tree: Value = serde_json::from_slice(asked.bytes()).expect("JSON");
+    let unknown = losses
+        .iter()
+        .filter(|Loss(at)| tree.pointer(at).is_none())
+        .map(|Loss(at)| format!("nothing stands at {at}, which is named as lost"));
+    let dropped = silently_dropped(asked.bytes(), sent, losses, upstream);
+    let dropped = dropped.into_iter();
+    let dropped = dropped.map(|at| format!("{at} is dropped in silence"));
+    unknown.chain(dropped).collect()
 }
 
 /// What became of requests.
@@ -137,36 +120,20 @@ struct Tally {
 }
 
 impl Tally {
-    fn written(
-        &mut self,
-        cell: (Format, Format),
-        id: &str,
-        asked: &RawObject,
-        sent: &Bytes,
-        losses: &[Loss],
-    ) {
-        let name = name(cell);
-        self.counts.entry(name.clone()).or_default()[0] += 1;
-        RawObject::parse(sent.clone()).expect("an object comes out");
-        let tree: Value = serde_json::from_slice(asked.bytes()).expect("JSON");
+    fn written(&mut self, cell: &str, id: &str, losses: Vec<Loss>, wrong: Vec<String>) {
+        self.counts.entry(cell.to_owned()).or_default()[0] += 1;
         for Loss(at) in losses {
-            if tree.pointer(at).is_none() {
-                let what = format!("{id} {name}: nothing stands at {at}, which was lost");
-                self.wrong.push(what);
-            }
-            let lost = format!("{name} {}", anywhere(at));
+            let lost = format!("{cell} {}", anywhere(&at));
             *self.lost.entry(lost).or_default() += 1;
         }
-        for at in silently_dropped(asked.bytes(), sent, losses, cell.1) {
-            let what = format!("{id} {name}: {at} is dropped in silence");
-            self.wrong.push(what);
-        }
+        let wrong = wrong.into_iter();
+        self.wrong
+            .extend(wrong.map(|what| format!("{id} {cell}: {what}")));
     }
 
-    fn refused(&mut self, cell: (Format, Format), failure: &Failure) {
-        let name = name(cell);
-        self.counts.entry(name.clone()).or_default()[1] += 1;
-        let why = format!("{name}: {}", failure.message);
+    fn refused(&mut self, cell: &str, failure: &Failure) {
+        self.counts.entry(cell.to_owned()).or_default()[1] += 1;
+        let why = format!("{cell}: {}", failure.message);
         *self.refused.entry(why).or_default() += 1;
     }
 
@@ -190,10 +157,6 @@ impl Tally {
         let sum = |which: usize| counts.values().map(|counts| counts[which]).sum::<usize>();
         assert!(sum(1) * 25 < sum(0), "{} refused", sum(1));
     }
-}
-
-fn name((client, upstream): (Format, Format)) -> String {
-    format!("{} -> {}", client.name(), upstream.name())
 }
 
 /// A pointer with a star for each number.
@@ -222,22 +185,37 @@ fn translate(mut request: ChatRequest, upstream: Format) -> Result<(Bytes, Vec<L
 
 #[test]
 fn every_answer_is_written_for_every_client() {
-    let mut out = Out::new("answers");
-    let mut counts: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+    let mut lines = Lines::new("answers");
+    let mut counts: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
     for group in &GROUPS {
-        let upstream = group.format;
-        let Some(records) = records(group) else {
+        let Some(records) = good(group) else {
             return;
         };
-        for record in records
-            .iter()
-            .filter(|record| record.is_chat() && record.status < 300)
-        {
-            let count = counts.entry(upstream.name().to_owned()).or_default();
-            match record.response_encoding.as_str() {
-                "json" => count[0] += usize::from(answer(record, upstream, &mut out)),
-                "sse" => count[1] += usize::from(stream(record, upstream, &mut out)),
-                _ => {}
+        for record in records {
+            let count = counts.entry(group.format.name()).or_default();
+            let egress = egress(group.format);
+            if record.response_encoding == "json" {
+                let Ok(response) = egress.decode_response(record.body()) else {
+                    continue;
+                };
+                // The same answer told as a stream must come to the same.
+                write(
+                    &record,
+                    group.format,
+                    &response,
+                    &response.clone().events(),
+                    &mut lines,
+                );
+                count[0] += 1;
+            } else if record.response_encoding == "sse" {
+                let Told { events, failure } = decode(egress, &[record.body()]);
+                let Ok(response) = ChatResponse::gather(events.clone()) else {
+                    continue;
+                };
+                if failure.is_none() {
+                    write(&record, group.format, &response, &events, &mut lines);
+                    count[1] += 1;
+                }
             }
         }
     }
@@ -248,66 +226,105 @@ fn every_answer_is_written_for_every_client() {
     }
 }
 
-fn answer(record: &Record, upstream: Format, out: &mut Out) -> bool {
-    let Ok(response) = egress(upstream).decode_response(record.body()) else {
-        return false;
-    };
-    for client in CLIENTS {
-        let ingress = ingress(client).expect("clients speak it");
-        let body = ingress.encode_response(&response, &reply());
+/// An answer for every client, whole and as a stream.
+fn write(
+    record: &Record,
+    upstream: Format,
+    response: &ChatResponse,
+    events: &[ChatEvent],
+    lines: &mut Lines,
+) {
+    for (client, ingress) in clients() {
+        let name = Name {
+            client,
+            upstream: upstream.name(),
+            id: &record.id,
+        };
+        let body = ingress.encode_response(response, &reply());
         RawObject::parse(body.clone()).expect("an object comes out");
-        out.answer("answer", (client, upstream), &record.id, &body);
-        // The same answer told as a stream must come to the same.
-        let events = response.clone().events();
-        out.answer(
-            "stream",
-            (client, upstream),
-            &record.id,
-            &written(client, &events),
-        );
+        lines.answer(name, &body);
+        let stream = streamed(ingress, events, reply());
+        if client == Format::Gemini.name() {
+            let array = ReplyHead {
+                is_array: true,
+                ..reply()
+            };
+            let array = streamed(ingress, events, array);
+            assert_eq!(chunks(&stream), in_list(&array), "{}", record.id);
+        }
+        lines.stream(name, &stream);
     }
-    true
 }
 
-fn stream(record: &Record, upstream: Format, out: &mut Out) -> bool {
-    let told = decode(egress(upstream), &[record.body()]);
-    let has_failed =
-        told.failure.is_some() || matches!(told.events.last(), Some(ChatEvent::Failed(_)));
-    if has_failed {
-        return false;
-    }
-    let Told { events, .. } = told;
-    for client in CLIENTS {
-        out.answer(
-            "stream",
-            (client, upstream),
-            &record.id,
-            &written(client, &events),
-        );
-        let response = polygate_wire::ChatResponse::gather(events.clone());
-        let response =
-            response.unwrap_or_else(|failure| panic!("{}: {}", record.id, say(&failure)));
-        let ingress = ingress(client).expect("clients speak it");
-        out.answer(
-            "answer",
-            (client, upstream),
-            &record.id,
-            &ingress.encode_response(&response, &reply()),
-        );
-    }
-    true
+/// The data of events.
+fn chunks(stream: &[u8]) -> Vec<Value> {
+    let mut chunks = Vec::new();
+    each_frame(&[stream], |_, frame| {
+        if !frame.is_empty() {
+            chunks.push(serde_json::from_slice(&frame.data).expect("JSON"));
+        }
+        true
+    });
+    chunks
 }
 
-fn written(client: Format, events: &[ChatEvent]) -> Vec<u8> {
-    let mut encoder = ingress(client)
-        .expect("clients speak it")
-        .stream_encoder(reply());
+/// The chunks of a stream that is one list.
+fn in_list(stream: &[u8]) -> Vec<Value> {
+    serde_json::from_slice(stream).expect("a list")
+}
+
+fn streamed(ingress: &dyn Ingress, events: &[ChatEvent], reply: ReplyHead) -> Vec<u8> {
+    let mut encoder = ingress.stream_encoder(reply);
     let mut bytes = Vec::new();
     events
         .iter()
         .for_each(|event| encoder.encode(event, &mut bytes));
     encoder.finish(&mut bytes);
     bytes
+}
+
+/// What answers of Responses repeat of their requests is as the SDK knows it.
+#[test]
+fn every_echo_is_written() {
+    let mut lines = Lines::new("echoes");
+    let ingress = ingress(Format::OpenaiResponses).expect("clients speak it");
+    let response = ChatResponse {
+        id: None,
+        model: None,
+        said: vec![Said::new(Block::Text, "Hello")],
+        stop: Stop::End,
+        usage: None,
+    };
+    let asks = |group: &&Group| group.format == Format::OpenaiResponses;
+    let mut count = 0;
+    for group in GROUPS.iter().filter(asks) {
+        let Some(records) = good(group) else {
+            return;
+        };
+        for record in records {
+            let Some(body) = record.request else {
+                continue;
+            };
+            let object = RawObject::parse(Bytes::from(body)).expect("an object");
+            let Ok(request) = ingress.decode_request(&object) else {
+                continue;
+            };
+            let head = ReplyHead {
+                echo: request.echo,
+                namespaces: request.namespaces,
+                ..reply()
+            };
+            let name = Name {
+                client: group.format.name(),
+                upstream: "echo",
+                id: &record.id,
+            };
+            lines.answer(name, &ingress.encode_response(&response, &head));
+            lines.stream(name, &streamed(ingress, &response.clone().events(), head));
+            count += 1;
+        }
+    }
+    report(&format!("{count} requests repeated in answers"));
 }
 
 fn reply() -> ReplyHead {

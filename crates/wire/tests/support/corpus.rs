@@ -54,6 +54,13 @@ pub const GROUPS: [Group; 14] = [
     },
 ];
 
+/// What clients ask who want a text completed.
+pub const COMPLETIONS: Group = Group {
+    file: "misc",
+    format: Format::OpenaiChat,
+    only: &["/completions"],
+};
+
 /// One recorded exchange.
 #[derive(Debug)]
 pub struct Record {
@@ -94,7 +101,7 @@ impl Record {
     pub fn is_chat(&self) -> bool {
         let path = self.path.split('?').next().unwrap_or_default();
         let ends = [
-            "/chat/completions",
+            "/completions",
             "/responses",
             "/messages",
             ":generateContent",
