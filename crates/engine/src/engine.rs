@@ -149,7 +149,7 @@ impl Engine {
             .await
     }
 
-    /// Puts the conversation so far into a call that goes on from an answer that is kept here.
+    /// Puts what was said before into a call that goes on from what is kept here.
     fn go_on(&self, call: &mut Call) -> Result<(), Failure> {
         let Some(object) = &call.object else {
             return Ok(());
@@ -157,7 +157,7 @@ impl Engine {
         let endpoint = &call.inbound.endpoint;
         if let Some(goes_on) = self.kept.resolve(endpoint, object, &call.inbound.caller)? {
             call.object = Some(goes_on.object);
-            call.goes_on_from = Some(goes_on.id);
+            call.goes_on_from = goes_on.id;
         }
         Ok(())
     }
