@@ -185,10 +185,9 @@ for (const stream of [false, true]) {
   });
 }
 
-rig.each("429 says when to come again", async ({ limited }) => {
-  await rig.script({ status: 429, error: "slow down", headers: { "retry-after": "7" } });
+rig.eachLimited("429 says when to come again", async ({ to }) => {
   for (const stream of [false, true]) {
-    const error = await failure(() => client.messages.create(request(limited, { stream })), Anthropic.RateLimitError);
+    const error = await failure(() => client.messages.create(request(to, { stream })), Anthropic.RateLimitError);
     assert.equal(error.type, "rate_limit_error");
     assert.match(error.headers.get("retry-after"), /^[67]$/);
   }

@@ -184,10 +184,9 @@ for (const [how, call] of [["whole", ask], ["streamed", stream]]) {
   });
 }
 
-rig.each("429 is RESOURCE_EXHAUSTED", async ({ limited }) => {
-  await rig.script({ status: 429, error: "slow down", headers: { "retry-after": "7" } });
+rig.eachLimited("429 is RESOURCE_EXHAUSTED", async ({ to }) => {
   for (const call of [ask, stream]) {
-    const error = await failure(() => call(limited), ApiError);
+    const error = await failure(() => call(to), ApiError);
     assert.equal(error.status, 429);
     assert.equal(JSON.parse(error.message).error.status, "RESOURCE_EXHAUSTED");
   }

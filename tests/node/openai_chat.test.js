@@ -158,10 +158,9 @@ for (const stream of [false, true]) {
   }
 }
 
-rig.each("429 says when to come again", async ({ limited }) => {
-  await rig.script({ status: 429, error: "slow down", headers: { "retry-after": "7" } });
+rig.eachLimited("429 says when to come again", async ({ to }) => {
   for (const stream of [false, true]) {
-    const request = { model: limited, messages: HELLO, stream };
+    const request = { model: to, messages: HELLO, stream };
     const error = await failure(() => client.chat.completions.create(request), OpenAI.RateLimitError);
     assert.equal(error.status, 429);
     assert.match(error.headers.get("retry-after"), /^[67]$/);

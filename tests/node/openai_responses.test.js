@@ -166,10 +166,9 @@ for (const stream of [false, true]) {
   });
 }
 
-rig.each("429 says when to come again", async ({ limited }) => {
-  await rig.script({ status: 429, error: "slow down", headers: { "retry-after": "7" } });
+rig.eachLimited("429 says when to come again", async ({ to }) => {
   for (const stream of [false, true]) {
-    const request = { model: limited, input: "Hello there", stream };
+    const request = { model: to, input: "Hello there", stream };
     const error = await failure(() => client.responses.create(request), OpenAI.RateLimitError);
     assert.match(error.headers.get("retry-after"), /^[67]$/);
   }

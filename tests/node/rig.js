@@ -29,8 +29,8 @@ export const UPSTREAMS = [
   },
 ];
 
-/** A limit rests a provider: what is told to refuse so has one of its own. */
-const PURPOSES = ["to", "limited"];
+/** A limit rests a provider: each test of one takes the next of these. */
+const LIMITED = ["limited-0", "limited-1", "limited-2", "limited-3"];
 
 export const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 export const SAID = 'You said: "Hello there". This is mock, a simulated model.';
@@ -45,11 +45,11 @@ export const SCHEMA = {
 export const BREAKS = [{ "cut-after": 10 }, { "reset-after": 10 }, { "error-after": 10 }, { "end-after": 10 }];
 
 function configuration(url) {
-  const provider = (purpose, { name, row, model }) =>
-    `  - {name: ${purpose}-${name}, ${row}, api_base: '${url}', api_key: up-${name}, model_mapping: {${purpose}-${name}: '${model}'}}`;
+  const provider = (use, { name, row, model }) =>
+    `  - {name: ${use}-${name}, ${row}, api_base: '${url}', api_key: up-${name}, model_mapping: {${use}-${name}: '${model}'}}`;
   return `
 providers:
-${PURPOSES.flatMap((purpose) => UPSTREAMS.map((upstream) => provider(purpose, upstream))).join("\n")}
+${["to", ...LIMITED].flatMap((use) => UPSTREAMS.map((upstream) => provider(use, upstream))).join("\n")}
 retry: {max_retries: 0, breaker_threshold: 1000000}
 health_check: {enabled: false}
 master_keys:
@@ -89,6 +89,8 @@ async function run(args, cwd) {
 }
 
 class Rig {
+  #unlimited = [...LIMITED];
+
   constructor(url, mockUrl) {
     this.url = url;
     this.mockUrl = mockUrl;
@@ -121,15 +123,24 @@ class Rig {
     return (await this.ledger()).at(-1);
   }
 
+  /** A test, for each upstream, of what a provider's limit becomes. */
+  eachLimited(title, body) {
+    const limited = this.#unlimited.shift();
+    this.each(title, async (upstream) => {
+      await this.script({ status: 429, error: "slow down", headers: { "retry-after": "7" } });
+      await body({ ...upstream, to: `${limited}-${upstream.name}` });
+    });
+  }
+
   /**
    * A test for each upstream. The provider speaks every format: whatever it was asked in another than the upstream's, or not asked
    * at all, fails the test.
    */
   each(title, body, { upstreams = UPSTREAMS, asks = true } = {}) {
     for (const upstream of upstreams) {
-      test(`${title}, from ${upstream.name}`, async (context) => {
+      test(`${title}, from ${upstream.name}`, { timeout: 20_000 }, async () => {
         await this.forget();
-        await body({ ...upstream, to: `to-${upstream.name}`, limited: `limited-${upstream.name}` }, context);
+        await body({ ...upstream, to: `to-${upstream.name}` });
         const ledger = await this.ledger();
         const own = [...upstream.endpoints, upstream.counts];
         const foreign = ledger.filter((entry) => !own.includes(entry.endpoint));

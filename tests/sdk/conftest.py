@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from upstreams import CLIENTS, UPSTREAMS
+
 BINARY = os.environ["POLYGATE_BIN"]
 
 CONFIG = """
 providers:
   - {{name: native, type: mock, api_base: '{main}', api_key: up-native, model_mapping: [m-native, m-embedding]}}
-  - {{name: anthropic, type: anthropic, api_base: '{main}', api_key: up-anthropic, model_mapping: {{m-anthropic: claude-sonnet-4-5}}}}
-  - {{name: gemini, type: gemini, api_base: '{main}', api_key: up-gemini, model_mapping: {{m-gemini: gemini-2.5-flash}}}}
-  - {{name: responses, type: response_api, api_base: '{main}', api_key: up-responses, model_mapping: {{m-responses: gpt-x}}}}
+{upstreams}
   - {{name: azure, type: azure, api_base: '{main}', api_key: up-azure, model_mapping: [m-azure]}}
   - {{name: limited, type: mock, api_base: '{broken}', api_key: up-limited, model_mapping: [m-limited]}}
 {fresh}
@@ -27,6 +27,7 @@ retry: {{max_retries: 1, breaker_threshold: 1000000, initial_backoff: 1ms}}
 health_check: {{enabled: false}}
 master_keys:
   - {{name: all, key: sk-all}}
+  - {{name: other, key: sk-other}}
   - {{name: some, key: sk-some, allowed_models: [m-native]}}
   - {{name: slow-openai, key: sk-slow-openai, rate_limit: {{requests_per_second: 1, burst_size: 1}}}}
   - {{name: slow-anthropic, key: sk-slow-anthropic, rate_limit: {{requests_per_second: 1, burst_size: 1}}}}
@@ -36,6 +37,14 @@ master_keys:
 # Each failover test takes the next of these: what an earlier failure made rest is never what it asks.
 FRESH = 100
 FRESH_PROVIDER = "  - {{name: fresh-{at}, type: mock, api_base: '{broken}', api_key: up-{at}, model_mapping: [m-two-{at}]}}"
+# One of a provider's format each, and for each client one that may be made to rest.
+NAMES = {name.removeprefix("m-"): name for name in UPSTREAMS}
+PROVIDERS = [UPSTREAMS[model].provider(name, model, f"up-{name}") for name, model in NAMES.items()]
+PROVIDERS += [
+    UPSTREAMS[model].provider(f"{name}-limited-{client}", f"{model}-limited-{client}", f"up-{name}")
+    for name, model in NAMES.items()
+    for client in CLIENTS
+]
 
 
 class Process:
@@ -97,7 +106,8 @@ def mocks(directory):
 def gate(mocks, directory):
     main, broken = mocks["main"].url, mocks["broken"].url
     fresh = "\n".join(FRESH_PROVIDER.format(at=at, broken=broken) for at in range(FRESH))
-    (directory / "gate.yaml").write_text(CONFIG.format(main=main, broken=broken, fresh=fresh))
+    upstreams = "\n".join(provider.replace("{main}", main) for provider in PROVIDERS)
+    (directory / "gate.yaml").write_text(CONFIG.format(main=main, broken=broken, fresh=fresh, upstreams=upstreams))
     process = Process(["--port", "0", "-c", "gate.yaml"], directory)
     yield process.url
     process.stop()
@@ -128,3 +138,13 @@ def two_model(fresh_models, main_mock, broken_mock):
     yield next(fresh_models)
     assert broken_mock.ledger(), "the failing provider was never asked"
     assert main_mock.ledger(), "the sound provider was never asked"
+
+
+@pytest.fixture(autouse=True)
+def the_provider_was_asked_in_its_own_format(request, main_mock):
+    """The mock speaks every format: without this a test of translation would pass untranslated."""
+    yield
+    model = getattr(request.node, "callspec", None) and request.node.callspec.params.get("model")
+    if upstream := UPSTREAMS.get(model):
+        asked = {entry["endpoint"] for entry in main_mock.ledger()}
+        assert asked and asked <= upstream.endpoints

@@ -1,30 +1,20 @@
-"""The official OpenAI SDK, natively and translated."""
+"""The official OpenAI SDK, Chat and what stands beside it, natively and translated."""
 
 import asyncio
 import json
 
 import openai
+import pydantic
 import pytest
 
-CHAT = ["m-native", "m-anthropic", "m-gemini", "m-responses", "m-azure"]
-UPSTREAM = {
-    "m-native": ("native", "m-native"),
-    "m-anthropic": ("anthropic", "claude-sonnet-4-5"),
-    "m-gemini": ("gemini", "gemini-2.5-flash"),
-    "m-responses": ("responses", "gpt-x"),
-    "m-azure": ("azure", "m-azure"),
-}
-SPOKEN = {
-    "m-native": {"chat"},
-    "m-anthropic": {"messages"},
-    "m-gemini": {"generate", "stream-generate"},
-    "m-responses": {"responses"},
-    "m-azure": {"chat"},
-}
+from upstreams import BREAKS, CITY, EVERY, PIXEL, SAID, THOUGHT, UPSTREAMS, limited
+
+CHAT = ["m-native", *EVERY, "m-azure"]
+NAMED = {"m-native": ("native", "m-native"), "m-azure": ("azure", "m-azure")}
+NAMED |= {model: (model.removeprefix("m-"), upstream.model) for model, upstream in UPSTREAMS.items()}
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there"}]
 WEATHER = [{"role": "user", "content": "What is the weather?"}]
 PARALLEL = [{"role": "user", "content": "What is the weather, in parallel?"}]
-BREAKS = [{"cut-after": 6}, {"reset-after": 8}, {"error-after": 8}, {"end-after": 8}]
 FAILURES = [
     {"status": 500},
     {"status": 429},
@@ -40,12 +30,14 @@ FAILURES = [
 
 
 def tool(name):
-    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
-    return {"type": "function", "function": {"name": name, "description": f"Get {name}", "parameters": schema}}
+    return {"type": "function", "function": {"name": name, "description": f"Get {name}", "parameters": CITY}}
 
 
 TOOLS = [tool("get_weather"), tool("get_time")]
-FLAT = [{"type": "function", "strict": True, **each["function"]} for each in TOOLS]
+
+
+class City(pydantic.BaseModel):
+    city: str
 
 
 def calls_of(message):
@@ -59,16 +51,6 @@ def words_of(chunks):
 @pytest.fixture
 def client(gate):
     return with_key(gate, "sk-all")
-
-
-@pytest.fixture(autouse=True)
-def the_provider_was_asked_in_its_own_format(request, main_mock):
-    """The mock speaks every format: without this a test of translation would pass untranslated."""
-    yield
-    model = getattr(request.node, "callspec", None) and request.node.callspec.params.get("model")
-    if model in SPOKEN:
-        asked = {entry["endpoint"] for entry in main_mock.ledger()}
-        assert asked and asked <= SPOKEN[model]
 
 
 def with_key(gate, key):
@@ -86,7 +68,7 @@ def ask(client, model="m-native", messages=HELLO, **more):
 def test_a_stream_says_what_a_whole_answer_says(client, main_mock, model):
     whole = ask(client, model)
     text = whole.choices[0].message.content
-    assert text == 'You said: "Hello there". This is mock, a simulated model.'
+    assert text == SAID
     assert whole.choices[0].finish_reason == "stop"
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
     assert whole.usage.prompt_tokens > 0 and whole.usage.completion_tokens > 0
@@ -108,10 +90,11 @@ def test_no_usage_comes_unasked(client, main_mock, model):
 
 @pytest.mark.parametrize("model", CHAT)
 def test_the_output_limit_ends_with_length(client, main_mock, model):
-    answer = ask(client, model, max_tokens=2)
-    assert (answer.choices[0].finish_reason, answer.choices[0].message.content) == ("length", "You said: ")
-    chunks = list(ask(client, model, max_tokens=2, stream=True))
-    assert (chunks[-1].choices[0].finish_reason, words_of(chunks)) == ("length", "You said: ")
+    main_mock.script(tokens=40)
+    answer = ask(client, model, max_completion_tokens=20)
+    assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("length", 20)
+    chunks = list(ask(client, model, max_completion_tokens=20, stream=True))
+    assert (chunks[-1].choices[0].finish_reason, words_of(chunks)) == ("length", answer.choices[0].message.content)
 
 
 @pytest.mark.parametrize("model", CHAT)
@@ -123,7 +106,7 @@ def test_instructions_reach_the_provider(client, main_mock, model, role):
 
 @pytest.mark.parametrize("model", CHAT)
 def test_the_provider_sees_its_own_key_and_model_and_the_caller_who_answered(client, main_mock, model):
-    provider, name = UPSTREAM[model]
+    provider, name = NAMED[model]
     raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO)
     seen = main_mock.last()
     assert seen["model"] == name
@@ -138,23 +121,61 @@ def test_the_provider_sees_its_own_key_and_model_and_the_caller_who_answered(cli
 def test_a_stream_has_the_headers_of_an_answer_and_keeps_the_callers_request_id(client, main_mock, model):
     mine = {"x-request-id": "sdk-test-1"}
     raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO, stream=True, extra_headers=mine)
-    assert (raw.headers["x-request-id"], raw.headers["x-polygate-provider"]) == ("sdk-test-1", UPSTREAM[model][0])
+    assert (raw.headers["x-request-id"], raw.headers["x-polygate-provider"]) == ("sdk-test-1", NAMED[model][0])
     assert "Hello there" in words_of(raw.parse())
 
 
 @pytest.mark.parametrize("model", CHAT)
 def test_pictures_go_through(client, main_mock, model):
-    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-    parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pixel}"}}]
+    parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
     answer = ask(client, model, [{"role": "user", "content": parts}])
     assert "Look" in answer.choices[0].message.content
-    assert pixel in main_mock.last()["body"] and "image/png" in main_mock.last()["body"]
+    assert PIXEL in main_mock.last()["body"] and "png" in main_mock.last()["body"]
 
 
-def test_what_was_lost_is_named(client, main_mock):
-    raw = client.chat.completions.with_raw_response.create(model="m-anthropic", messages=HELLO, seed=7, logit_bias={"1": 2})
-    assert {"/seed", "/logit_bias"} <= set(raw.headers["x-polygate-dropped"].split(", "))
-    assert "x-polygate-dropped" not in client.chat.completions.with_raw_response.create(model="m-native", messages=HELLO, seed=7).headers
+@pytest.mark.parametrize("model", CHAT)
+def test_answers_keep_to_a_schema(client, main_mock, model):
+    whole = client.chat.completions.parse(model=model, messages=HELLO, response_format=City).choices[0]
+    assert (whole.message.parsed, whole.finish_reason) == (City(city="Paris"), "stop")
+    with client.chat.completions.stream(model=model, messages=HELLO, response_format=City) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == City(city="Paris")
+
+
+@pytest.mark.parametrize("model", CHAT)
+def test_thoughts_come_apart_from_the_answer(client, main_mock, model):
+    main_mock.script(thought=THOUGHT)
+    whole = ask(client, model, reasoning_effort="medium").choices[0].message
+    assert (whole.reasoning_content, whole.content) == (THOUGHT, SAID)
+    chunks = list(ask(client, model, reasoning_effort="medium", stream=True))
+    thoughts = "".join(getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks)
+    assert (thoughts, words_of(chunks)) == (THOUGHT, SAID)
+
+
+LOST = {
+    "m-chat": set(),
+    "m-responses": {"/seed", "/logit_bias"},
+    "m-anthropic": {"/seed", "/logit_bias"},
+    "m-gemini": {"/logit_bias"},
+    "m-bedrock": {"/seed", "/logit_bias"},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model, lost", LOST.items())
+def test_what_was_lost_is_named(client, main_mock, model, lost, stream):
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO, seed=7, logit_bias={"1": 2}, stream=stream)
+    assert set(filter(None, raw.headers.get("x-polygate-dropped", "").split(", "))) == lost
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("loser, lost", [(model, lost) for model, lost in LOST.items() if lost])
+def test_strictly_nothing_is_lost(client, main_mock, loser, lost, stream):
+    strict = {"x-polygate-strict": "true"}
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, loser, logit_bias={"1": 2}, stream=stream, extra_headers=strict)
+    assert "/logit_bias" in refused.value.message and refused.value.response.headers["x-polygate-origin"] == "gateway"
+    assert main_mock.ledger() == []
+    assert ask(client, loser, extra_headers=strict).choices[0].message.content == SAID, "what loses nothing passes"
 
 
 def test_the_async_client_answers_and_streams(gate, main_mock):
@@ -223,34 +244,6 @@ def test_streamed_tool_calls_add_up(client, main_mock, model, messages, names):
 # The other endpoints.
 
 
-def test_responses_say_the_same_whole_and_streamed(client, main_mock):
-    whole = client.responses.create(model="m-native", input="Hello there", instructions="Be brief.")
-    assert "Hello there" in whole.output_text
-    assert whole.status == "completed" and whole.usage.output_tokens > 0
-    assert "Be brief." in main_mock.last()["body"]
-    with client.responses.stream(model="m-native", input="Hello there") as stream:
-        events = list(stream)
-        assert stream.get_final_response().output_text == whole.output_text
-    assert events[0].type == "response.created" and events[-1].type == "response.completed"
-    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
-
-
-@pytest.mark.parametrize("question, names", [("The weather?", ["get_weather"]), ("Tools, in parallel", ["get_weather", "get_time"])])
-def test_responses_with_tools_whole_and_streamed(client, main_mock, question, names):
-    wanted = [("function_call", name, {"city": "Paris"}) for name in names]
-
-    def calls(answer):
-        return [(item.type, item.name, json.loads(item.arguments)) for item in answer.output]
-
-    answer = client.responses.create(model="m-native", input=question, tools=FLAT)
-    assert calls(answer) == wanted
-    with client.responses.stream(model="m-native", input=question, tools=FLAT) as stream:
-        assert calls(stream.get_final_response()) == wanted
-    results = [{"type": "function_call_output", "call_id": item.call_id, "output": "sunny"} for item in answer.output]
-    turns = [{"role": "user", "content": question}, *answer.output, *results]
-    assert "sunny" in client.responses.create(model="m-native", input=turns, tools=FLAT).output_text
-
-
 def test_embeddings_are_the_same_as_numbers_and_as_base64(client, main_mock):
     packed = client.embeddings.create(model="m-embedding", input=["a", "b"])
     assert json.loads(main_mock.last()["body"])["encoding_format"] == "base64", "the SDK's own default"
@@ -264,11 +257,21 @@ def test_embeddings_are_the_same_as_numbers_and_as_base64(client, main_mock):
     assert len(client.embeddings.create(model="m-embedding", input="a", dimensions=3).data[0].embedding) == 3
 
 
-def test_legacy_completions_whole_and_streamed(client, main_mock):
-    whole = client.completions.create(model="m-native", prompt="Say hi")
+@pytest.mark.parametrize("model", CHAT)
+def test_completions_whole_and_streamed_even_where_there_is_only_chat(client, main_mock, model):
+    whole = client.completions.create(model=model, prompt="Say hi", max_tokens=50)
     assert "Say hi" in whole.choices[0].text and whole.choices[0].finish_reason == "stop"
-    chunks = list(client.completions.create(model="m-native", prompt="Say hi", stream=True))
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    chunks = list(client.completions.create(model=model, prompt="Say hi", max_tokens=50, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["stop"]
+
+
+def test_completions_that_only_completing_models_can_do_are_refused(client, main_mock):
+    for more in ({"suffix": "!"}, {"prompt": ["a", "b"]}):
+        with pytest.raises(openai.BadRequestError):
+            client.completions.create(**{"model": "m-anthropic", "prompt": "a", **more})
+    assert main_mock.ledger() == []
 
 
 def test_models_are_listed_and_found(client):
@@ -322,12 +325,13 @@ def test_the_limit_of_a_key_is_429_with_retry_after(gate, main_mock):
     assert limited.value.response.headers["x-polygate-origin"] == "gateway"
 
 
-def test_a_limit_of_the_provider_is_429_with_its_retry_after(client, broken_mock):
-    broken_mock.script(status=429, error="slow down", headers={"retry-after": "7"})
-    with pytest.raises(openai.RateLimitError) as limited:
-        ask(client, "m-limited")
-    assert limited.value.response.headers["retry-after"] in {"6", "7"}
-    assert limited.value.response.headers["x-polygate-origin"] == "provider"
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("full", limited("openai"))
+def test_a_limit_of_the_provider_is_429_with_its_retry_after(client, main_mock, full, stream):
+    main_mock.script(status=429, error="slow down", headers={"retry-after": "7"})
+    with pytest.raises(openai.RateLimitError) as refused:
+        ask(client, full, stream=stream)
+    assert refused.value.response.headers["retry-after"] in {"6", "7"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -376,24 +380,16 @@ def test_a_stream_that_breaks_raises(client, main_mock, model, fault):
     assert all(chunk.choices[0].finish_reason is None for chunk in chunks), "no clean end"
 
 
+@pytest.mark.parametrize("model", CHAT)
 @pytest.mark.parametrize("fault", BREAKS)
-def test_a_legacy_stream_that_breaks_raises(client, main_mock, fault):
+def test_a_stream_of_completions_that_breaks_raises(client, main_mock, model, fault):
     main_mock.script(fault=fault, tokens=30)
     chunks = []
     with pytest.raises(openai.APIError) as broken:
-        chunks.extend(client.completions.create(model="m-native", prompt="Say hi", stream=True))
+        chunks.extend(client.completions.create(model=model, prompt="Say hi", stream=True))
     assert not isinstance(broken.value, openai.APIConnectionError), "an error event, not a lost connection"
     assert "".join(chunk.choices[0].text for chunk in chunks).startswith("You ")
     assert all(chunk.choices[0].finish_reason is None for chunk in chunks), "no clean end"
-
-
-@pytest.mark.parametrize("fault", BREAKS)
-def test_a_broken_stream_of_responses_ends_with_an_error(client, main_mock, fault):
-    main_mock.script(fault=fault, tokens=30)
-    events = list(client.responses.create(model="m-native", input="Hello there", stream=True))
-    assert events[-1].type in {"error", "response.failed"}, "the SDK hands on errors of this format as events"
-    assert "".join(event.delta for event in events if event.type == "response.output_text.delta").startswith("You ")
-    assert not [event for event in events if event.type in {"response.completed", "response.incomplete"}], "no clean end"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -402,7 +398,7 @@ def test_failover_is_not_seen(client, two_model, broken_mock, then, stream):
     broken_mock.script(**then)
     answer = ask(client, two_model, stream=stream)
     text = words_of(answer) if stream else answer.choices[0].message.content
-    assert text == 'You said: "Hello there". This is mock, a simulated model.'
+    assert text == SAID
 
 
 def test_failover_is_not_seen_on_other_endpoints(client, two_model, broken_mock):
