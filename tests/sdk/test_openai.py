@@ -48,7 +48,7 @@ def words_of(chunks):
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(gate):
     return with_key(gate, "sk-all")
 

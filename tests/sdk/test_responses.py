@@ -20,7 +20,7 @@ class City(pydantic.BaseModel):
     city: str
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(gate):
     return with_key(gate, "sk-all")
 
