@@ -303,6 +303,7 @@ impl Making<'_> {
             is_array: matches!(call.inbound.endpoint, Endpoint::Generate { sse: false, .. }),
             echo: call.echo(request.echo),
             namespaces: request.namespaces,
+            search: request.search,
             unique: format!("{:032x}", rand::random::<u128>()),
             keep,
         };

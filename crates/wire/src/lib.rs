@@ -200,6 +200,8 @@ pub struct ReplyHead {
     pub echo: Vec<(String, Box<RawValue>)>,
     /// Tools that the client knows by a namespace and a name.
     pub namespaces: Vec<canon::Namespaced>,
+    /// The function that stands for the client's own search for tools.
+    pub search: Option<String>,
     /// What no other answer's id is made of.
     pub unique: String,
     /// Who keeps the answer for later calls.

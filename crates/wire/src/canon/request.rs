@@ -55,6 +55,8 @@ pub struct ChatRequest {
     pub user: Option<Given<String>>,
     /// Tools that stand in a namespace: others know them by one name.
     pub namespaces: Vec<Namespaced>,
+    /// The client searches for tools itself when it is asked to: the function that stands for that.
+    pub search: Option<String>,
     /// Members that the answer repeats.
     pub echo: Vec<(String, Box<RawValue>)>,
     /// Members nobody modelled, with their pointers: lost unless the target is of the same family.

@@ -6,7 +6,7 @@ use polygate_core::Failure;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::request::flat_name;
+use super::request::{SEARCH, flat_name};
 use crate::canon::{
     CallKind, Given, Issuer, Media, MediaSource, Message, Opaque, Part, Reasoning, Role, ToolCall,
     ToolResult,
@@ -33,6 +33,25 @@ struct ItemMember<'a> {
     encrypted_content: Option<String>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+}
+
+impl ItemMember<'_> {
+    /// It says nothing but which tools there are from now on.
+    fn only_brings_tools(&self) -> bool {
+        let is_answer = self.call_id.is_some();
+        match self.kind.as_deref() {
+            Some("additional_tools") => true,
+            Some("tool_search_output") => !is_answer,
+            _ => false,
+        }
+    }
+}
+
+/// A tool that a search found, or a namespace of them.
+#[derive(Deserialize)]
+struct Found {
+    name: Option<String>,
+    tools: Option<Vec<Found>>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +81,7 @@ struct AudioMember {
 }
 
 /// Members of each kind of item that are read, or that say nothing outside their own service: ids and states of items.
-const KNOWN: [(&str, &[&str]); 8] = [
+const KNOWN: [(&str, &[&str]); 9] = [
     (
         "message",
         &["type", "id", "status", "role", "content", "phase"],
@@ -112,6 +131,10 @@ const KNOWN: [(&str, &[&str]); 8] = [
     ),
     ("additional_tools", &["type", "id", "role", "tools"]),
     (
+        "tool_search_call",
+        &["type", "id", "status", "call_id", "execution", "arguments"],
+    ),
+    (
         "tool_search_output",
         &["type", "id", "status", "call_id", "execution", "tools"],
     ),
@@ -158,7 +181,8 @@ impl Reader {
         for (index, raw) in items.into_iter().enumerate() {
             let (place, at) = (format!("input[{index}]"), format!("/input/{index}"));
             let item: ItemMember<'_> = value(&place, raw.get())?;
-            if self.brings_tools(&item, &at) {
+            self.keep_tools(&item, &at);
+            if item.only_brings_tools() {
                 self.keep(raw, &at);
                 continue;
             }
@@ -173,16 +197,12 @@ impl Reader {
         Ok(messages)
     }
 
-    /// Whether an item says nothing but which tools there are from now on.
-    fn brings_tools(&mut self, item: &ItemMember<'_>, at: &str) -> bool {
-        let is_list = matches!(
-            item.kind.as_deref(),
-            Some("additional_tools" | "tool_search_output")
-        );
-        let tools = item.tools.filter(|_| is_list);
-        let list = tools.map(|raw| Given::new(raw.to_owned(), format!("{at}/tools")));
+    fn keep_tools(&mut self, item: &ItemMember<'_>, at: &str) {
+        let kind = item.kind.as_deref();
+        let is_list = matches!(kind, Some("additional_tools" | "tool_search_output"));
+        let list = item.tools.filter(|_| is_list);
+        let list = list.map(|raw| Given::new(raw.to_owned(), format!("{at}/tools")));
         self.tools.extend(list);
-        tools.is_some()
     }
 
     fn keep(&mut self, raw: &RawValue, at: &str) {
@@ -215,6 +235,18 @@ impl Reader {
             }
             "function_call_output" | "custom_tool_call_output" => {
                 (Role::User, Part::ToolResult(self.result(item, place, at)?))
+            }
+            // The client's own; what OpenAI searched has no call.
+            "tool_search_call" if item.call_id.is_some() => {
+                let name = Some(SEARCH.to_owned());
+                let call = self.call(ItemMember { name, ..item }, place)?;
+                (Role::Assistant, Part::ToolCall(call))
+            }
+            "tool_search_output" if item.call_id.is_some() => {
+                let found = Part::Text(found(item.tools));
+                let mut result = self.result(item, place, at)?;
+                result.content = vec![Given::new(found, format!("{at}/tools"))];
+                (Role::User, Part::ToolResult(result))
             }
             "reasoning" => match reasoning(item) {
                 Some(reasoning) => (Role::Assistant, Part::Reasoning(reasoning)),
@@ -335,6 +367,28 @@ impl Reader {
             kind: known.map(|(_, kind)| kind).unwrap_or_default(),
         })
     }
+}
+
+/// What a search found, for a model that has the tools beside its conversation.
+fn found(tools: Option<&RawValue>) -> String {
+    let tools = tools.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let tools: Vec<Found> = tools.unwrap_or_default();
+    let mut names: Vec<String> = Vec::new();
+    for tool in tools {
+        let name = tool.name.unwrap_or_default();
+        match tool.tools {
+            Some(inner) => names.extend(
+                inner
+                    .into_iter()
+                    .filter_map(|tool| Some(flat_name(&name, &tool.name?))),
+            ),
+            None => names.push(name),
+        }
+    }
+    if names.is_empty() {
+        return "No tools were found.".to_owned();
+    }
+    format!("Found, and ready to be called: {}", names.join(", "))
 }
 
 /// A thought with what OpenAI wants back of it; `None` where there is neither.

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::ReplyHead;
 use crate::canon::{Block, Citation, Media, MediaSource, Namespaced, TokenLogprob};
 use crate::openai_chat::Token;
+use crate::turns::Object;
 
 /// An item of the output.
 #[derive(Debug, Serialize)]
@@ -40,6 +42,13 @@ pub(crate) enum Item<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         namespace: Option<&'a str>,
         input: &'a str,
+    },
+    ToolSearchCall {
+        id: &'a str,
+        status: &'static str,
+        call_id: &'a str,
+        execution: &'static str,
+        arguments: Object<'a>,
     },
     ImageGenerationCall {
         id: &'a str,
@@ -106,6 +115,14 @@ pub(crate) fn unfold<'a>(
     known.map_or((flat, None), |known| {
         (known.name.as_str(), Some(known.namespace.as_str()))
     })
+}
+
+/// Whether a block is a call of the client's own search for tools.
+pub(crate) fn is_search(block: &Block, reply: &ReplyHead) -> bool {
+    let Block::ToolCall { name, .. } = block else {
+        return false;
+    };
+    reply.search.as_ref() == Some(name)
 }
 
 /// A picture's bytes, and their format.

@@ -130,8 +130,20 @@ struct ToolMember<'a> {
     format: Option<&'a RawValue>,
     #[serde(borrow)]
     tools: Option<Vec<&'a RawValue>>,
+    execution: Option<String>,
 }
 
+impl ToolMember<'_> {
+    /// A search for tools that the client does, not OpenAI.
+    fn is_clients_search(&self) -> bool {
+        self.kind == SEARCH && self.execution.as_deref() == Some("client")
+    }
+}
+
+/// What a client's search for tools is called where it is a function like any other.
+pub(crate) const SEARCH: &str = "tool_search";
+
+const KNOWN_OF_SEARCHES: [&str; 4] = ["type", "execution", "description", "parameters"];
 const KNOWN_OF_FUNCTIONS: [&str; 5] = ["type", "name", "description", "parameters", "strict"];
 const KNOWN_OF_NAMESPACES: [&str; 3] = ["type", "name", "tools"];
 const KNOWN_OF_FREEFORM: [&str; 4] = ["type", "name", "description", "format"];
@@ -141,7 +153,11 @@ fn tools(request: &mut ChatRequest, list: &str, text: &str) -> Result<(), Failur
     let members: Vec<&RawValue> = value(list, text)?;
     for (index, raw) in members.into_iter().enumerate() {
         let at = format!("{list}/{index}");
-        let tool: ToolMember<'_> = value(&at, raw.get())?;
+        let mut tool: ToolMember<'_> = value(&at, raw.get())?;
+        if tool.is_clients_search() {
+            tool.name = Some(SEARCH.to_owned());
+            request.search = Some(SEARCH.to_owned());
+        }
         if tool.kind != "namespace" {
             match tool_of(tool, raw, at, &mut request.extra) {
                 Ok(tool) => offer(request, tool),
@@ -198,16 +214,17 @@ fn tool_of(
     at: String,
     extra: &mut Extra,
 ) -> Result<Tool, Given<Box<RawValue>>> {
-    let (Some(name), "function" | "custom") = (tool.name, tool.kind.as_str()) else {
+    let known: &[&str] = match tool.kind.as_str() {
+        "function" => &KNOWN_OF_FUNCTIONS,
+        "custom" => &KNOWN_OF_FREEFORM,
+        _ if tool.is_clients_search() => &KNOWN_OF_SEARCHES,
+        _ => &[],
+    };
+    let (Some(name), [_, ..]) = (tool.name, known) else {
         // Tools of the vendor's own: nobody else has them.
         return Err(Given::new(raw.to_owned(), at));
     };
     let is_freeform = tool.kind == "custom";
-    let known: &[&str] = if is_freeform {
-        &KNOWN_OF_FREEFORM
-    } else {
-        &KNOWN_OF_FUNCTIONS
-    };
     keep_unknown(raw.get(), known, &at, extra);
     let parameters = tool.parameters.filter(|raw| raw.get() != "null");
     Ok(Tool {

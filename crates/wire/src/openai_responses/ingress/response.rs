@@ -6,9 +6,12 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::output::{Annotation, Content, Item, Summary, has_item, picture, tokens, unfold};
+use super::output::{
+    Annotation, Content, Item, Summary, has_item, is_search, picture, tokens, unfold,
+};
 use crate::ReplyHead;
-use crate::canon::{Block, CallKind, ChatResponse, Issuer, Namespaced, Opaque, Said, Stop};
+use crate::canon::{Block, CallKind, ChatResponse, Issuer, Opaque, Said, Stop};
+use crate::turns::Object;
 
 /// Writes an answer.
 pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
@@ -21,7 +24,7 @@ pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
         .collect();
     let items: Vec<Item<'_>> = said
         .zip(&ids)
-        .map(|(said, id)| item(said, id, "completed", &reply.namespaces))
+        .map(|(said, id)| item(said, id, "completed", reply))
         .collect();
     let response = ResponseOut {
         reply,
@@ -47,6 +50,7 @@ pub(crate) fn item_id(block: &Block, reply: &ReplyHead, index: usize) -> String 
     let beginning = match block {
         Block::Text | Block::Refusal => "msg",
         Block::Reasoning => "rs",
+        Block::ToolCall { .. } if is_search(block, reply) => "tsc",
         Block::ToolCall {
             kind: CallKind::Function,
             ..
@@ -62,7 +66,7 @@ pub(crate) fn item<'a>(
     said: &'a Said,
     id: &'a str,
     status: &'static str,
-    namespaces: &'a [Namespaced],
+    reply: &'a ReplyHead,
 ) -> Item<'a> {
     match &said.block {
         Block::Text | Block::Refusal => Item::Message {
@@ -76,12 +80,21 @@ pub(crate) fn item<'a>(
             summary: summary(&said.text),
             encrypted_content: said.opaque.as_ref().and_then(openais),
         },
+        Block::ToolCall { id: call_id, .. } if is_search(&said.block, reply) => {
+            Item::ToolSearchCall {
+                id,
+                status,
+                call_id,
+                execution: "client",
+                arguments: Object::of(&said.text).unwrap_or(Object::Empty {}),
+            }
+        }
         Block::ToolCall {
             id: call_id,
             name,
             kind,
         } => {
-            let (name, namespace) = unfold(name, namespaces);
+            let (name, namespace) = unfold(name, &reply.namespaces);
             match kind {
                 CallKind::Function => Item::FunctionCall {
                     id,
@@ -241,5 +254,57 @@ impl From<Usage> for UsageOut {
             },
             total_tokens: usage.total(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StreamEncoder;
+    use crate::canon::ChatEvent;
+    use crate::openai_responses::ingress::stream::Encoder;
+
+    /// Codex calls `tool_search_call` with its arguments as an object, and of nothing but `client`.
+    #[test]
+    fn the_function_that_stands_for_a_search_is_told_as_one() {
+        let reply = ReplyHead {
+            search: Some("tool_search".to_owned()),
+            unique: "x".to_owned(),
+            ..ReplyHead::default()
+        };
+        let block = Block::ToolCall {
+            id: "call_1".to_owned(),
+            name: "tool_search".to_owned(),
+            kind: CallKind::Function,
+        };
+        let events = [
+            ChatEvent::Open { index: 0, block },
+            ChatEvent::Delta {
+                index: 0,
+                text: r#"{"query":"#.to_owned(),
+            },
+            ChatEvent::Delta {
+                index: 0,
+                text: r#""mail"}"#.to_owned(),
+            },
+            ChatEvent::Close { index: 0 },
+            ChatEvent::Stop(Stop::ToolUse),
+        ];
+        let item = r#"{"type":"tool_search_call","id":"tsc_x_0","status":"completed","call_id":"call_1","execution":"client","arguments":{"query":"mail"}}"#;
+        let mut encoder = Encoder::new(reply.clone());
+        let mut stream = Vec::new();
+        for event in &events {
+            encoder.encode(event, &mut stream);
+        }
+        let stream = String::from_utf8(stream).expect("UTF-8");
+        assert!(!stream.contains("arguments.delta"), "{stream}");
+        assert!(!stream.contains("arguments.done"), "{stream}");
+        let done = format!(r#""output_index":0,"item":{item}}}"#);
+        assert!(stream.contains(&done), "{stream}");
+        let answer = ChatResponse::gather(events.to_vec()).expect("an answer");
+        let answer = encode(&answer, &reply);
+        let answer = String::from_utf8(answer.to_vec()).expect("UTF-8");
+        let output = format!(r#""output":[{item}]"#);
+        assert!(answer.contains(&output), "{answer}");
     }
 }

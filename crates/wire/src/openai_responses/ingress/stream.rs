@@ -4,7 +4,7 @@ use polygate_core::Usage;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::output::{Annotation, Content, Item, Summary, has_item, tokens};
+use super::output::{Annotation, Content, Item, Summary, has_item, is_search, tokens, unfold};
 use super::response::{ResponseOut, answer_id, content, item, item_id};
 use crate::canon::{Block, CallKind, ChatEvent, Said, Stop};
 use crate::openai_chat::Token;
@@ -178,12 +178,7 @@ impl Encoder {
             self.items.push(state);
             return;
         }
-        let mut begun = item(
-            &state.said,
-            &state.id,
-            "in_progress",
-            &self.reply.namespaces,
-        );
+        let mut begun = item(&state.said, &state.id, "in_progress", &self.reply);
         match &mut begun {
             Item::Message { content, .. } => content.clear(),
             Item::ImageGenerationCall { result, .. } => *result = None,
@@ -278,6 +273,8 @@ impl Encoder {
                     out,
                 );
             }
+            // Its arguments come whole.
+            block if is_search(block, &self.reply) => {}
             Block::ToolCall { kind, .. } => {
                 let name = match kind {
                     CallKind::Function => "response.function_call_arguments.delta",
@@ -345,8 +342,8 @@ impl Encoder {
             return;
         };
         let Some(place) = state.place else { return };
-        part_done(&mut self.sequence, state, out);
-        let item = item(&state.said, &state.id, "completed", &self.reply.namespaces);
+        part_done(&mut self.sequence, state, &self.reply, out);
+        let item = item(&state.said, &state.id, "completed", &self.reply);
         state.done = serde_json::value::to_raw_value(&item).ok();
         let done = OfItem {
             output_index: place,
@@ -357,7 +354,7 @@ impl Encoder {
 }
 
 /// The done events of an item's part.
-fn part_done(sequence: &mut u64, state: &ItemState, out: &mut Vec<u8>) {
+fn part_done(sequence: &mut u64, state: &ItemState, reply: &ReplyHead, out: &mut Vec<u8>) {
     let said = &state.said;
     let text = said.text.as_str();
     match &said.block {
@@ -404,13 +401,14 @@ fn part_done(sequence: &mut u64, state: &ItemState, out: &mut Vec<u8>) {
                 out,
             );
         }
+        block if is_search(block, reply) => {}
         Block::ToolCall {
             name,
             kind: CallKind::Function,
             ..
         } => {
             let done = ArgumentsDone {
-                name,
+                name: unfold(name, &reply.namespaces).0,
                 arguments: text,
             };
             at(
