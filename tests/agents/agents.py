@@ -6,6 +6,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,11 @@ class Agent:
         name = next(name for name, value in use.given.items() if "polygate-42" in value)
         return Use(use.tool, {**use.given, name: f"echo {PICTURE} | base64 -d > dot.png && echo polygate-42 > out.txt"})
 
-    def run(self, gateway, outside, directory, model, more_args):
+    def find_note(self):
+        """Calls by which the tool of `notes.py` is found, where it is not simply there."""
+        return ()
+
+    def run(self, gateway, outside, directory, model, more_args, has_notes):
         """One session in a new HOME and a new directory; whatever is not on loopback goes to `outside`, which refuses."""
         home, work = directory / "home", directory / "work"
         home.mkdir()
@@ -72,7 +77,8 @@ class Agent:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             env |= {name: outside, name.lower(): outside}
         env |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-        args, more = self.start(gateway, home, model)
+        notes = {"command": sys.executable, "args": [str(HERE / "notes.py"), str(work / "out.txt")]} if has_notes else None
+        args, more = self.start(gateway, home, model, notes)
         with (directory / "agent.out").open("w+") as out, (directory / "agent.err").open("w+") as err:
             child = subprocess.Popen([*args, *more_args], cwd=work, env=env | more, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
             try:
@@ -97,8 +103,10 @@ class ClaudeCode(Agent):
     def program(self):
         return native("@anthropic-ai/claude-code-{system}-{machine}/claude")
 
-    def start(self, gateway, home, model):
-        args = [self.program(), "-p", PROMPT, "--model", model, "--allowedTools", "Bash,Read,Write"]
+    def start(self, gateway, home, model, notes):
+        args = [self.program(), "-p", PROMPT, "--model", model, "--allowedTools", "Bash,Read,Write,mcp__notes"]
+        if notes:
+            args += ["--mcp-config", json.dumps({"mcpServers": {"notes": notes}})]
         env = {"ANTHROPIC_BASE_URL": gateway, "ANTHROPIC_API_KEY": "sk-agent", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
         return args, env
 
@@ -129,11 +137,16 @@ class Codex(Agent):
     def program(self):
         return native("@openai/codex-{system}-{machine}/vendor/*/bin/codex")
 
-    def start(self, gateway, home, model):
+    def find_note(self):
+        return (Use("tool_search", {"query": "keep a note"}),)
+
+    def start(self, gateway, home, model, notes):
         (home / ".codex").mkdir()
         provider = f'{{name="gateway",base_url="{gateway}/v1",env_key="OPENAI_API_KEY",wire_api="responses"}}'
         args = [self.program(), "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--color", "never", "-c", "analytics.enabled=false", "-c", "check_for_update_on_startup=false"]
         args += ["-c", f"model={model}", "-c", "model_provider=gateway", "-c", f"model_providers.gateway={provider}", PROMPT]
+        for name, value in (notes or {}).items():
+            args += ["-c", f"mcp_servers.notes.{name}={json.dumps(value)}"]
         return args, {"OPENAI_API_KEY": "sk-agent"}
 
     def write(self, work):
@@ -172,8 +185,9 @@ class GeminiCli(Agent):
     def program(self):
         return str(MODULES / "@google/gemini-cli/bundle/gemini.js") if (MODULES / "@google/gemini-cli/bundle/gemini.js").is_file() and shutil.which("node") else None
 
-    def start(self, gateway, home, model):
+    def start(self, gateway, home, model, notes):
         settings = {
+            "mcpServers": {"notes": notes} if notes else {},
             "security": {"auth": {"selectedType": "gemini-api-key"}},
             "privacy": {"usageStatisticsEnabled": False},
             "telemetry": {"enabled": False},

@@ -58,7 +58,7 @@ def play(tmp_path):
     """Runs an agent's session through a gateway of its own; everything stays in the test's directory."""
     closing = []
 
-    def run(agent, vendor, script, with_ids=True, model=None, args=()):
+    def run(agent, vendor, script, with_ids=True, model=None, args=(), has_notes=False):
         up_model = {**UP_MODELS, **({} if with_ids else NO_IDS), **(NEWEST if model == agent.newest else {})}[vendor]
         model = model or agent.model
         upstream = Upstream(vendor, script(tmp_path / "work"), with_ids)
@@ -72,7 +72,7 @@ def play(tmp_path):
         line = next((line for line in gateway.stdout if "http://" in line), None)
         assert line, (tmp_path / "gateway.log").read_text()
         url = "http://" + line.split("http://")[1].split()[0].rstrip(".")
-        ended = agent.run(url, upstream.url, tmp_path, model, args)
+        ended = agent.run(url, upstream.url, tmp_path, model, args, has_notes)
         seen = [dataclasses.asdict(request) for request in upstream.requests]
         (tmp_path / "upstream.json").write_text(json.dumps({"outside": upstream.outside, "requests": seen}, indent=1))
         return Run(ended, upstream, tmp_path / "work", (tmp_path / "gateway.log").read_text())

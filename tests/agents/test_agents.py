@@ -4,7 +4,7 @@ import json
 
 import pytest
 from agents import AGENTS, PICTURE
-from upstream import Step
+from upstream import Step, Use
 
 DONE = "done polygate-42"
 # Whose calls would have gone past the gateway.
@@ -120,6 +120,19 @@ def test_codex_wants_an_answer_of_a_schema(play, vendor, tmp_path):
     last = check_reading(run)
     assert last.schema == schema, run.story()
     assert json.loads(run.ended.out.strip().splitlines()[-1]) == {"said": DONE}, run.story()
+
+
+@cells()
+def test_a_servers_tool(play, agent, vendor):
+    """Its name is of two parts, and Codex has to search for it."""
+    agent = ready(agent)
+    find = agent.find_note()
+    script = lambda work: [*([Step(find)] if find else []), Step((Use("keep_note", {"note": "polygate-42"}),)), Step(text=DONE)]  # noqa: E731
+    run = play(agent, vendor, script, has_notes=True)
+    last = check(run)
+    *found, kept = last.results
+    assert all("keep_note" in result.text for result in found), run.story()
+    assert "Kept: polygate-42" in kept.text, run.story()
 
 
 @cells()

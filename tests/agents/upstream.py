@@ -108,11 +108,11 @@ class Upstream:
         vendor = VENDORS[self.vendor]
         vendor.check(request.body, request.headers, self.issued())
         request.asked = vendor.read(request.body)
-        names = {use.tool: find(use.tool, request.asked.tools) for step in self.script for use in step.uses}
-        if None in names.values():
+        at, before = self.place(request.asked)
+        names = {use.tool: find(use.tool, request.asked.tools) for use in self.script[at].uses}
+        if None in names.values() or not request.asked.tools:
             return HELP
         request.is_session = True
-        at, before = self.place(request.asked)
         if at not in self.played:
             request.fault = self.script[at].fault
         return self.turn(at, before, request.asked, names)

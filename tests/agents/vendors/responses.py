@@ -17,7 +17,7 @@ MESSAGE_PARTS = {
     "developer": ("input_text", "input_image", "input_file"),
     "assistant": ("output_text", "refusal"),
 }
-PREFIX = {"message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs"}
+PREFIX = {"message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs", "tool_search_call": "tsc", "tool_search_output": "tso"}
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
@@ -40,13 +40,17 @@ def check(body, headers, issued):
 
 
 def offered(body):
-    """The tools of a request: those of its history, and those of namespaces, each of which says which it is of, too."""
+    """The tools of a request: those of its history and those that it found, and those of namespaces, each of which says which it is of, too."""
     given = list(body.get("tools", []))
     for item in body["input"] if isinstance(body.get("input"), list) else []:
-        if item.get("type") == "additional_tools":
+        if item.get("type") in ("additional_tools", "tool_search_output"):
             given += item["tools"]
     for tool in given:
         yield from [{**one, "namespace": tool["name"]} for one in tool["tools"]] if tool.get("type") == "namespace" else [tool]
+
+
+def is_clients_search(it):
+    return it.get("type") in ("tool_search", "tool_search_call", "tool_search_output") and it.get("execution") == "client"
 
 
 def spaced(item):
@@ -83,11 +87,17 @@ def items(given, issued):
             waiting[item["call_id"]] = None
             for part in item["output"] if isinstance(item.get("output"), list) else []:
                 need(part.get("type") in ("input_text", "input_image", "input_file"), f"{where}.output: {part.get('type')!r}")
+        elif is_clients_search(item):
+            one = item.get("call_id")
+            is_call = kind == "tool_search_call"
+            need(one and (waiting.get(one) == "tool_search_output") != is_call, f"{where}.call_id: {one!r}")
+            need(isinstance(item.get("arguments" if is_call else "tools"), dict if is_call else list), f"{where}: {sorted(item)}")
+            waiting[one] = "tool_search_output" if is_call else None
         elif kind == "reasoning":
             sealed = item.get("encrypted_content")
             need(sealed in issued, f"The encrypted content for item {item.get('id')} could not be verified ({sealed!r})")
         else:
-            need(kind in ("additional_tools", "web_search_call", "tool_search_call", "tool_search_output"), f"{where}: Invalid value: {kind!r}")
+            need(kind in ("additional_tools", "web_search_call"), f"{where}: Invalid value: {kind!r}")
     missing = [one for one, answer in waiting.items() if answer]
     need(not missing, f"No tool output found for function call {missing}.")
 
@@ -99,6 +109,8 @@ def read(body):
             tools[spaced(tool)] = tool.get("parameters") or {}
         if tool["type"] == "custom":
             tools[spaced(tool)] = None
+        if is_clients_search(tool):
+            tools["tool_search"] = tool["parameters"]
     asked = Asked(bool(body.get("stream")), tools)
     for item in body["input"] if isinstance(body["input"], list) else []:
         kind = item.get("type", "message")
@@ -106,6 +118,10 @@ def read(body):
             asked.calls.append(Call(item["call_id"], spaced(item), json.loads(item["arguments"])))
         if kind == "custom_tool_call":
             asked.calls.append(Call(item["call_id"], spaced(item), item["input"]))
+        if is_clients_search(item) and kind == "tool_search_call":
+            asked.calls.append(Call(item["call_id"], "tool_search", item["arguments"]))
+        if is_clients_search(item) and kind == "tool_search_output":
+            asked.results.append(Result(item["call_id"], None, dumps(item["tools"])))
         if kind in ("function_call_output", "custom_tool_call_output"):
             asked.results.append(Result(item["call_id"], None, text_of(item["output"])))
         if kind == "reasoning":
@@ -131,7 +147,9 @@ def output(body, turn, done=True):
     for call in turn.calls:
         space, _, name = call.name.rpartition("__")
         named = {"call_id": call.id, "name": name, **({"namespace": space} if space else {})}
-        if isinstance(call.given, str):
+        if call.name == "tool_search":
+            yield {"id": f"tsc_{call.id}", "type": "tool_search_call", "status": state, "call_id": call.id, "execution": "client", "arguments": call.given if done else {}}
+        elif isinstance(call.given, str):
             yield {"id": f"ctc_{call.id}", "type": "custom_tool_call", "status": state, **named, "input": call.given if done else ""}
         else:
             yield {"id": f"fc_{call.id}", "type": "function_call", "status": state, **named, "arguments": dumps(call.given) if done else ""}
@@ -181,7 +199,7 @@ def plain_events(body, turn):
     for at, (begun, item) in enumerate(zip(output(body, turn, done=False), output(body, turn), strict=True)):
         here = {"item_id": item["id"], "output_index": at}
         yield {"type": "response.output_item.added", "output_index": at, "item": begun}
-        yield from {"reasoning": thought_events, "message": text_events}.get(item["type"], call_events)(item, here)
+        yield from {"reasoning": thought_events, "message": text_events, "tool_search_call": lambda *_: ()}.get(item["type"], call_events)(item, here)
         yield {"type": "response.output_item.done", "output_index": at, "item": item}
     yield {"type": "response.completed", "response": response(body, turn, "completed")}
 
