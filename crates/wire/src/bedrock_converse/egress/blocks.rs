@@ -352,23 +352,26 @@ impl<'f, 'l> Writer<'f, 'l> {
     fn image<'a>(&mut self, media: &'a Media) -> Option<Block<'a>> {
         let image = shown(media, &PICTURES)?;
         self.losses.detail(media);
+        self.losses.unless_absent(&media.name);
         Some(Block::Image(image))
     }
 
     /// Claude neither hears nor watches films.
-    fn sound<'a>(&self, media: &'a Media) -> Option<Block<'a>> {
-        let sound = shown(media, &SOUNDS).filter(|_| self.facts.claude.is_none());
-        sound.map(Block::Audio)
+    fn sound<'a>(&mut self, media: &'a Media) -> Option<Block<'a>> {
+        let sound = shown(media, &SOUNDS).filter(|_| self.facts.claude.is_none())?;
+        self.losses.unless_absent(&media.name);
+        Some(Block::Audio(sound))
     }
 
-    /// Documents under a name of their own; pictures, films and sound that came as files as what they are.
+    /// Documents under a name of their own; pictures, films and sound that came as files as what they are, which have none.
     fn file<'a>(&mut self, media: &'a Media) -> Option<Block<'a>> {
-        if let Some(image) = shown(media, &PICTURES) {
-            return Some(Block::Image(image));
+        if format_of(media, &PICTURES).is_some() {
+            return self.image(media);
         }
         if format_of(media, &FILMS).is_some() {
-            let film = shown(media, &FILMS).filter(|_| self.facts.claude.is_none());
-            return film.map(Block::Video);
+            let film = shown(media, &FILMS).filter(|_| self.facts.claude.is_none())?;
+            self.losses.unless_absent(&media.name);
+            return Some(Block::Video(film));
         }
         if format_of(media, &SOUNDS).is_some() {
             return self.sound(media);

@@ -158,9 +158,11 @@ impl Encoder {
 
     fn call(&mut self, call: &Call, out: &mut Vec<u8>) {
         // What is no JSON object is quoted anyway.
-        let arguments = match Object::of(&call.arguments) {
-            Some(_) => on_one_line(&call.arguments),
-            None => Cow::Borrowed(&*call.arguments),
+        let is_quoted = call.kind == CallKind::Custom || Object::of(&call.arguments).is_none();
+        let arguments = if is_quoted {
+            Cow::Borrowed(&*call.arguments)
+        } else {
+            on_one_line(&call.arguments)
         };
         let part = PartOut::call(&call.id, &call.name, call.kind, &arguments);
         self.part(part.signed(call.opaque.as_ref()), out);

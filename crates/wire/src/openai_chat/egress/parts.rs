@@ -90,6 +90,13 @@ pub(super) struct FileOut<'a> {
     file_id: Option<&'a str>,
 }
 
+impl Inside<'_> {
+    /// A file that is stored has a name where it is.
+    fn is_nameless(&self) -> bool {
+        matches!(self, Inside::File { file } if file.filename.is_none())
+    }
+}
+
 impl Writing<'_> {
     /// The pieces that are parts of a message's content, cache marks on the part before them.
     pub(super) fn parts<'a>(&self, pieces: &[Piece<'a>], losses: &mut Losses) -> Vec<PartOut<'a>> {
@@ -99,9 +106,17 @@ impl Writing<'_> {
                 What::Text(text) => Some(Inside::Text {
                     text: Cow::Borrowed(*text),
                 }),
-                What::Image(media) => self.image(media),
-                What::File(media) => self.file(media),
-                What::Audio(media) => self.audio(media),
+                What::Image(media) => self
+                    .image(media)
+                    .inspect(|_| losses.unless_absent(&media.name)),
+                What::File(media) => self.file(media).inspect(|inside| {
+                    if inside.is_nameless() {
+                        losses.unless_absent(&media.name);
+                    }
+                }),
+                What::Audio(media) => self
+                    .audio(media)
+                    .inspect(|_| losses.unless_absent(&media.name)),
                 What::CachePoint(point) => {
                     let last = parts.last_mut().filter(|_| self.quirks().cache_control);
                     match last {

@@ -112,10 +112,11 @@ impl Decoder {
     }
 
     fn choice(&mut self, choice: Choice<'_>, out: &mut Vec<ChatEvent>) {
+        let mut tokens = choice.logprobs;
         for said in [choice.delta, choice.message].into_iter().flatten() {
-            self.said(said, out);
+            self.said(said, tokens.take(), out);
         }
-        if let Some(tokens) = choice.logprobs {
+        if let Some(tokens) = tokens {
             self.logprobs(tokens, out);
         }
         let native = choice.native_finish_reason.as_deref();
@@ -126,7 +127,8 @@ impl Decoder {
         }
     }
 
-    fn said(&mut self, said: Message<'_>, out: &mut Vec<ChatEvent>) {
+    /// What was said, in the order in which models say it; what stands beside the text goes with that.
+    fn said(&mut self, said: Message<'_>, tokens: Option<&RawValue>, out: &mut Vec<ChatEvent>) {
         self.thinking(&said, out);
         if let Some(content) = said.content {
             self.content(content, out);
@@ -136,12 +138,15 @@ impl Decoder {
             let data = audio.data.unwrap_or_default();
             self.sound.extend(decode(&data).unwrap_or_default());
         }
-        if let Some(refusal) = said.refusal {
-            self.has_refused |= !refusal.is_empty();
-            self.text(Block::Refusal, &refusal, out);
+        if let Some(tokens) = tokens {
+            self.logprobs(tokens, out);
         }
         if let Some(annotations) = said.annotations {
             self.annotations(annotations, out);
+        }
+        if let Some(refusal) = said.refusal {
+            self.has_refused |= !refusal.is_empty();
+            self.text(Block::Refusal, &refusal, out);
         }
         if let Some(images) = said.images {
             self.images(images, out);

@@ -176,6 +176,9 @@ fn bytes_of(token: &TokenLogprob) -> &[u8] {
 /// A picture, the way compatible vendors added them.
 #[derive(Debug, Serialize)]
 pub(crate) struct Image {
+    /// In streams: which picture this is. OpenAI's SDKs put lists together by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
     #[serde(rename = "type")]
     kind: &'static str,
     image_url: ImageUrl,
@@ -201,6 +204,7 @@ pub(crate) fn image(block: &Block) -> Option<Image> {
     };
     let mime = crate::media::mime(media)?;
     mime.starts_with("image/").then(|| Image {
+        index: None,
         kind: "image_url",
         image_url: ImageUrl {
             url: data_url(media, &mime),

@@ -19,6 +19,8 @@ pub(crate) struct Encoder {
     /// Block index → tool call index, in the order of opening.
     calls: Vec<usize>,
     kinds: Vec<Kind>,
+    /// Pictures so far.
+    shown: usize,
     /// Sources so far.
     cited: usize,
     /// Sealed thoughts so far.
@@ -46,6 +48,7 @@ impl Encoder {
         Self {
             id: answer_id(None, &reply),
             reply,
+            shown: 0,
             cited: 0,
             sealed: 0,
             thought: String::new(),
@@ -95,7 +98,11 @@ impl Encoder {
             Block::Reasoning => self.thought.clear(),
             Block::ToolCall { id, name, kind } => self.open_call(index, id, name, *kind, out),
             Block::Media(_) => {
-                let images: Vec<Image> = image(block).into_iter().collect();
+                let mut images: Vec<Image> = image(block).into_iter().collect();
+                for image in &mut images {
+                    image.index = Some(self.shown);
+                    self.shown += 1;
+                }
                 let audio = sound(block);
                 if !images.is_empty() || audio.is_some() {
                     let delta = Delta {
