@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
 /// How many endpoints there are.
-pub const ENDPOINTS: usize = 9;
+pub const ENDPOINTS: usize = 10;
 
 /// The endpoints that reach a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Endpoint {
     Embeddings,
     /// `/v1/responses`.
     Responses,
+    /// `/v1/responses/input_tokens`.
+    ResponsesCount,
     /// `/v1/messages`.
     Messages,
     /// `/v1/messages/count_tokens`.
@@ -62,6 +64,7 @@ impl Endpoint {
         "/v1/completions",
         "/v1/embeddings",
         "/v1/responses",
+        "/v1/responses/input_tokens",
         "/v1/messages",
         "/v1/messages/count_tokens",
         "/v1beta/models:generateContent",
@@ -76,6 +79,7 @@ impl Endpoint {
             completions,
             embeddings,
             responses,
+            responses_count,
             messages,
             count,
             generate,
@@ -87,6 +91,7 @@ impl Endpoint {
             Endpoint::Completions => completions,
             Endpoint::Embeddings => embeddings,
             Endpoint::Responses => responses,
+            Endpoint::ResponsesCount => responses_count,
             Endpoint::Messages => messages,
             Endpoint::CountTokens => count,
             Endpoint::Generate { .. } => generate,
@@ -101,7 +106,7 @@ impl Endpoint {
             Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Proxy(_) => {
                 Format::OpenaiChat
             }
-            Endpoint::Responses => Format::OpenaiResponses,
+            Endpoint::Responses | Endpoint::ResponsesCount => Format::OpenaiResponses,
             Endpoint::Messages | Endpoint::CountTokens => Format::AnthropicMessages,
             Endpoint::Generate { .. } | Endpoint::GeminiMethod(_) => Format::Gemini,
         }
@@ -128,7 +133,7 @@ impl Endpoint {
     /// The call counts tokens and asks for no answer.
     pub fn counts(&self) -> bool {
         match self {
-            Endpoint::CountTokens => true,
+            Endpoint::ResponsesCount | Endpoint::CountTokens => true,
             Endpoint::GeminiMethod(method) => method == "countTokens",
             _ => false,
         }
@@ -153,7 +158,7 @@ impl Endpoint {
             },
             Endpoint::Completions => Operation::Completions,
             Endpoint::Embeddings => Operation::Embeddings,
-            Endpoint::CountTokens => Operation::Count {
+            Endpoint::ResponsesCount | Endpoint::CountTokens => Operation::Count {
                 format: self.format(),
             },
             Endpoint::GeminiMethod(method) => Operation::GeminiMethod { method },

@@ -72,7 +72,7 @@ impl Kept {
         object: &RawObject,
         caller: &Caller,
     ) -> Result<Option<GoesOn>, Failure> {
-        if *endpoint != Endpoint::Responses {
+        if !matches!(endpoint, Endpoint::Responses | Endpoint::ResponsesCount) {
             return Ok(None);
         }
         let input = object.get("input");

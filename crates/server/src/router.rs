@@ -32,11 +32,12 @@ pub enum Matched {
 }
 
 /// Fixed model endpoints below `/v1` and, as some clients have it, without it.
-const FIXED: [(&str, Endpoint); 6] = [
+const FIXED: [(&str, Endpoint); 7] = [
     ("chat/completions", Endpoint::Chat),
     ("completions", Endpoint::Completions),
     ("embeddings", Endpoint::Embeddings),
     ("responses", Endpoint::Responses),
+    ("responses/input_tokens", Endpoint::ResponsesCount),
     ("messages", Endpoint::Messages),
     ("messages/count_tokens", Endpoint::CountTokens),
 ];

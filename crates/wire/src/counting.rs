@@ -47,6 +47,9 @@ pub fn count(body: &[u8]) -> Result<u64, Failure> {
 pub fn answer(format: Format, tokens: u64) -> Bytes {
     let body = match format {
         Format::Gemini => format!(r#"{{"totalTokens":{tokens}}}"#),
+        Format::OpenaiResponses => {
+            format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#)
+        }
         _ => format!(r#"{{"input_tokens":{tokens}}}"#),
     };
     body.into()

@@ -11,10 +11,15 @@ const TEXT: &str = "How many tokens is a question of this length, give or take a
 /// A client's path and question, and where its answer has the count.
 type Client = (&'static str, fn() -> Value, &'static str);
 
-const CLIENTS: [Client; 3] = [
+const CLIENTS: [Client; 4] = [
     (
         "/v1/messages/count_tokens",
         || json!({"model": "m", "messages": [{"role": "user", "content": TEXT}]}),
+        "input_tokens",
+    ),
+    (
+        "/v1/responses/input_tokens",
+        || json!({"model": "m", "input": TEXT}),
         "input_tokens",
     ),
     (
