@@ -95,6 +95,19 @@ for (const [client, { of, thinking }] of Object.entries(CLIENTS)) {
     assert.match(second.body, /get_weather/);
   });
 
+  each("a conversation goes on from what was answered", async ({ to, name }) => {
+    const asked = { role: "user", content: "Hello there" };
+    const { prompt, ...options } = asking(to);
+    const first = await generateText({ ...options, messages: [asked] });
+    const messages = [asked, ...first.response.messages, { role: "user", content: "And now?" }];
+    assert.match((await generateText({ ...options, messages })).text, /And now\?/);
+    const { body } = await rig.last();
+    // Who keeps answers is told their ids alone.
+    const said = client === "openai.responses" && name === "responses" ? /item_reference/ : /a simulated model/;
+    assert.match(body, said);
+    assert.match(body, /Hello there[^]*And now\?/);
+  });
+
   if (thinking) {
     each("thoughts come apart from the answer", async ({ to }) => {
       await rig.script({ thought: THOUGHT });

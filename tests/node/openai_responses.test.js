@@ -141,6 +141,21 @@ rig.each("thoughts are summed up beside the answer", async ({ to }) => {
   assert.deepEqual(shape(streamed), shape(whole));
 });
 
+rig.each("tokens are counted, and an estimate says that it is one", async ({ to, name, counts }) => {
+  const counter = name === "responses" ? "responses-count" : counts;
+  const count = async (times) => {
+    const asked = { model: to, input: "Hello there. ".repeat(times), instructions: "Be brief.", tools: TOOLS };
+    const { data, response } = await client.responses.inputTokens.count(asked).withResponse();
+    assert.equal(response.headers.get("x-polygate-estimated"), counter ? null : "true");
+    assert.equal(data.object, "response.input_tokens");
+    return data.input_tokens;
+  };
+  const [short, long] = [await count(1), await count(50)];
+  assert.ok(0 < short && short + 50 < long, `${short} < ${long}`);
+  const asked = (await rig.ledger()).map((entry) => entry.endpoint);
+  assert.deepEqual(asked, counter ? [counter, counter] : []);
+}, { asks: false });
+
 for (const stream of [false, true]) {
   const how = stream ? "streamed" : "whole";
 

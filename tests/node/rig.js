@@ -17,7 +17,7 @@ const BINARY = process.env.POLYGATE_BIN ?? fileURLToPath(new URL("../../target/c
  */
 export const UPSTREAMS = [
   { name: "chat", row: "type: openai, wire_api: chat", model: "gpt-5.1", endpoints: ["chat"] },
-  { name: "responses", row: "type: response_api", model: "gpt-5.1", endpoints: ["responses"] },
+  { name: "responses", row: "type: response_api", model: "gpt-5.1", endpoints: ["responses", "responses-count"] },
   { name: "anthropic", row: "type: anthropic", model: "claude-sonnet-4-5", endpoints: ["messages"], counts: "count-tokens" },
   { name: "gemini", row: "type: gemini", model: "gemini-2.5-flash", endpoints: ["generate", "stream-generate"], counts: "gemini-count" },
   {

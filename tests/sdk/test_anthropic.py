@@ -78,7 +78,10 @@ def test_tools_and_their_results(client, main_mock, model, messages, names):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("choice, names", [({"type": "any"}, ["get_weather"]), ({"type": "tool", "name": "get_time"}, ["get_time"]), ({"type": "none"}, [])])
+@pytest.mark.parametrize(
+    "choice, names",
+    [({"type": "any"}, ["get_weather"]), ({"type": "tool", "name": "get_time"}, ["get_time"]), ({"type": "none"}, [])],
+)
 def test_the_choice_of_tools_is_kept(client, main_mock, model, choice, names):
     answer = ask(client, model, tools=TOOLS, tool_choice=choice)
     assert [block.name for block in answer.content if block.type == "tool_use"] == names
@@ -197,7 +200,8 @@ def test_tokens_are_counted_and_estimates_say_so(client, main_mock, counted, ups
 
     short, long = count(1), count(50)
     assert 0 < short and short + 50 < long
-    assert [(entry["endpoint"], entry["model"]) for entry in main_mock.ledger()] == [(upstream.counts, upstream.model)] * (2 if upstream.counts else 0)
+    asked = [(entry["endpoint"], entry["model"]) for entry in main_mock.ledger()]
+    assert asked == [(upstream.counts, upstream.model)] * (2 if upstream.counts else 0)
 
 
 def test_models_are_listed_and_found(client):

@@ -7,7 +7,7 @@ import openai
 import pydantic
 import pytest
 
-from upstreams import BREAKS, CITY, EVERY, PIXEL, SAID, THOUGHT, limited
+from upstreams import BREAKS, CITY, EVERY, PIXEL, SAID, THOUGHT, UPSTREAMS, limited
 
 MODELS = ["m-native", *EVERY]
 KEEPS_NOTHING = [model for model in EVERY if model != "m-responses"]
@@ -206,14 +206,32 @@ def test_what_would_be_lost_is_named_and_strictly_refused(client, main_mock, los
     assert ask(client, loser, extra_headers={"x-polygate-strict": "true"}).output_text == SAID
 
 
+@pytest.mark.parametrize("counted, upstream", UPSTREAMS.items())
+def test_tokens_are_counted_and_estimates_say_so(client, main_mock, counted, upstream):
+    counter = "responses-count" if counted == "m-responses" else upstream.counts
+
+    def count(times):
+        raw = client.responses.with_raw_response.input_tokens.count(model=counted, input="Hello there. " * times, tools=TOOLS)
+        assert raw.headers.get("x-polygate-estimated") == (None if counter else "true")
+        return raw.parse().input_tokens
+
+    short, long = count(1), count(50)
+    assert 0 < short and short + 50 < long
+    asked = [(entry["endpoint"], entry["model"]) for entry in main_mock.ledger()]
+    assert asked == [(counter, upstream.model)] * (2 if counter else 0)
+
+
 # Errors.
 
 
-@pytest.mark.parametrize("key, model, wanted", [
-    ("sk-wrong", "m-native", openai.AuthenticationError),
-    ("sk-some", "m-azure", openai.PermissionDeniedError),
-    ("sk-all", "none", openai.NotFoundError),
-])
+@pytest.mark.parametrize(
+    "key, model, wanted",
+    [
+        ("sk-wrong", "m-native", openai.AuthenticationError),
+        ("sk-some", "m-azure", openai.PermissionDeniedError),
+        ("sk-all", "none", openai.NotFoundError),
+    ],
+)
 def test_what_the_gateway_refuses_is_of_the_right_class(gate, key, model, wanted):
     for streaming in (False, True):
         with pytest.raises(wanted) as refused:
@@ -223,7 +241,9 @@ def test_what_the_gateway_refuses_is_of_the_right_class(gate, key, model, wanted
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("status, wanted", [(400, openai.BadRequestError), (500, openai.InternalServerError), (503, openai.InternalServerError)])
+@pytest.mark.parametrize(
+    "status, wanted", [(400, openai.BadRequestError), (500, openai.InternalServerError), (503, openai.InternalServerError)]
+)
 def test_what_the_provider_says_is_of_the_right_class(client, main_mock, model, status, wanted, streaming):
     main_mock.script(status=status, error="top_p is odd")
     with pytest.raises(wanted, match="top_p is odd") as failed:
