@@ -17,6 +17,7 @@ const PARALLEL = [{ role: "user", content: "What is the weather, in parallel?" }
 const NAMES = ["get_weather", "get_time"];
 const TOOLS = NAMES.map((name) => ({ name, description: `Does ${name}`, input_schema: SCHEMA }));
 const THOUGHT = "Let me think of it.";
+const PDF = "JVBERi0xLjQKJSVFT0YK";
 const City = z.object({ city: z.string() });
 
 function connect(apiKey) {
@@ -120,6 +121,34 @@ rig.each("pictures reach the provider", async ({ to }) => {
   assert.match(answer.content[0].text, /Look/);
   const { body } = await rig.last();
   assert.ok(body.includes(PIXEL) && /png/.test(body));
+});
+
+/** What a format has no room for. */
+const NO_ROOM = {
+  chat: "/messages/2/content/0/is_error",
+  responses: "/messages/2/content/0/is_error",
+  gemini: "/messages/0/content/0/title",
+};
+
+rig.each("documents, and pictures in a tool's result, reach the provider, and what does not is named", async ({ to, name }) => {
+  const use = { type: "tool_use", id: "toolu_1", name: "get_weather", input: { city: "Paris" } };
+  const picture = { type: "image", source: { type: "base64", media_type: "image/png", data: PIXEL } };
+  const result = { type: "tool_result", tool_use_id: use.id, is_error: true, content: [{ type: "text", text: "no sun" }, picture] };
+  const document = { type: "document", source: { type: "base64", media_type: "application/pdf", data: PDF }, title: "a.pdf" };
+  const messages = [
+    { role: "user", content: [document, { type: "text", text: "What is the weather?" }] },
+    { role: "assistant", content: [use] },
+    { role: "user", content: [result] },
+  ];
+  const { data, response } = await client.messages.create(request(to, { messages, tools: TOOLS })).withResponse();
+  assert.ok(data.content[0].text);
+  const { body } = await rig.last();
+  for (const sent of ["no sun", PIXEL, PDF]) assert.ok(body.includes(sent), `${sent} is not in ${body}`);
+  assert.equal(response.headers.get("x-polygate-dropped"), NO_ROOM[name] ?? null);
+  const strictly = { headers: { "x-polygate-strict": "true" } };
+  const again = () => client.messages.create(request(to, { messages, tools: TOOLS }), strictly);
+  if (NO_ROOM[name]) assert.ok((await failure(again, Anthropic.BadRequestError)).message.includes(NO_ROOM[name]));
+  else await again();
 });
 
 rig.each("thinking comes in a block of its own, and goes back with its turn", async ({ to }) => {
