@@ -51,6 +51,9 @@ class Ended:
 class Agent:
     """One agent: its own format, the models it may ask for, its program, and its calls."""
 
+    newest = None
+    keeps_ids = True
+
     def write_newest(self, work):
         return self.write(work)
 
@@ -217,4 +220,54 @@ class GeminiCli(Agent):
         return Use("read_file", {"file_path": str(work / "missing.txt")})
 
 
+class OpenCode(Agent):
+    """It speaks every format, each by a client of its own."""
+
+    MODELS = {"anthropic": "claude-sonnet-4-5", "chat": "gpt-5.1", "responses": "gpt-5.1", "gemini": "gemini-3-pro-preview"}
+    CLIENTS = {"anthropic": "@ai-sdk/anthropic", "chat": "@ai-sdk/openai-compatible", "responses": "@ai-sdk/openai", "gemini": "@ai-sdk/google"}
+
+    def __init__(self, format):
+        self.format = format
+        self.model = self.MODELS[format]
+        # Its client of Gemini's sends none back.
+        self.keeps_ids = format != "gemini"
+
+    def program(self):
+        return native("opencode-{system}-{machine}/bin/opencode")
+
+    def start(self, gateway, home, model, notes):
+        base = f"{gateway}/{'v1beta' if self.format == 'gemini' else 'v1'}"
+        can = {"tool_call": True, "attachment": True, "reasoning": True, "modalities": {"input": ["text", "image"], "output": ["text"]}}
+        settings = {
+            "provider": {"gate": {"npm": self.CLIENTS[self.format], "options": {"baseURL": base, "apiKey": "sk-agent"}, "models": {model: can}}},
+            "model": f"gate/{model}",
+            "small_model": f"gate/{model}",
+            "permission": "allow",
+            "autoupdate": False,
+            "share": "disabled",
+        }
+        directory = home / ".config" / "opencode"
+        directory.mkdir(parents=True)
+        (directory / "opencode.json").write_text(json.dumps(settings))
+        return [self.program(), "run", "-m", f"gate/{model}", PROMPT], {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+
+    def write(self, work):
+        return Use("bash", {"command": "echo polygate-42 > out.txt", "description": "Write the file"})
+
+    def write_file(self, work):
+        # For some models it has one tool for files, for others another.
+        return self.write(work)
+
+    def read(self, work):
+        return Use("read", {"filePath": str(work / "out.txt")})
+
+    def read_too(self, work):
+        return Use("bash", {"command": "cat out.txt", "description": "Show the file"})
+
+    def look(self, work):
+        return Use("read", {"filePath": str(work / "dot.png")})
+
+
+FORMATS = ("anthropic", "chat", "responses", "gemini")
 AGENTS = {"claude-code": ClaudeCode(), "codex": Codex(), "gemini-cli": GeminiCli()}
+AGENTS |= {f"opencode-{format}": OpenCode(format) for format in FORMATS}

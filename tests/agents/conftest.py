@@ -38,6 +38,7 @@ def installed():
 class Run:
     """What became of one session."""
 
+    agent: agents.Agent
     ended: agents.Ended
     upstream: Upstream
     work: Path
@@ -59,7 +60,7 @@ def play(tmp_path):
     closing = []
 
     def run(agent, vendor, script, with_ids=True, model=None, args=(), has_notes=False):
-        up_model = {**UP_MODELS, **({} if with_ids else NO_IDS), **(NEWEST if model == agent.newest else {})}[vendor]
+        up_model = {**UP_MODELS, **({} if with_ids else NO_IDS), **(NEWEST if model and model == agent.newest else {})}[vendor]
         model = model or agent.model
         upstream = Upstream(vendor, script(tmp_path / "work"), with_ids)
         closing.append(upstream.close)
@@ -75,7 +76,7 @@ def play(tmp_path):
         ended = agent.run(url, upstream.url, tmp_path, model, args, has_notes)
         seen = [dataclasses.asdict(request) for request in upstream.requests]
         (tmp_path / "upstream.json").write_text(json.dumps({"outside": upstream.outside, "requests": seen}, indent=1))
-        return Run(ended, upstream, tmp_path / "work", (tmp_path / "gateway.log").read_text())
+        return Run(agent, ended, upstream, tmp_path / "work", (tmp_path / "gateway.log").read_text())
 
     yield run
     for close in reversed(closing):
