@@ -82,7 +82,7 @@ def piece(task):
             record = json.loads(line)
             kind, client, upstream, name, body = (record[each] for each in ("kind", "client", "upstream", "id", "body"))
             assert all(isinstance(each, str) for each in (kind, client, upstream, name, body))
-            assert kind in ("answer", "stream", "request") and client in formats.FORMATS
+            assert kind == "request" or kind in ("answer", "stream") and client in formats.FORMATS
         except (ValueError, KeyError, TypeError, AssertionError):
             cell = ("line", "?", "?")
             counts[cell, "failed"] += 1
