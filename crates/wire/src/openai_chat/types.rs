@@ -381,7 +381,24 @@ pub(crate) struct ContentPart<'a> {
 #[serde(default)]
 pub(crate) struct Annotation<'a> {
     #[serde(borrow)]
-    pub url_citation: Option<UrlCitation<'a>>,
+    url_citation: Option<UrlCitation<'a>>,
+    /// Xiaomi's have no member of their own for the source.
+    #[serde(borrow)]
+    url: Option<Text<'a>>,
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+}
+
+impl<'a> Annotation<'a> {
+    /// The source that it names.
+    pub(crate) fn source(self) -> Option<UrlCitation<'a>> {
+        let flat = self.url.map(|url| UrlCitation {
+            url: Some(url),
+            title: self.title,
+            ..UrlCitation::default()
+        });
+        self.url_citation.or(flat)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

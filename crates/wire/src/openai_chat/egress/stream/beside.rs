@@ -16,9 +16,7 @@ const RAW_SOUND: &str = "audio/pcm;rate=24000";
 impl Decoder {
     pub(super) fn annotations(&mut self, raw: &RawValue, out: &mut Vec<ChatEvent>) {
         let annotations: Vec<Annotation<'_>> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let cited = annotations
-            .into_iter()
-            .filter_map(|annotation| annotation.url_citation);
+        let cited = annotations.into_iter().filter_map(Annotation::source);
         for cited in cited {
             let start = cited.start_index.unwrap_or_default().0;
             let end = cited.end_index.unwrap_or_default().0;
