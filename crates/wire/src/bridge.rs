@@ -46,6 +46,7 @@ impl Bridge {
     pub fn build(request: &mut ChatRequest, format: Format, model: &str) -> (Self, Vec<Loss>) {
         let mut bridge = Self::default();
         let mut losses = Losses::default();
+        choose(request, &mut losses);
         bridge.rename(request);
         if format != Format::OpenaiResponses {
             bridge.wrap_freeform(request, &mut losses);
@@ -199,6 +200,28 @@ impl Bridge {
         request.tool_choice = Some(Given::new(choice, at));
         request.output = None;
         self.answer = Some(name);
+    }
+}
+
+/// A choice of tools that are not there has none left: the vendor's own are lost.
+fn choose(request: &mut ChatRequest, losses: &mut Losses) {
+    let tools = &request.tools;
+    let is_there = |name: &String| tools.iter().any(|tool| tool.name == *name);
+    let Some(given) = &mut request.tool_choice else {
+        return;
+    };
+    let is_left = match &mut given.value {
+        ToolChoice::Named(name) if !is_there(name) => false,
+        ToolChoice::Allowed { names, .. } if !names.iter().all(is_there) => {
+            names.retain(is_there);
+            losses.at(&given.at);
+            !names.is_empty()
+        }
+        _ => return,
+    };
+    if !is_left {
+        losses.at(&given.at);
+        request.tool_choice = None;
     }
 }
 

@@ -279,57 +279,68 @@ impl<'a> Settling<'a> {
 
     /// Answers first, in the order of their calls; then whatever else the user said.
     fn answers(&mut self, turn: &mut Turn<'a>, losses: &mut Losses) {
-        let (results, others): (Vec<_>, Vec<_>) = std::mem::take(&mut turn.pieces)
-            .into_iter()
-            .partition(|piece| matches!(piece.what, What::Result(_)));
-        let mut results: Vec<Option<Piece<'a>>> = results.into_iter().map(Some).collect();
+        let (mut results, others) = results(std::mem::take(&mut turn.pieces));
         for (call, id, at) in std::mem::take(&mut self.open) {
-            let found = results.iter_mut().find(|piece| answers(piece, call));
-            turn.pieces.push(match found.and_then(Option::take) {
-                Some(Piece {
-                    what: What::Result(result),
-                    at,
-                }) => Piece {
-                    what: What::Answer(call, id, Some(result)),
-                    at,
-                },
-                _ => {
-                    losses.at(at);
-                    Piece {
-                        what: What::Answer(call, id, None),
-                        at,
-                    }
-                }
-            });
+            let found = results.iter().position(|found| found.answers(call));
+            let found = found.map(|place| results.remove(place));
+            if found.is_none() {
+                losses.at(at);
+            }
+            let (result, at, mark) = match found {
+                Some(Found { result, at, mark }) => (Some(result), at, mark),
+                None => (None, at, None),
+            };
+            let what = What::Answer(call, id, result);
+            turn.pieces.push(Piece { what, at });
+            turn.pieces.extend(mark);
         }
-        for orphan in results.into_iter().flatten() {
+        for orphan in results {
+            // It answers no call: its content stays in the conversation, as the user's own words.
             losses.at(orphan.at);
-            turn.pieces.extend(as_said(orphan));
+            turn.pieces.extend(contents(orphan.result));
+            turn.pieces.extend(orphan.mark);
         }
         turn.pieces.extend(others);
     }
 }
 
-fn answers(piece: &Option<Piece<'_>>, call: &ToolCall) -> bool {
-    match piece {
-        Some(Piece {
-            what: What::Result(result),
-            ..
-        }) if result.call_id.is_empty() => result.name.as_deref() == Some(&call.name),
-        Some(Piece {
-            what: What::Result(result),
-            ..
-        }) => result.call_id == call.id,
-        _ => false,
+/// A result in a turn, and the mark for the cache behind it.
+struct Found<'a> {
+    result: &'a ToolResult,
+    at: &'a str,
+    mark: Option<Piece<'a>>,
+}
+
+impl Found<'_> {
+    fn answers(&self, call: &ToolCall) -> bool {
+        if self.result.call_id.is_empty() {
+            self.result.name.as_deref() == Some(&call.name)
+        } else {
+            self.result.call_id == call.id
+        }
     }
 }
 
-/// A result that answers no call: its content stays in the conversation, as the user's own words.
-fn as_said(orphan: Piece<'_>) -> Vec<Piece<'_>> {
-    let What::Result(result) = orphan.what else {
-        return vec![];
-    };
-    contents(result)
+/// A turn's results, apart from its other pieces.
+fn results(pieces: Vec<Piece<'_>>) -> (Vec<Found<'_>>, Vec<Piece<'_>>) {
+    let (mut results, mut others) = (Vec::<Found<'_>>::new(), Vec::new());
+    let mut is_behind = false;
+    for piece in pieces {
+        let was_behind = std::mem::take(&mut is_behind);
+        match (piece.what, results.last_mut()) {
+            (What::Result(result), _) => {
+                let (at, mark) = (piece.at, None);
+                results.push(Found { result, at, mark });
+                is_behind = true;
+            }
+            (what @ What::CachePoint(_), Some(last)) if was_behind => {
+                let at = piece.at;
+                last.mark = Some(Piece { what, at });
+            }
+            (what, _) => others.push(Piece { what, at: piece.at }),
+        }
+    }
+    (results, others)
 }
 
 /// What a tool answered, piece by piece.

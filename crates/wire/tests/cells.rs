@@ -7,7 +7,7 @@
 //! | `<client>.request.json` | `<client>.request.out`: the body for every upstream, and what was dropped |
 //! | `<upstream>.response.json` | `<upstream>.response.out`: the answer for every client, and what of it did not survive |
 //! | `<upstream>.stream.sse` | `<upstream>.stream.out`: the stream for every client, likewise |
-//! | `<upstream>.error.json` | `<upstream>.error.out`: the error for every client |
+//! | `<upstream>.error.json`, `status` | `<upstream>.error.out`: the error for every client |
 //!
 //! Streams run whole, one byte at a time, and cut everywhere: all must come out the same, and tell what the whole answer tells.
 //! Bedrock's binary frames stand here as the server-sent events that `event_stream` makes of them. `UPDATE_GOLDEN=1` writes the

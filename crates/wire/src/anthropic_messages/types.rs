@@ -96,7 +96,10 @@ impl Citation<'_> {
         Source {
             url: url.or_else(|| title.clone()).unwrap_or_default(),
             title,
-            cited: self.cited_text.map(Into::into),
+            cited: self
+                .cited_text
+                .filter(|text| !text.is_empty())
+                .map(Into::into),
             span: None,
         }
     }

@@ -223,9 +223,11 @@ pub(crate) struct Cited<'a> {
 impl Cited<'_> {
     /// The text and its sources.
     pub(crate) fn parts(self) -> (String, Vec<Source>) {
-        let citations = self.citations.unwrap_or_default();
-        let sources = citations.into_iter().map(Citation::source).collect();
-        (joined(self.content), sources)
+        let text = joined(self.content);
+        let chars = text.chars().count() as u64;
+        let sources = self.citations.into_iter().flatten().map(Citation::source);
+        let sources = sources.map(|source| source.behind(chars)).collect();
+        (text, sources)
     }
 }
 

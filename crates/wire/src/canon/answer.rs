@@ -97,6 +97,14 @@ pub struct Citation {
     pub span: Option<(u64, u64)>,
 }
 
+impl Citation {
+    /// The same, behind the whole of a text of so many characters.
+    pub(crate) fn behind(self, chars: u64) -> Self {
+        let span = (chars > 0).then_some((0, chars));
+        Self { span, ..self }
+    }
+}
+
 /// A token, how likely it was, and what else might have stood there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenLogprob {

@@ -81,8 +81,7 @@ pub(crate) struct Candidate<'a> {
 struct Grounding<'a> {
     #[serde(borrow)]
     grounding_chunks: Option<Vec<Chunk<'a>>>,
-    #[serde(borrow)]
-    grounding_supports: Option<Vec<Support<'a>>>,
+    grounding_supports: Option<Vec<Support>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,23 +100,23 @@ struct Page<'a> {
     uri: Option<Text<'a>>,
     #[serde(borrow)]
     title: Option<Text<'a>>,
+    /// Words of a stored document.
+    #[serde(borrow)]
+    text: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Support<'a> {
-    #[serde(borrow)]
-    segment: Option<Segment<'a>>,
+struct Support {
+    segment: Option<Segment>,
     grounding_chunk_indices: Option<Vec<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Segment<'a> {
+struct Segment {
     start_index: Option<Count>,
     end_index: Option<Count>,
-    #[serde(borrow)]
-    text: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,8 +169,8 @@ impl From<TokenIn> for TokenLogprob {
 }
 
 impl<'a> Candidate<'a> {
-    /// Where the text comes from, in the hub's terms.
-    pub(crate) fn take_citations(&mut self) -> Vec<Citation> {
+    /// Where this text comes from, in the hub's terms.
+    pub(crate) fn take_citations(&mut self, text: &str) -> Vec<Citation> {
         let grounding: Grounding<'_> = read(self.grounding_metadata.take());
         let cited: Cited<'_> = read(self.citation_metadata.take());
         let pages: Vec<Page<'_>> = grounding
@@ -183,13 +182,13 @@ impl<'a> Candidate<'a> {
         let mut citations = Vec::new();
         for support in grounding.grounding_supports.unwrap_or_default() {
             let segment = support.segment.unwrap_or_default();
-            let span = span(segment.start_index, segment.end_index);
+            let span = span(text, segment.start_index, segment.end_index);
             let indices = support.grounding_chunk_indices.unwrap_or_default();
             let pages = indices.into_iter().filter_map(|index| pages.get(index));
             citations.extend(pages.map(|page| Citation {
                 url: page.uri.as_deref().unwrap_or_default().to_owned(),
                 title: page.title.as_deref().map(str::to_owned),
-                cited: segment.text.as_deref().map(str::to_owned),
+                cited: page.text.as_deref().map(str::to_owned),
                 span,
             }));
         }
@@ -198,7 +197,7 @@ impl<'a> Candidate<'a> {
             url: source.uri.map(Into::into).unwrap_or_default(),
             title: source.title.map(Into::into),
             cited: None,
-            span: span(source.start_index, source.end_index),
+            span: span(text, source.start_index, source.end_index),
         }));
         citations
     }
@@ -244,8 +243,14 @@ fn read<'a, T: Default + Deserialize<'a>>(raw: Option<&'a RawValue>) -> T {
     read.unwrap_or_default()
 }
 
-fn span(start: Option<Count>, end: Option<Count>) -> Option<(u64, u64)> {
-    let (start, end) = (start.unwrap_or_default().0, end.unwrap_or_default().0);
+/// A place in characters: Google counts bytes.
+fn span(text: &str, start: Option<Count>, end: Option<Count>) -> Option<(u64, u64)> {
+    let place = |bytes: Option<Count>| {
+        let bytes = usize::try_from(bytes.unwrap_or_default().0).unwrap_or(usize::MAX);
+        let before = text.char_indices().take_while(|(at, _)| *at < bytes);
+        before.count() as u64
+    };
+    let (start, end) = (place(start), place(end));
     (end > start).then_some((start, end))
 }
 

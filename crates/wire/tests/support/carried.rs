@@ -569,7 +569,7 @@ impl Carrier {
             for citation in &mut said.citations {
                 if self.format == Format::AnthropicMessages {
                     // Anthropic tells what is cited, and of the whole block.
-                    citation.cited.get_or_insert_default();
+                    citation.cited = citation.cited.take().filter(|text| !text.is_empty());
                     citation.span = Some((0, letters));
                 } else {
                     citation.cited = None;

@@ -87,6 +87,13 @@ impl Case {
         fs::read(self.dir.join(format!("{}.{kind}", format.name()))).ok()
     }
 
+    /// The status that errors came with.
+    pub fn status(&self) -> u16 {
+        let text = fs::read_to_string(self.dir.join("status"));
+        let text = text.expect("errors come with a status");
+        text.trim().parse().expect("a status")
+    }
+
     /// The request of a client; `None` where its format cannot say it.
     pub fn request(&self, client: Format) -> Option<Result<ChatRequest, Failure>> {
         let body = RawObject::parse(self.file(client, "request.json")?.into());

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use polygate_core::Failure;
-use polygate_wire::{
-    Bridge, ChatResponse, Format, ReplyHead, Return, dialect, egress, upstream_error,
-};
+use polygate_core::{Failure, Kind, Origin};
+use polygate_wire::{Bridge, ChatResponse, Format, ReplyHead, Return, dialect, egress};
 
 use crate::case::Case;
 use crate::drive::{Told, decode, say};
@@ -219,14 +217,24 @@ pub fn gathered(told: &Told) -> Result<ChatResponse, String> {
     ChatResponse::gather(told.events.clone()).map_err(|failure| failure.message)
 }
 
-/// An upstream's error for a client.
+/// An upstream's error for a client, understood by its status as the providers' table does.
 pub fn error(case: &Case, upstream: Format, client: Format) -> Option<Outcome> {
     let body = case.file(upstream, "error.json")?;
     if client == upstream {
         return Some(native());
     }
     let said = dialect(upstream).decode_error(&body).unwrap_or_default();
-    let failure = upstream_error::in_band(said);
+    let status = case.status();
+    let kind = match status {
+        400 => Kind::InvalidRequest,
+        401 => Kind::UpstreamAuth,
+        404 => Kind::UpstreamModel,
+        429 => Kind::UpstreamRateLimited,
+        _ => Kind::UpstreamError,
+    };
+    let mut failure = Failure::new(kind, said.message);
+    (failure.status, failure.origin) = (status, Origin::Upstream);
+    (failure.code, failure.param) = (said.code, said.param);
     Some(Outcome {
         fate: Fate::Translated,
         ..failed(client, &failure)

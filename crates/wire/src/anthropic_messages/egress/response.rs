@@ -69,6 +69,8 @@ fn said(mut block: Block<'_>) -> Option<Said> {
         BlockKind::Other => return None,
     };
     said.opaque = block.opaque();
-    said.citations = block.citations();
+    let chars = said.text.chars().count() as u64;
+    let citations = block.citations().into_iter();
+    said.citations = citations.map(|source| source.behind(chars)).collect();
     (!said.text.is_empty() || said.opaque.is_some()).then_some(said)
 }

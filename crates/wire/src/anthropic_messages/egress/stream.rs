@@ -5,7 +5,7 @@ use polygate_core::{Failure, Kind, Usage};
 use super::super::types::{
     Block as BlockStart, BlockKind, Counts, Delta, Event, EventKind, Head, StopReason, opaque,
 };
-use crate::canon::{Block, CallKind, ChatEvent, Stop};
+use crate::canon::{Block, CallKind, ChatEvent, Citation, Stop};
 use crate::upstream_error::{in_band, junk, member};
 use crate::{Frame, Progress, Signal, StreamDecoder};
 
@@ -123,6 +123,9 @@ struct Open {
     ours: Option<usize>,
     /// A call whose arguments have not begun: what to say if they never do.
     owed: Option<String>,
+    /// Where its text comes from, and how long it is: told at its end, since sources come first and stand behind all of it.
+    sources: Vec<Citation>,
+    chars: u64,
 }
 
 impl Decoder {
@@ -159,16 +162,15 @@ impl Decoder {
                 }
             }
             Some(BlockKind::Other) | None => {
-                self.open.push(Open {
-                    theirs,
-                    ours: None,
-                    owed,
-                });
+                self.open.push(Open::new(theirs, None, owed));
                 return;
             }
         };
         let index = self.begin(theirs, kind, owed, out);
         if !block.text().is_empty() {
+            if let Some(open) = self.open.last_mut() {
+                open.chars += block.text().chars().count() as u64;
+            }
             out.push(ChatEvent::Delta {
                 index,
                 text: block.text().to_owned(),
@@ -191,28 +193,22 @@ impl Decoder {
         self.start(out);
         let index = self.next;
         self.next += 1;
-        self.open.push(Open {
-            theirs,
-            ours: Some(index),
-            owed,
-        });
+        self.open.push(Open::new(theirs, Some(index), owed));
         out.push(ChatEvent::Open { index, block });
         index
     }
 
     /// What stands beside the text of an open block: its signature, and sources.
     fn beside(&mut self, theirs: usize, delta: &mut Delta<'_>, out: &mut Vec<ChatEvent>) {
-        let known = self.open.iter().find(|open| open.theirs == theirs);
-        let Some(index) = known.and_then(|open| open.ours) else {
-            return;
-        };
+        let known = self.open.iter_mut().find(|open| open.theirs == theirs);
+        let Some(open) = known else { return };
+        let Some(index) = open.ours else { return };
         if let Some(data) = delta.signature.as_deref().filter(|data| !data.is_empty()) {
             let opaque = opaque(data, false);
             out.push(ChatEvent::Seal { index, opaque });
         }
         if let Some(citation) = delta.citation.take() {
-            let citation = citation.source();
-            out.push(ChatEvent::Cite { index, citation });
+            open.sources.push(citation.source());
         }
     }
 
@@ -226,6 +222,7 @@ impl Decoder {
         let index = match known {
             Some(open) => {
                 open.owed = None;
+                open.chars += text.chars().count() as u64;
                 open.ours
             }
             // Imitations forget to open their blocks; arguments of a call without a name are nothing.
@@ -329,9 +326,24 @@ impl Decoder {
 }
 
 impl Open {
+    fn new(theirs: usize, ours: Option<usize>, owed: Option<String>) -> Self {
+        Self {
+            theirs,
+            ours,
+            owed,
+            sources: vec![],
+            chars: 0,
+        }
+    }
+
     fn end(self, out: &mut Vec<ChatEvent>) {
         let Some(index) = self.ours else { return };
         out.extend(self.owed.map(|text| ChatEvent::Delta { index, text }));
+        let sources = self.sources.into_iter();
+        out.extend(sources.map(|source| ChatEvent::Cite {
+            index,
+            citation: source.behind(self.chars),
+        }));
         out.push(ChatEvent::Close { index });
     }
 }

@@ -112,7 +112,8 @@ struct Open {
 
 #[derive(Debug)]
 enum Going {
-    Text(usize),
+    /// A text, how long it is, and where it comes from: told at its end, since sources come first and stand behind all of it.
+    Text(usize, u64, Vec<Citation>),
     Reasoning(usize),
     /// A call, and whether its arguments have begun.
     Call(usize, bool),
@@ -180,8 +181,9 @@ impl Decoder {
 
     fn piece(&mut self, theirs: usize, delta: Delta<'_>, out: &mut Vec<ChatEvent>) {
         if let Some(text) = delta.text.as_deref().filter(|text| !text.is_empty())
-            && let Some(index) = self.text(theirs, out)
+            && let Some((index, chars, _)) = self.text(theirs, out)
         {
+            *chars += text.chars().count() as u64;
             let text = text.to_owned();
             out.push(ChatEvent::Delta { index, text });
         }
@@ -200,24 +202,29 @@ impl Decoder {
     }
 
     /// The text that goes on or begins there; `None` within a block of another kind that began by itself.
-    fn text(&mut self, theirs: usize, out: &mut Vec<ChatEvent>) -> Option<usize> {
-        match self.going(theirs) {
-            Some(Going::Text(index)) => return Some(*index),
-            Some(Going::Call(..) | Going::Picture(..) | Going::Skipped) => return None,
-            Some(Going::Reasoning(_)) => self.close(theirs, out),
-            None => {}
+    fn text(
+        &mut self,
+        theirs: usize,
+        out: &mut Vec<ChatEvent>,
+    ) -> Option<(usize, &mut u64, &mut Vec<Citation>)> {
+        if matches!(self.going(theirs), Some(Going::Reasoning(_))) {
+            self.close(theirs, out);
         }
-        let index = self.begin(Block::Text, out);
-        let going = Going::Text(index);
-        self.open.push(Open { theirs, going });
-        Some(index)
+        if self.going(theirs).is_none() {
+            let going = Going::Text(self.begin(Block::Text, out), 0, vec![]);
+            self.open.push(Open { theirs, going });
+        }
+        match self.going(theirs) {
+            Some(Going::Text(index, chars, sources)) => Some((*index, chars, sources)),
+            _ => None,
+        }
     }
 
     fn reasoning(&mut self, theirs: usize, out: &mut Vec<ChatEvent>) -> Option<usize> {
         match self.going(theirs) {
             Some(Going::Reasoning(index)) => return Some(*index),
             Some(Going::Call(..) | Going::Picture(..) | Going::Skipped) => return None,
-            Some(Going::Text(_)) => self.close(theirs, out),
+            Some(Going::Text(..)) => self.close(theirs, out),
             None => {}
         }
         let index = self.begin(Block::Reasoning, out);
@@ -259,8 +266,8 @@ impl Decoder {
     }
 
     fn cite(&mut self, theirs: usize, citation: Citation, out: &mut Vec<ChatEvent>) {
-        if let Some(index) = self.text(theirs, out) {
-            out.push(ChatEvent::Cite { index, citation });
+        if let Some((_, _, sources)) = self.text(theirs, out) {
+            sources.push(citation);
         }
     }
 
@@ -273,7 +280,15 @@ impl Decoder {
 
     fn end(&mut self, open: Open, out: &mut Vec<ChatEvent>) {
         let index = match open.going {
-            Going::Text(index) | Going::Reasoning(index) | Going::Call(index, true) => index,
+            Going::Text(index, chars, sources) => {
+                let sources = sources.into_iter();
+                out.extend(sources.map(|source| ChatEvent::Cite {
+                    index,
+                    citation: source.behind(chars),
+                }));
+                index
+            }
+            Going::Reasoning(index) | Going::Call(index, true) => index,
             Going::Call(index, false) => {
                 let text = "{}".to_owned();
                 out.push(ChatEvent::Delta { index, text });

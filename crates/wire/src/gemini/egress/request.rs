@@ -345,7 +345,12 @@ fn thinking(request: &ChatRequest, model: &str, losses: &mut Losses) -> Option<T
         }
         Thinking::Off => 0,
         Thinking::Auto => -1,
-        Thinking::Effort(effort) => signed(effort.budget().min(Effort::High.budget())),
+        Thinking::Effort(effort) => {
+            if effort > Effort::High {
+                losses.at(&given.at);
+            }
+            signed(effort.min(Effort::High).budget())
+        }
         Thinking::Budget(tokens) => signed(tokens),
     };
     let thinks = given.value != Thinking::Off;

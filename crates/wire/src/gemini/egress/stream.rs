@@ -62,6 +62,8 @@ fn chunk<'a>(frame: &'a Frame<'_>) -> Result<Answer<'a>, Failure> {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     open: Option<Open>,
+    /// The text that goes on, or went on last.
+    text: String,
     /// The hub's next index.
     next: usize,
     /// What makes ids of calls this answer's own, where Google gives none.
@@ -178,7 +180,11 @@ impl Decoder {
             return;
         }
         if let Some(text) = part.text.filter(|text| !text.is_empty()) {
-            let index = self.text(part.thought == Some(true), out);
+            let is_thought = part.thought == Some(true);
+            let index = self.text(is_thought, out);
+            if !is_thought {
+                self.text.push_str(&text);
+            }
             out.push(ChatEvent::Delta {
                 index,
                 text: text.into(),
@@ -221,7 +227,7 @@ impl Decoder {
         else {
             return;
         };
-        for citation in candidate.take_citations() {
+        for citation in candidate.take_citations(&self.text) {
             out.push(ChatEvent::Cite { index, citation });
         }
     }
@@ -243,6 +249,7 @@ impl Decoder {
         let (block, kind) = if is_thought {
             (Block::Reasoning, Going::Reasoning)
         } else {
+            self.text.clear();
             (Block::Text, Going::Text)
         };
         self.open(block, kind, out)

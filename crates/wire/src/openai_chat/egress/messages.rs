@@ -10,8 +10,9 @@ use polygate_core::Failure;
 use serde::Serialize;
 
 use super::parts::{Content, Inside, PartOut, Thought, content};
+use super::request::CacheControl;
 use crate::Target;
-use crate::canon::{CallKind, Issuer, Losses, Reasoning, Role, ToolCall, ToolResult};
+use crate::canon::{CachePoint, CallKind, Issuer, Losses, Reasoning, Role, ToolCall, ToolResult};
 use crate::openai_chat::details::{Detail, detail};
 use crate::openai_chat::ingress::ExtraContent;
 use crate::quirks::{Continues, Quirks, ReasoningHistory};
@@ -148,14 +149,27 @@ impl Writing<'_> {
 
     fn user<'a>(&self, turn: &Turn<'a>, out: &mut Vec<MessageOut<'a>>, losses: &mut Losses) {
         let mut shown = Vec::new();
-        for piece in &turn.pieces {
-            if let What::Answer(_, id, result) = &piece.what {
-                out.push(answer(self.id(id), *result, losses));
-                let media = result.map(|result| self.media_of(result, losses));
-                shown.extend(media.into_iter().flatten());
+        let mut rest = turn.pieces.as_slice();
+        while let [first, after @ ..] = rest
+            && let What::Answer(_, id, result) = &first.what
+        {
+            rest = after;
+            let mut message = answer(self.id(id), *result, losses);
+            if let [mark, after @ ..] = rest
+                && let What::CachePoint(point) = &mark.what
+            {
+                rest = after;
+                if self.quirks().cache_control {
+                    message.mark(point);
+                } else {
+                    losses.at(mark.at);
+                }
             }
+            out.push(message);
+            let media = result.map(|result| self.media_of(result, losses));
+            shown.extend(media.into_iter().flatten());
         }
-        shown.extend(self.parts(&turn.pieces, losses));
+        shown.extend(self.parts(rest, losses));
         if let Some(content) = content(shown, "\n\n") {
             out.push(MessageOut {
                 role: "user",
@@ -312,6 +326,19 @@ fn answer<'a>(id: String, result: Option<&'a ToolResult>, losses: &mut Losses) -
         content: Some(Content::Text(text)),
         tool_call_id: Some(id),
         ..MessageOut::default()
+    }
+}
+
+impl<'a> MessageOut<'a> {
+    /// A mark for the cache behind a text.
+    fn mark(&mut self, point: &'a CachePoint) {
+        if let Some(Content::Text(text)) = &mut self.content {
+            let text = std::mem::take(text);
+            self.content = Some(Content::Parts(vec![PartOut {
+                what: Inside::Text { text },
+                cache_control: Some(CacheControl::of(point)),
+            }]));
+        }
     }
 }
 

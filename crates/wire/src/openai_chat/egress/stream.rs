@@ -30,6 +30,8 @@ pub(crate) struct Decoder {
     /// What makes ids of calls this answer's own, where the provider gives none.
     name: String,
     usage: Usage,
+    /// The thought that goes on.
+    thought: String,
     /// What the model speaks, so far.
     sound: Vec<u8>,
     /// Sources that stand beside the answer, named once it ends.
@@ -181,7 +183,10 @@ impl Decoder {
             let Part::Reasoning(reasoning) = part.value else {
                 continue;
             };
-            if plain.is_none() {
+            // Some say it all once more with the seal.
+            let goes_on = matches!(&self.flat, Some(flat) if flat.block == Block::Reasoning);
+            let is_repeated = goes_on && reasoning.text == self.thought;
+            if plain.is_none() && !is_repeated {
                 self.text(Block::Reasoning, &reasoning.text, out);
             }
             if let Some(opaque) = reasoning.opaque {
@@ -243,7 +248,11 @@ impl Decoder {
 
     fn text(&mut self, block: Block, text: &str, out: &mut Vec<ChatEvent>) {
         if !text.is_empty() {
+            let is_thought = block == Block::Reasoning;
             let index = self.flat(block, out);
+            if is_thought {
+                self.thought.push_str(text);
+            }
             out.push(ChatEvent::Delta {
                 index,
                 text: text.to_owned(),
@@ -258,6 +267,7 @@ impl Decoder {
         }
         self.close_flat(out);
         self.close_whole_calls(out);
+        self.thought.clear();
         let index = self.open(block.clone(), out);
         self.flat = Some(Flat { index, block });
         index

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::model::Model;
 use crate::Target;
-use crate::canon::{ChatRequest, Effort, Losses, Thinking};
+use crate::canon::{ChatRequest, Effort, Given, Losses, Thinking};
 use crate::quirks::Switch;
 
 /// What a request says about thinking.
@@ -66,7 +66,7 @@ pub(crate) fn wish(
 fn effort(request: &ChatRequest, model: Model, losses: &mut Losses) -> Option<&'static str> {
     let given = request.thinking.as_ref()?;
     if model.effort {
-        return effort_of(given.value);
+        return effort_of(given, losses);
     }
     if given.value != Thinking::Off {
         losses.at(&given.at);
@@ -75,11 +75,16 @@ fn effort(request: &ChatRequest, model: Model, losses: &mut Losses) -> Option<&'
 }
 
 /// Thinking as an effort; `None` for what is the model's own choice.
-pub(crate) fn effort_of(thinking: Thinking) -> Option<&'static str> {
-    match thinking {
+pub(crate) fn effort_of(given: &Given<Thinking>, losses: &mut Losses) -> Option<&'static str> {
+    match given.value {
         Thinking::Off => Some("none"),
         Thinking::Auto => None,
-        Thinking::Effort(effort) => Some(effort.min(Effort::XHigh).name()),
+        Thinking::Effort(effort) => {
+            if effort > Effort::XHigh {
+                losses.at(&given.at);
+            }
+            Some(effort.min(Effort::XHigh).name())
+        }
         Thinking::Budget(tokens) => Some(Effort::of_budget(tokens).name()),
     }
 }

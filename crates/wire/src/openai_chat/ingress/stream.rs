@@ -19,6 +19,8 @@ pub(crate) struct Encoder {
     /// Block index → tool call index, in the order of opening.
     calls: Vec<usize>,
     kinds: Vec<Kind>,
+    /// Characters of the content so far: places of sources are counted over all of it.
+    told: u64,
     /// Pictures so far.
     shown: usize,
     /// Sources so far.
@@ -35,7 +37,8 @@ pub(crate) struct Encoder {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Text,
+    /// Text, behind so many characters.
+    Text(u64),
     Reasoning,
     Refusal,
     ToolCall,
@@ -48,6 +51,7 @@ impl Encoder {
         Self {
             id: answer_id(None, &reply),
             reply,
+            told: 0,
             shown: 0,
             cited: 0,
             sealed: 0,
@@ -77,7 +81,7 @@ impl Encoder {
 
     fn open(&mut self, index: usize, block: &Block, out: &mut Vec<u8>) {
         let kind = match block {
-            Block::Text => Kind::Text,
+            Block::Text => Kind::Text(self.told),
             Block::Reasoning => Kind::Reasoning,
             Block::Refusal => Kind::Refusal,
             Block::ToolCall {
@@ -176,12 +180,14 @@ impl Encoder {
     }
 
     fn delta(&mut self, index: usize, text: &str, out: &mut Vec<u8>) {
-        let kind = self.kinds.get(index).copied().unwrap_or(Kind::Text);
-        if matches!(kind, Kind::Reasoning) {
-            self.thought.push_str(text);
+        let kind = self.kinds.get(index).copied().unwrap_or(Kind::Text(0));
+        match kind {
+            Kind::Reasoning => self.thought.push_str(text),
+            Kind::Text(_) => self.told += text.chars().count() as u64,
+            _ => {}
         }
         let delta = match kind {
-            Kind::Text => Delta {
+            Kind::Text(_) => Delta {
                 content: Some(text),
                 ..Delta::default()
             },
@@ -285,8 +291,12 @@ impl StreamEncoder for Encoder {
                 self.open(*index, block, out);
             }
             ChatEvent::Delta { index, text } => self.delta(*index, text, out),
-            ChatEvent::Cite { citation, .. } => {
-                let mut annotation = annotation(citation, 0);
+            ChatEvent::Cite { index, citation } => {
+                let before = match self.kinds.get(*index) {
+                    Some(Kind::Text(before)) => *before,
+                    _ => 0,
+                };
+                let mut annotation = annotation(citation, before);
                 annotation.index = Some(self.cited);
                 self.cited += 1;
                 let delta = Delta {

@@ -246,7 +246,7 @@ fn reasoning(request: &ChatRequest, model: Model, losses: &mut Losses) -> Option
     let is_off = given.is_some_and(|given| given.value == Thinking::Off);
     let wants_summary = show.unwrap_or(given.is_some() && !is_off);
     let reasoning = Reasoning {
-        effort: given.and_then(|given| effort_of(given.value)),
+        effort: given.and_then(|given| effort_of(given, losses)),
         summary: wants_summary.then_some("auto"),
     };
     (reasoning.effort.is_some() || reasoning.summary.is_some()).then_some(reasoning)
