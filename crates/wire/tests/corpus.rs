@@ -75,7 +75,7 @@ fn every_request_is_written_for_every_upstream() {
                         };
                         lines.request(name, &sent, &losses);
                         let wrong = wrong(&object, &sent, &losses, upstream);
-                        tally.written(&cell, &record.id, losses, wrong);
+                        tally.written(&cell, &record.id, wrong);
                     }
                     Err(failure) => tally.refused(&cell, &failure),
                 }
@@ -113,19 +113,13 @@ struct Tally {
     counts: BTreeMap<String, [usize; 2]>,
     /// Why, by cell.
     refused: BTreeMap<String, usize>,
-    /// What was named as lost, by cell.
-    lost: BTreeMap<String, usize>,
     /// What must not be.
     wrong: Vec<String>,
 }
 
 impl Tally {
-    fn written(&mut self, cell: &str, id: &str, losses: Vec<Loss>, wrong: Vec<String>) {
+    fn written(&mut self, cell: &str, id: &str, wrong: Vec<String>) {
         self.counts.entry(cell.to_owned()).or_default()[0] += 1;
-        for Loss(at) in losses {
-            let lost = format!("{cell} {}", anywhere(&at));
-            *self.lost.entry(lost).or_default() += 1;
-        }
         let wrong = wrong.into_iter();
         self.wrong
             .extend(wrong.map(|what| format!("{id} {cell}: {what}")));
@@ -141,13 +135,12 @@ impl Tally {
         let Self {
             counts,
             refused,
-            lost,
             wrong,
         } = self;
         for (cell, [written, refused]) in &counts {
             report(&format!("{cell}: {written} written, {refused} refused"));
         }
-        report(&format!("refused: {refused:#?}\nlost: {lost:#?}"));
+        report(&format!("refused: {refused:#?}"));
         assert!(
             wrong.is_empty(),
             "{} wrong:\n{}",
@@ -157,13 +150,6 @@ impl Tally {
         let sum = |which: usize| counts.values().map(|counts| counts[which]).sum::<usize>();
         assert!(sum(1) * 25 < sum(0), "{} refused", sum(1));
     }
-}
-
-/// A pointer with a star for each number.
-fn anywhere(at: &str) -> String {
-    let steps = at.split('/');
-    let steps = steps.map(|step| step.parse::<usize>().map_or(step, |_| "*"));
-    steps.collect::<Vec<_>>().join("/")
 }
 
 /// As the engine does it, for an upstream without quirks.
