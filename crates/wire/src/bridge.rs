@@ -292,6 +292,10 @@ pub struct Return {
     answers: Vec<usize>,
     /// Other calls than the answer have been made.
     has_calls: bool,
+    /// Words, held from their beginning until it is known whether the answer comes after them.
+    held: Vec<ChatEvent>,
+    /// Blocks of words beside the answer.
+    beside: Vec<usize>,
 }
 
 impl Return {
@@ -310,7 +314,60 @@ impl Return {
         }
         let taken = std::mem::take(events);
         for event in taken {
-            self.event(event, events);
+            if let Some(event) = self.words(event, events) {
+                self.event(event, events);
+            }
+        }
+    }
+
+    /// The client reads the whole text as the answer: words beside it are told as thoughts. `None` while they wait.
+    fn words(&mut self, event: ChatEvent, out: &mut Vec<ChatEvent>) -> Option<ChatEvent> {
+        let Some(answer) = &self.bridge.answer else {
+            return Some(event);
+        };
+        if !self.answers.is_empty() {
+            return self.thought(event);
+        }
+        let (is_call, is_answer) = match &event {
+            ChatEvent::Open {
+                block: Block::ToolCall { name, .. },
+                ..
+            } => (true, name == answer),
+            _ => (false, false),
+        };
+        let is_end = matches!(event, ChatEvent::Stop(_) | ChatEvent::Failed(_));
+        let begins = matches!(&event, ChatEvent::Open { block, .. } if *block == Block::Text);
+        if !is_call && !is_end && (begins || !self.held.is_empty()) {
+            self.held.push(event);
+            return None;
+        }
+        for held in std::mem::take(&mut self.held) {
+            let held = if is_answer {
+                self.thought(held)
+            } else {
+                Some(held)
+            };
+            held.into_iter().for_each(|held| self.event(held, out));
+        }
+        Some(event)
+    }
+
+    fn thought(&mut self, event: ChatEvent) -> Option<ChatEvent> {
+        match event {
+            ChatEvent::Open {
+                index,
+                block: Block::Text,
+            } => {
+                self.beside.push(index);
+                let block = Block::Reasoning;
+                Some(ChatEvent::Open { index, block })
+            }
+            ChatEvent::Cite { index, .. } | ChatEvent::Logprobs { index, .. }
+                if self.beside.contains(&index) =>
+            {
+                None
+            }
+            other => Some(other),
         }
     }
 

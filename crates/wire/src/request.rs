@@ -66,6 +66,11 @@ pub(crate) fn says_nothing(text: &str) -> bool {
     matches!(text, "null" | "[]" | "{}" | "\"\"" | "false")
 }
 
+/// Whether JSON text holds nothing; `false` may say something where only its own vendor knows what.
+pub(crate) fn is_empty(text: &str) -> bool {
+    matches!(text, "null" | "[]" | "{}" | "\"\"")
+}
+
 /// Keeps the members of an object that are not among the known ones and say something.
 pub(crate) fn keep_unknown(text: &str, known: &[&str], at: &str, extra: &mut Extra) {
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).unwrap_or_default();

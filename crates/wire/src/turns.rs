@@ -123,7 +123,8 @@ impl<'a> Conversation<'a> {
             .iter()
             .any(|piece| !matches!(piece.what, What::CachePoint(_)));
         if !says_something {
-            losses.at(format!("{}/content", message.at));
+            let first = message.parts.first().map(|part| &part.at);
+            losses.at(first.unwrap_or(&message.at));
             return;
         }
         self.push(message.role, pieces);

@@ -32,7 +32,10 @@ pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
         return Err(junk("the provider's answer has no content"));
     };
     let said: Vec<Said> = content.into_iter().filter_map(said).collect();
-    let reason = answer.stop_reason.unwrap_or_else(|| presumed(&said));
+    let known = answer
+        .stop_reason
+        .filter(|reason| *reason != StopReason::Other);
+    let reason = known.unwrap_or_else(|| presumed(&said));
     Ok(ChatResponse {
         id: answer.id.map(Into::into),
         model: answer.model.map(Into::into),
@@ -42,7 +45,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
     })
 }
 
-/// Imitations leave the reason out: what was said tells it.
+/// Imitations leave the reason out, and new ones may come: what was said tells it.
 fn presumed(said: &[Said]) -> StopReason {
     let called = |said: &Said| matches!(said.block, hub::Block::ToolCall { .. });
     if said.iter().any(called) {

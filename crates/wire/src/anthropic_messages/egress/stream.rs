@@ -306,20 +306,26 @@ impl Decoder {
     fn message_delta(&mut self, event: Event<'_>, out: &mut Vec<ChatEvent>) {
         self.start(out);
         self.count(event.usage, out);
-        if let Some((reason, sequence)) = event.delta.and_then(Delta::reason) {
-            self.stop(reason.stop(sequence), out);
+        match event.delta.and_then(Delta::reason) {
+            Some((StopReason::Other, _)) => self.stop(self.presumed(), out),
+            Some((reason, sequence)) => self.stop(reason.stop(sequence), out),
+            None => {}
+        }
+    }
+
+    /// What was said tells why it ended, where no known word does.
+    fn presumed(&self) -> Stop {
+        if self.has_calls {
+            Stop::ToolUse
+        } else {
+            Stop::End
         }
     }
 
     /// Where the end came without a reason, what was said tells it.
     fn message_stop(&mut self, out: &mut Vec<ChatEvent>) {
         if self.has_started {
-            let reason = if self.has_calls {
-                StopReason::ToolUse
-            } else {
-                StopReason::EndTurn
-            };
-            self.stop(reason.stop(None), out);
+            self.stop(self.presumed(), out);
             self.state = State::Over;
         }
     }

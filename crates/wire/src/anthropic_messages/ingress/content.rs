@@ -56,10 +56,15 @@ struct SourceMember<'a> {
 }
 
 /// Members of each kind of block that are read.
-const KNOWN: [(&str, &[&str]); 7] = [
+const KNOWN: [(&str, &[&str]); 8] = [
     ("text", &["type", "text", "cache_control"]),
     ("image", &["type", "source", "cache_control"]),
     ("document", &["type", "source", "title", "cache_control"]),
+    // Where it comes from is Anthropic's own to cite.
+    (
+        "search_result",
+        &["type", "title", "content", "cache_control"],
+    ),
     ("thinking", &["type", "thinking", "signature"]),
     ("redacted_thinking", &["type", "data"]),
     (
@@ -195,6 +200,20 @@ impl Reader {
                     None => return Ok(None),
                 }
             }
+            "search_result" => match block.content.and_then(plain) {
+                Some(text) => {
+                    let media = Media {
+                        source: MediaSource::Text(text),
+                        ..Media::default()
+                    };
+                    let title = block.title;
+                    document(
+                        media,
+                        title.map(|title| Given::new(title, format!("{at}/title"))),
+                    )
+                }
+                None => return Ok(None),
+            },
             "thinking" => Part::Reasoning(Reasoning {
                 text: block.thinking.unwrap_or_default(),
                 opaque: block

@@ -8,7 +8,9 @@ use super::content::Reader;
 use crate::canon::{
     ChatRequest, Effort, Given, Message, OutputShape, Role, Thinking, Tool, ToolChoice, ToolInput,
 };
-use crate::request::{bad, cache_control, escape, given, keep_unknown, raw, refuse, value};
+use crate::request::{
+    bad, cache_control, escape, given, is_empty, keep_unknown, raw, refuse, value,
+};
 use crate::{Format, RawObject};
 
 /// Reads a request. Members that nobody models are kept with their pointers, so that their loss can be named.
@@ -65,6 +67,9 @@ fn member(request: &mut ChatRequest, name: &str, text: &str) -> Result<(), Failu
         "output_format" => output(request, text, "/output_format")?,
         "metadata" => metadata(request, text)?,
         "thread" => return Err(no_threads()),
+        // What everyone does without a word.
+        "service_tier" if text == "\"auto\"" => {}
+        _ if is_empty(text) => {}
         other => request
             .extra
             .push(Given::new(raw(other, text)?, format!("/{}", escape(other)))),

@@ -28,7 +28,10 @@ pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
         });
     };
     let said: Vec<Said> = content.into_iter().filter_map(said).collect();
-    let reason = answer.stop_reason.unwrap_or_else(|| presumed(&said));
+    let known = answer
+        .stop_reason
+        .filter(|reason| *reason != StopReason::Other);
+    let reason = known.unwrap_or_else(|| presumed(&said));
     let stop = match reason.outcome(answer.additional_model_response_fields) {
         Outcome::Stopped(stop) => stop,
         Outcome::Botched(_) if !said.is_empty() => Stop::End,

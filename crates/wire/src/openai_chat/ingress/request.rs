@@ -8,7 +8,7 @@ use super::message;
 use crate::canon::{
     ChatRequest, Effort, Given, Grammar, OutputShape, Thinking, Tool, ToolChoice, ToolInput,
 };
-use crate::request::{bad, cache_control, escape, given, keep_unknown, raw, value};
+use crate::request::{bad, cache_control, escape, given, is_empty, keep_unknown, raw, value};
 use crate::{Format, RawObject};
 
 /// Reads a request. Members that nobody models are kept with their pointers, so that their loss can be named.
@@ -71,6 +71,10 @@ pub(crate) fn member(request: &mut ChatRequest, name: &str, text: &str) -> Resul
         "user" => request.user = given(name, text)?,
         // One answer is what everyone gives.
         "n" if text == "1" => {}
+        // What everyone does without a word.
+        "service_tier" if text == "\"auto\"" => {}
+        "store" if text == "false" => {}
+        _ if is_empty(text) => {}
         other => request
             .extra
             .push(Given::new(raw(other, text)?, format!("/{}", escape(other)))),

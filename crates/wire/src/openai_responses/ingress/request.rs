@@ -9,7 +9,7 @@ use crate::canon::{
     ChatRequest, Given, Message, Namespaced, OutputShape, Part, Role, Tool, ToolChoice, ToolInput,
 };
 use crate::openai_chat::{grammar, thinking};
-use crate::request::{Extra, bad, escape, given, keep_unknown, raw, refuse, value};
+use crate::request::{Extra, bad, escape, given, is_empty, keep_unknown, raw, refuse, value};
 use crate::sse::on_one_line;
 use crate::{Format, RawObject};
 
@@ -110,6 +110,9 @@ fn member(request: &mut ChatRequest, name: &str, text: &str) -> Result<(), Failu
         "conversation" | "prompt" => {
             return Err(refuse(name, "stands for what only its provider has"));
         }
+        // What everyone does without a word.
+        "service_tier" if text == "\"auto\"" => {}
+        _ if is_empty(text) => {}
         other => request
             .extra
             .push(Given::new(raw(other, text)?, format!("/{}", escape(other)))),

@@ -29,7 +29,10 @@ pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
     let response = ResponseOut {
         reply,
         id: &id,
-        end: Some(&answer.stop),
+        end: Some(ending(
+            &answer.stop,
+            answer.said.iter().map(|said| &said.block),
+        )),
         output: &items,
         usage: Some(answer.usage.unwrap_or_default()),
     };
@@ -208,6 +211,14 @@ impl<T: Serialize> Serialize for ResponseOut<'_, T> {
         map.serialize_entry("usage", &self.usage.map(UsageOut::from))?;
         map.end()
     }
+}
+
+/// A refusal without words of its own kind is told as the work of a filter: the client would take it for an answer.
+pub(crate) fn ending<'a>(stop: &'a Stop, mut said: impl Iterator<Item = &'a Block>) -> &'a Stop {
+    if *stop == Stop::Refusal && !said.any(|block| *block == Block::Refusal) {
+        return &Stop::ContentFilter;
+    }
+    stop
 }
 
 fn status(end: Option<&Stop>) -> (&'static str, Option<&'static str>) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::output::{Annotation, Content, Item, Summary, has_item, is_search, tokens, unfold};
-use super::response::{ResponseOut, answer_id, content, item, item_id};
+use super::response::{ResponseOut, answer_id, content, ending, item, item_id};
 use crate::canon::{Block, CallKind, ChatEvent, Said, Stop};
 use crate::openai_chat::Token;
 use crate::sse::write_event;
@@ -498,7 +498,9 @@ impl StreamEncoder for Encoder {
     /// The last event has the whole answer in it, and the last usage, which may follow the reason.
     fn finish(&mut self, out: &mut Vec<u8>) {
         self.begin(out);
-        let stop = self.stop.clone().unwrap_or(Stop::End);
+        let said = self.items.iter().map(|state| &state.said.block);
+        let stop = self.stop.as_ref().unwrap_or(&Stop::End);
+        let stop = ending(stop, said);
         let output: Vec<&RawValue> = self
             .items
             .iter()
@@ -507,7 +509,7 @@ impl StreamEncoder for Encoder {
         let response = ResponseOut {
             reply: &self.reply,
             id: &self.id,
-            end: Some(&stop),
+            end: Some(stop),
             output: &output,
             usage: Some(self.usage),
         };
