@@ -44,29 +44,40 @@ case names another in its `models.json`.
 
 /// The page.
 pub fn page(cases: &[Case]) -> String {
+    for case in cases {
+        let is_known = GROUPS.contains(&case.about.group.as_str()) || case.about.thread.is_some();
+        assert!(is_known, "{} is in no group of the page", case.name);
+    }
     let mut notes = Notes::default();
     let mut tables = String::new();
     let mut sums = vec![Sum::default(); CLIENTS.len() * Format::ALL.len()];
     for (row, client) in CLIENTS.into_iter().enumerate() {
         let _ = writeln!(tables, "\n## Clients that speak {}\n", name(client));
         head(&mut tables);
+        let mut unsaid = Vec::new();
         for group in GROUPS {
-            let own: Vec<&Case> = features(cases, group).collect();
-            if own.is_empty() {
-                continue;
-            }
             let _ = writeln!(tables, "| **{group}** | | | | | |");
-            for case in own {
+            for case in features(cases, group) {
+                let all = Format::ALL.map(|upstream| fates(case, client, upstream));
+                if all.iter().flatten().all(Option::is_none) {
+                    unsaid.push(case.about.title.as_str());
+                    continue;
+                }
                 let _ = write!(tables, "| {} |", case.about.title);
-                for (column, upstream) in Format::ALL.into_iter().enumerate() {
-                    let fates = fates(case, client, upstream);
-                    fates.iter().flatten().for_each(|fate| {
-                        sums[row * Format::ALL.len() + column].add(fate);
-                    });
-                    let _ = write!(tables, " {} |", cell(&fates, &mut notes));
+                for (column, fates) in all.iter().enumerate() {
+                    let sum = &mut sums[row * Format::ALL.len() + column];
+                    fates.iter().flatten().for_each(|fate| sum.add(fate));
+                    let _ = write!(tables, " {} |", cell(fates, &mut notes));
                 }
                 tables.push('\n');
             }
+        }
+        if !unsaid.is_empty() {
+            let _ = writeln!(
+                tables,
+                "\nNot asked and not answered in this format: {}.",
+                unsaid.join("; ")
+            );
         }
     }
     format!(
