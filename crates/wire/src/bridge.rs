@@ -2,6 +2,7 @@
 //! as a tool that must be called, names of tools that are too long.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub struct Bridge {
     /// The tool whose arguments are the answer.
     answer: Option<String>,
     /// Names that were sent, and the client's own.
-    names: Vec<(String, String)>,
+    names: HashMap<String, String>,
 }
 
 /// A freeform input inside a function's arguments.
@@ -86,21 +87,16 @@ impl Bridge {
     }
 
     fn rename(&mut self, request: &mut ChatRequest) {
-        let names: Vec<String> = request
-            .tools
-            .iter()
-            .map(|tool| tool.name.clone())
+        let names = request.tools.iter().map(|tool| &tool.name);
+        let names: HashMap<String, String> = names
             .filter(|name| !fits(name))
+            .map(|name| (name.clone(), fitting(name)))
             .collect();
-        for name in names {
-            self.names.push((fitting(&name), name));
-        }
-        if self.names.is_empty() {
+        if names.is_empty() {
             return;
         }
-        let names = &self.names;
         let change = |name: &mut String| {
-            if let Some((sent, _)) = names.iter().find(|(_, own)| own == name) {
+            if let Some(sent) = names.get(name) {
                 name.clone_from(sent);
             }
         };
@@ -120,6 +116,7 @@ impl Bridge {
                 _ => {}
             }
         }
+        self.names = names.into_iter().map(|(own, sent)| (sent, own)).collect();
     }
 
     fn wrap_freeform(&mut self, request: &mut ChatRequest, losses: &mut Losses) {
@@ -415,10 +412,10 @@ impl Return {
         if is_freeform {
             self.gathering.push((index, String::new()));
         }
-        let own = self.bridge.names.iter().find(|(known, _)| *known == sent);
+        let own = self.bridge.names.get(&sent).cloned();
         Block::ToolCall {
             id,
-            name: own.map_or(sent, |(_, own)| own.clone()),
+            name: own.unwrap_or(sent),
             kind: if is_freeform {
                 CallKind::Custom
             } else {

@@ -4,7 +4,7 @@
 //! refuse all three. What has to be bent for that is named as a loss.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use polygate_core::{Failure, Kind};
 use serde::Serialize;
@@ -236,6 +236,8 @@ struct Settling<'a> {
     open: Vec<(&'a ToolCall, String, &'a str)>,
     /// Every id given so far.
     ids: HashSet<String>,
+    /// What stands behind an id that is wanted once more.
+    numbers: HashMap<String, u32>,
 }
 
 impl<'a> Settling<'a> {
@@ -270,20 +272,20 @@ impl<'a> Settling<'a> {
     fn unique(&mut self, wanted: &str) -> String {
         let base = clean(wanted);
         let mut id = base.clone().into_owned();
-        let mut number = 2;
         while !self.ids.insert(id.clone()) {
+            let number = self.numbers.entry(base.clone().into_owned()).or_insert(2);
             id = format!("{base}_{number}");
-            number += 1;
+            *number += 1;
         }
         id
     }
 
     /// Answers first, in the order of their calls; then whatever else the user said.
     fn answers(&mut self, turn: &mut Turn<'a>, losses: &mut Losses) {
-        let (mut results, others) = results(std::mem::take(&mut turn.pieces));
+        let (results, others) = results(std::mem::take(&mut turn.pieces));
+        let mut waiting = Waiting::new(results);
         for (call, id, at) in std::mem::take(&mut self.open) {
-            let found = results.iter().position(|found| found.answers(call));
-            let found = found.map(|place| results.remove(place));
+            let found = waiting.answer(call);
             if found.is_none() {
                 losses.at(at);
             }
@@ -295,7 +297,7 @@ impl<'a> Settling<'a> {
             turn.pieces.push(Piece { what, at });
             turn.pieces.extend(mark);
         }
-        for orphan in results {
+        for orphan in waiting.results.into_iter().flatten() {
             // It answers no call: its content stays in the conversation, as the user's own words.
             losses.at(orphan.at);
             turn.pieces.extend(contents(orphan.result));
@@ -305,21 +307,46 @@ impl<'a> Settling<'a> {
     }
 }
 
+/// Results of one turn that wait for their calls.
+#[derive(Default)]
+struct Waiting<'a> {
+    results: Vec<Option<Found<'a>>>,
+    by_id: HashMap<&'a str, VecDeque<usize>>,
+    /// Of those without an id.
+    by_name: HashMap<&'a str, VecDeque<usize>>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(results: Vec<Found<'a>>) -> Self {
+        let mut waiting = Self::default();
+        for (place, found) in results.into_iter().enumerate() {
+            let line = match (&*found.result.call_id, &found.result.name) {
+                ("", Some(name)) => waiting.by_name.entry(name),
+                (id, _) => waiting.by_id.entry(id),
+            };
+            line.or_default().push_back(place);
+            waiting.results.push(Some(found));
+        }
+        waiting
+    }
+
+    /// The first result that answers this call.
+    fn answer(&mut self, call: &ToolCall) -> Option<Found<'a>> {
+        let by_id = self.by_id.get_mut(&*call.id);
+        let by_name = self.by_name.get_mut(&*call.name);
+        let lines = [by_id, by_name].into_iter().flatten();
+        let first = lines
+            .filter(|line| !line.is_empty())
+            .min_by_key(|line| line.front().copied())?;
+        self.results.get_mut(first.pop_front()?)?.take()
+    }
+}
+
 /// A result in a turn, and the mark for the cache behind it.
 struct Found<'a> {
     result: &'a ToolResult,
     at: &'a str,
     mark: Option<Piece<'a>>,
-}
-
-impl Found<'_> {
-    fn answers(&self, call: &ToolCall) -> bool {
-        if self.result.call_id.is_empty() {
-            self.result.name.as_deref() == Some(&call.name)
-        } else {
-            self.result.call_id == call.id
-        }
-    }
 }
 
 /// A turn's results, apart from its other pieces.
@@ -416,8 +443,7 @@ impl<'a> Object<'a> {
 
 /// A call's arguments as the object that upstreams want: nothing is an empty one, anything else but an object cannot be sent.
 pub(crate) fn arguments<'a>(call: &'a ToolCall, at: &str) -> Result<Object<'a>, Failure> {
-    // An empty list is what an empty object is to R and PHP.
-    if matches!(call.arguments.trim(), "" | "null" | "[]") {
+    if matches!(call.arguments.trim(), "" | "null") {
         return Ok(Object::Empty {});
     }
     Object::of(&call.arguments).ok_or_else(|| {

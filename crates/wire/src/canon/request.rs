@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 
 use crate::Format;
@@ -63,6 +65,21 @@ pub struct ChatRequest {
     pub extra: Vec<Given<Box<RawValue>>>,
 }
 
+impl ChatRequest {
+    /// The tools that may be called: where the client named some, only those.
+    pub fn offered(&self) -> Vec<&Tool> {
+        let choice = self.tool_choice.as_ref().map(|given| &given.value);
+        let Some(ToolChoice::Allowed { names, .. }) = choice else {
+            return self.tools.iter().collect();
+        };
+        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let tools = self.tools.iter();
+        tools
+            .filter(|tool| names.contains(tool.name.as_str()))
+            .collect()
+    }
+}
+
 /// A value and where in the client's request it stood, so that a loss can be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given<T> {
@@ -94,16 +111,20 @@ impl Deref for Given<String> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Loss(pub String);
 
-/// Collects what an encoder could not carry.
+/// Collects what an encoder could not carry, each once.
 #[derive(Debug, Default)]
-pub struct Losses(Vec<Loss>);
+pub struct Losses {
+    list: Vec<Loss>,
+    known: HashSet<String>,
+}
 
 impl Losses {
     /// Notes that what stood there did not make it.
     pub fn at(&mut self, pointer: impl Into<String>) {
-        let loss = Loss(pointer.into());
-        if !self.0.contains(&loss) {
-            self.0.push(loss);
+        let pointer = pointer.into();
+        if !self.known.contains(&pointer) {
+            self.known.insert(pointer.clone());
+            self.list.push(Loss(pointer));
         }
     }
 
@@ -131,7 +152,7 @@ impl Losses {
 
     /// The list, in the order of discovery.
     pub fn into_vec(self) -> Vec<Loss> {
-        self.0
+        self.list
     }
 }
 

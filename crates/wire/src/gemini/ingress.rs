@@ -3,6 +3,7 @@
 //! Google's JSON is proto JSON: a member's name may be in camelCase or in snake_case, a number may be a string, and a list of one
 //! may be that one. Places are named as the client wrote them.
 
+mod calls;
 mod contents;
 mod request;
 mod response;

@@ -226,14 +226,7 @@ fn output_format<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<Ou
 }
 
 fn tools<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Result<Vec<ToolOut<'a>>, Failure> {
-    let allowed = match request.tool_choice.as_ref().map(|given| &given.value) {
-        Some(ToolChoice::Allowed { names, .. }) => Some(names),
-        _ => None,
-    };
-    let offered = request
-        .tools
-        .iter()
-        .filter(|tool| allowed.is_none_or(|names| names.contains(&tool.name)));
+    let offered = request.offered().into_iter();
     offered.map(|tool| tool_out(tool, losses)).collect()
 }
 

@@ -417,10 +417,10 @@ pub(crate) fn has_calls(messages: &[Message<'_>]) -> bool {
 
 /// Names of the tools that the conversation calls, each once.
 pub(crate) fn called<'a>(messages: &[Message<'a>]) -> Vec<&'a str> {
-    let mut names = Vec::new();
+    let (mut names, mut known) = (Vec::new(), HashSet::new());
     for block in messages.iter().flat_map(|message| &message.content) {
         if let Block::ToolUse { name, .. } = block
-            && !names.contains(name)
+            && known.insert(*name)
         {
             names.push(*name);
         }

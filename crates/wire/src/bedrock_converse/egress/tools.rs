@@ -48,15 +48,8 @@ impl<'a> Tools<'a, '_> {
     }
 
     fn offered(&self, losses: &mut Losses) -> Result<Vec<ToolOut<'a>>, Failure> {
-        let allowed = match self.wanted() {
-            Some(ToolChoice::Allowed { names, .. }) => Some(names),
-            _ => None,
-        };
         let mut tools = Vec::with_capacity(self.request.tools.len());
-        for tool in &self.request.tools {
-            if allowed.is_some_and(|names| !names.contains(&tool.name)) {
-                continue;
-            }
+        for tool in self.request.offered() {
             tools.push(ToolOut::Spec(self.spec(tool, losses)?));
             if let Some(cache) = &tool.cache {
                 let mut writer = Writer::new(self.facts, losses);

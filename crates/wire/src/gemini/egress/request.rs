@@ -170,18 +170,12 @@ fn tools<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<[ToolOut<'
         }
     }
     // Without force only some may be called: the others are not offered.
-    let allowed = match request.tool_choice.as_ref().map(|given| &given.value) {
-        Some(ToolChoice::Allowed {
-            names,
-            required: false,
-        }) => Some(names),
-        _ => None,
+    let offered = match request.tool_choice.as_ref().map(|given| &given.value) {
+        Some(ToolChoice::Allowed { required: true, .. }) => request.tools.iter().collect(),
+        _ => request.offered(),
     };
-    let offered = request
-        .tools
-        .iter()
-        .filter(|tool| allowed.is_none_or(|names| names.contains(&tool.name)));
     let declarations: Vec<Declaration<'a>> = offered
+        .into_iter()
         .map(|tool| Declaration {
             name: &tool.name,
             description: tool.description.as_deref(),

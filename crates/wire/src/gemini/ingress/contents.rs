@@ -1,11 +1,12 @@
 //! Contents of a request → turns of the hub.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use polygate_core::Failure;
 use serde_json::value::RawValue;
 
+use super::calls::Calls;
 use super::{Member, items, members, place};
 use crate::canon::{
     CallKind, Given, Issuer, Media, MediaSource, Message, Opaque, Part, Reasoning, Role, ToolCall,
@@ -16,22 +17,12 @@ use crate::request::{Extra, bad, media_part};
 /// Reads contents; what nobody models is kept, so that its loss can be named.
 #[derive(Default)]
 pub(super) struct Reader {
-    /// Calls that no response has answered yet, in order.
-    open: Vec<Open>,
-    /// Ids of all calls so far.
-    ids: HashSet<String>,
+    calls: Calls,
     /// How many times the model has had its turn.
     turn: usize,
     is_models_turn: bool,
     /// Unknown members and parts, by their pointers.
     pub unknown: Extra,
-}
-
-/// A call that waits for its response.
-struct Open {
-    id: String,
-    name: String,
-    turn: usize,
 }
 
 /// A part and where it stands: its pointer, and the number of its content and its own.
@@ -162,21 +153,13 @@ impl Reader {
         if call.id.is_empty() {
             call.id = self.made_id(place);
         }
-        self.ids.insert(call.id.clone());
-        self.open.push(Open {
-            id: call.id.clone(),
-            name: call.name.clone(),
-            turn: self.turn,
-        });
+        self.calls.made(&call.id, &call.name, self.turn);
         Ok(call)
     }
 
     fn made_id(&self, place: &Place) -> String {
-        let mut id = format!("call_{}_{}", place.content, place.part);
-        while self.ids.contains(&id) {
-            id.push('_');
-        }
-        id
+        self.calls
+            .new_id(format!("call_{}_{}", place.content, place.part))
     }
 
     fn response(&mut self, member: &Member<'_>, place: &Place) -> Result<ToolResult, Failure> {
@@ -204,26 +187,10 @@ impl Reader {
         Ok(result)
     }
 
-    /// Finds the call that a response answers: by its id, or the first of its name, of the latest turn if there is one.
+    /// Names the call that a response answers.
     fn settle(&mut self, id: &mut String, name: &mut String, place: &Place) {
-        let by_id = |open: &Open| !id.is_empty() && open.id == *id;
-        let by_name = |open: &Open| !name.is_empty() && open.name == *name;
-        let is_latest = |open: &Open| open.turn == self.turn;
-        let calls = &self.open;
-        let found = calls
-            .iter()
-            .position(|open| by_id(open) && is_latest(open))
-            .or_else(|| calls.iter().position(by_id))
-            .or_else(|| {
-                calls
-                    .iter()
-                    .position(|open| by_name(open) && is_latest(open))
-            })
-            .or_else(|| calls.iter().position(by_name));
-        if let Some(found) = found {
-            let call = self.open.remove(found);
-            *id = call.id;
-            *name = call.name;
+        if let Some(call) = self.calls.answered(id, name, self.turn) {
+            (*id, *name) = call;
         } else if id.is_empty() {
             *id = self.made_id(place);
         }

@@ -341,17 +341,13 @@ fn tools<'a>(
     target: &Target<'_>,
     losses: &mut Losses,
 ) -> Vec<ToolOut<'a>> {
-    let allowed = allowed(request);
     let choice = request.tool_choice.as_ref().map(|given| &given.value);
     if choice == Some(&ToolChoice::None) && target.quirks.lacks(Feature::ToolChoice) {
         // Whoever may call nothing is offered nothing.
         return vec![];
     }
     let mut out = Vec::with_capacity(request.tools.len());
-    for tool in &request.tools {
-        if allowed.is_some_and(|names| !names.contains(&tool.name)) {
-            continue;
-        }
+    for tool in request.offered() {
         let cache = tool.cache.as_ref().filter(|_| target.quirks.cache_control);
         if cache.is_none() {
             losses.unless_absent(&tool.cache);
@@ -363,14 +359,6 @@ fn tools<'a>(
         });
     }
     out
-}
-
-/// Only these may be called, where the client named some: the others are not offered.
-fn allowed(request: &ChatRequest) -> Option<&[String]> {
-    match request.tool_choice.as_ref().map(|given| &given.value) {
-        Some(ToolChoice::Allowed { names, .. }) => Some(names),
-        _ => None,
-    }
 }
 
 fn function<'a>(tool: &'a Tool, target: &Target<'_>, losses: &mut Losses) -> Function<'a> {

@@ -1,6 +1,7 @@
 //! The hub's request → Responses.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use polygate_core::{Failure, Kind};
@@ -311,8 +312,9 @@ fn tool_choice<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<Choi
         }
         return None;
     }
+    let freeform = freeform(request);
     let named = |name: &'a str| Named {
-        kind: if is_freeform(request, name) {
+        kind: if freeform.contains(name) {
             "custom"
         } else {
             "function"
@@ -332,9 +334,10 @@ fn tool_choice<'a>(request: &'a ChatRequest, losses: &mut Losses) -> Option<Choi
     })
 }
 
-fn is_freeform(request: &ChatRequest, name: &str) -> bool {
-    let mut tools = request.tools.iter();
-    tools.any(|tool| tool.name == name && matches!(tool.input, ToolInput::Freeform(_)))
+fn freeform(request: &ChatRequest) -> HashSet<&str> {
+    let tools = request.tools.iter();
+    let freeform = tools.filter(|tool| matches!(tool.input, ToolInput::Freeform(_)));
+    freeform.map(|tool| tool.name.as_str()).collect()
 }
 
 fn refused(request: &ChatRequest, has_tools: bool, losses: &mut Losses) -> Option<bool> {

@@ -1,5 +1,7 @@
 //! A Responses request as its client wrote it → the hub.
 
+use std::collections::HashMap;
+
 use polygate_core::Failure;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -67,6 +69,7 @@ pub(crate) fn decode(body: &RawObject) -> Result<ChatRequest, Failure> {
     for list in reader.tools {
         tools(&mut request, &list.at, list.value.get())?;
     }
+    request.tools = latest_of_each(request.tools);
     Ok(request)
 }
 
@@ -163,7 +166,7 @@ fn tools(request: &mut ChatRequest, list: &str, text: &str) -> Result<(), Failur
         }
         if tool.kind != "namespace" {
             match tool_of(tool, raw, at, &mut request.extra) {
-                Ok(tool) => offer(request, tool),
+                Ok(tool) => request.tools.push(tool),
                 Err(unknown) => request.extra.push(unknown),
             }
             continue;
@@ -181,7 +184,7 @@ fn tools(request: &mut ChatRequest, list: &str, text: &str) -> Result<(), Failur
                         name: std::mem::replace(&mut tool.name, flat.clone()),
                         flat,
                     });
-                    offer(request, tool);
+                    request.tools.push(tool);
                 }
                 Err(unknown) => request.extra.push(unknown),
             }
@@ -190,16 +193,18 @@ fn tools(request: &mut ChatRequest, list: &str, text: &str) -> Result<(), Failur
     Ok(())
 }
 
-/// Adds a tool. One that the conversation brought later stands for an earlier one of its name.
-fn offer(request: &mut ChatRequest, tool: Tool) {
-    match request
-        .tools
-        .iter_mut()
-        .find(|known| known.name == tool.name)
-    {
-        Some(known) => *known = tool,
-        None => request.tools.push(tool),
+/// A tool that the conversation brought later stands for an earlier one of its name.
+fn latest_of_each(tools: Vec<Tool>) -> Vec<Tool> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut latest: Vec<Tool> = Vec::with_capacity(tools.len());
+    for tool in tools {
+        let place = places.entry(tool.name.clone()).or_insert(latest.len());
+        match latest.get_mut(*place) {
+            Some(known) => *known = tool,
+            None => latest.push(tool),
+        }
     }
+    latest
 }
 
 /// The name of a namespace's tool for those that know no namespaces. A tool that was found by search is called as if it were in a
