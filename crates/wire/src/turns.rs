@@ -443,7 +443,8 @@ impl<'a> Object<'a> {
 
 /// A call's arguments as the object that upstreams want: nothing is an empty one, anything else but an object cannot be sent.
 pub(crate) fn arguments<'a>(call: &'a ToolCall, at: &str) -> Result<Object<'a>, Failure> {
-    if matches!(call.arguments.trim(), "" | "null") {
+    // An empty list is what an empty object is to R and PHP.
+    if matches!(call.arguments.trim(), "" | "null" | "[]") {
         return Ok(Object::Empty {});
     }
     Object::of(&call.arguments).ok_or_else(|| {
