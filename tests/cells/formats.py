@@ -677,7 +677,9 @@ class Gemini(Format):
                 error = raw["error"]
                 told = isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str) and isinstance(error.get("status"), str)
                 self.need(told, "the error chunk has not code, message and status")
-                self.need(at == len(chunks) - 1, "something follows the error chunk")
+                # It is said twice, for two kinds of clients.
+                rest = chunks[at + 1 :]
+                self.need(all(self.chunk(each) == raw for each in rest), "something follows the error chunk")
                 self.errored = True
                 return None
             if at < len(chunks) - 1:

@@ -31,6 +31,7 @@ RECORDED = {
     "a74a2f77f62550cc": ("are not JSON", "DeepSeek's own marks stand among the arguments"),
     "b90ffe10e964c2f6": ("are not JSON", "so do they here, cut off"),
     "c208ddcf93455162": ("are not JSON", "and here"),
+    "arguments-that-are-not-json": ("Unable to parse tool parameter JSON", "the model wrote none, and the pieces were told"),
 }
 
 

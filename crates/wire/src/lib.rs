@@ -244,6 +244,9 @@ pub trait StreamEncoder: Send {
 
     /// Appends the proper end, after `Stop` has been encoded. Never called for a stream that failed.
     fn finish(&mut self, out: &mut Vec<u8>);
+
+    /// Appends a failure in place of the end, as a last, whole event.
+    fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>);
 }
 
 /// Whom a request is written for.

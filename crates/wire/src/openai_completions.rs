@@ -5,9 +5,9 @@ use polygate_core::Failure;
 use serde::Serialize;
 
 use crate::canon::{Block, ChatEvent, ChatRequest, ChatResponse, Given, Message, Part, Role, Stop};
-use crate::openai_chat::{UsageOut, decode_member};
+use crate::openai_chat::{OpenaiChat, UsageOut, decode_member};
 use crate::request::{bad, refuse, value};
-use crate::{Format, Ingress, RawObject, ReplyHead, StreamEncoder};
+use crate::{Dialect, Format, Ingress, RawObject, ReplyHead, StreamEncoder};
 
 /// The format.
 #[derive(Debug)]
@@ -183,5 +183,9 @@ impl StreamEncoder for Encoder {
             Self::write(&completion, out);
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+
+    fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&OpenaiChat.encode_stream_error(failure, request_id));
     }
 }

@@ -24,15 +24,7 @@ impl Dialect for OpenaiResponses {
     }
 
     fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes {
-        let event = json!({
-            "type": "error",
-            "code": failure.code.as_deref().unwrap_or_else(|| failure.kind.name()),
-            "message": failure.message,
-            "param": failure.param,
-            "origin": failure.origin.name(),
-            "request_id": request_id,
-        });
-        format!("event: error\ndata: {event}\n\n").into()
+        error_event(failure, request_id, None)
     }
 
     fn decode_error(&self, body: &[u8]) -> Option<UpstreamError> {
@@ -88,4 +80,20 @@ impl Ingress for OpenaiResponses {
     fn stream_encoder(&self, reply: ReplyHead) -> Box<dyn StreamEncoder> {
         Box::new(ingress::Encoder::new(reply))
     }
+}
+
+/// A failure as an event, with its number where the events before it were counted.
+fn error_event(failure: &Failure, request_id: &str, number: Option<u64>) -> Bytes {
+    let mut event = json!({
+        "type": "error",
+        "code": failure.code.as_deref().unwrap_or_else(|| failure.kind.name()),
+        "message": failure.message,
+        "param": failure.param,
+        "origin": failure.origin.name(),
+        "request_id": request_id,
+    });
+    if let Some(number) = number {
+        event["sequence_number"] = number.into();
+    }
+    format!("event: error\ndata: {event}\n\n").into()
 }

@@ -25,6 +25,8 @@ mod cuts;
 mod drive;
 #[path = "support/layout.rs"]
 mod layout;
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "support/outs.rs"]
 mod outs;
 #[path = "support/survival.rs"]
@@ -40,6 +42,7 @@ use case::Case;
 use cell::{Outcome, gathered};
 use cuts::cuts;
 use drive::{check_grammar, decode};
+use lines::{Lines, Name};
 use polygate_wire::{Format, egress};
 use survival::lost;
 use translate::CLIENTS;
@@ -47,7 +50,9 @@ use translate::CLIENTS;
 #[test]
 fn every_cell_comes_out_as_written() {
     let cases = case::all();
-    let wrong: Vec<String> = cases.iter().flat_map(run).collect();
+    let mut lines = Lines::new("cells");
+    let each = cases.iter().map(|case| run(case, &mut lines));
+    let wrong: Vec<String> = each.flatten().collect();
     assert!(
         wrong.is_empty(),
         "{} cases, {} things wrong:\n\n{}",
@@ -68,7 +73,7 @@ fn conformance() {
     );
 }
 
-fn run(case: &Case) -> Vec<String> {
+fn run(case: &Case, lines: &mut Lines) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut check = |from: Format, kind: &str, outcomes: Vec<(Format, Outcome)>| {
         let path = case.dir.join(format!("{}.{kind}.out", from.name()));
@@ -82,7 +87,11 @@ fn run(case: &Case) -> Vec<String> {
         let texts =
             texts.map(|(to, outcome)| format!("== {}\n{}\n", to.name(), outcome.text.trim_end()));
         wrong.extend(outs::compare(&path, &texts.collect::<Vec<_>>().join("\n")));
-        wrong.extend(outcomes.into_iter().flat_map(|(_, outcome)| outcome.wrong));
+        for (to, outcome) in outcomes {
+            let body = outcome.body.iter();
+            body.for_each(|body| write(lines, case, kind, (from, to), body));
+            wrong.extend(outcome.wrong);
+        }
     };
     for client in CLIENTS {
         let upstreams = Format::ALL.into_iter();
@@ -108,6 +117,22 @@ fn run(case: &Case) -> Vec<String> {
         .into_iter()
         .map(|what| format!("{}: {what}", case.name))
         .collect()
+}
+
+/// A line for the validator.
+fn write(lines: &mut Lines, case: &Case, kind: &str, (from, to): (Format, Format), body: &[u8]) {
+    let is_request = kind == "request";
+    let (client, upstream) = if is_request { (from, to) } else { (to, from) };
+    let name = Name {
+        client: client.name(),
+        upstream: upstream.name(),
+        id: &case.name,
+    };
+    match kind {
+        "request" => lines.request(name, body, &[]),
+        "response" => lines.answer(name, body),
+        _ => lines.stream(name, body),
+    }
 }
 
 /// A stream keeps to the hub's grammar, tells the same however it is cut, and what the whole answer tells.

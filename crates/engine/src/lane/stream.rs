@@ -225,7 +225,12 @@ impl StreamLane {
                 out.push(dialect(client).encode_error(failure, request_id));
                 out.scratch().push(b']');
             }
-            None => out.push(dialect(client).encode_stream_error(failure, request_id)),
+            None => match &mut self.reading {
+                Reading::Translated(translation) => {
+                    translation.encoder.fail(failure, request_id, out.scratch());
+                }
+                _ => out.push(dialect(client).encode_stream_error(failure, request_id)),
+            },
         }
     }
 

@@ -101,6 +101,12 @@ impl Case {
         Some(body.and_then(|body| ingress.decode_request(&body)))
     }
 
+    /// Whether an upstream is asked in a dialect that its format's own description does not know.
+    pub fn is_dialect(&self, format: Format) -> bool {
+        let usual: HashMap<Format, Model> = serde_json::from_str(MODELS).expect("models");
+        self.models[&format].quirks != usual[&format].quirks
+    }
+
     /// Who is asked in a format.
     pub fn upstream(&self, format: Format) -> Upstream {
         let row = &self.models[&format];

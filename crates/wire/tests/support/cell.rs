@@ -31,6 +31,8 @@ pub struct Outcome {
     pub text: String,
     /// For the matrix.
     pub fate: Fate,
+    /// What was written, for the validator; `None` where nothing was.
+    pub body: Option<Vec<u8>>,
     /// What must not be.
     pub wrong: Vec<String>,
 }
@@ -44,6 +46,8 @@ pub fn request(case: &Case, client: Format, upstream: Format) -> Option<Outcome>
     let asked = request.and_then(|request| ask(request, &case.upstream(upstream)));
     let sent = asked.as_ref().map(|asked| (&asked.body, &*asked.losses));
     let text = written_request(sent, laid_out);
+    let body = asked.as_ref().ok().filter(|_| !case.is_dialect(upstream));
+    let body = body.map(|asked| asked.body.to_vec());
     let (fate, wrong) = match asked {
         Err(failure) => (Fate::Unsupported(failure.message), vec![]),
         Ok(asked) => {
@@ -63,6 +67,7 @@ pub fn request(case: &Case, client: Format, upstream: Format) -> Option<Outcome>
     Some(Outcome {
         text,
         fate,
+        body,
         wrong: wrong.collect(),
     })
 }
@@ -71,6 +76,7 @@ fn native() -> Outcome {
     Outcome {
         text: "native\n".to_owned(),
         fate: Fate::Native,
+        body: None,
         wrong: vec![],
     }
 }
@@ -146,6 +152,7 @@ pub fn response(case: &Case, upstream: Format, client: Format) -> Option<Outcome
     Some(Outcome {
         text: with_losses(laid_out(&written), &gone),
         fate: lossy(gone),
+        body: Some(written.to_vec()),
         wrong: vec![],
     })
 }
@@ -155,6 +162,7 @@ fn failed(client: Format, failure: &Failure) -> Outcome {
     Outcome {
         text: format!("{}\n{}", say(failure), laid_out(&error)),
         fate: Fate::Unsupported(failure.message.clone()),
+        body: None,
         wrong: vec![],
     }
 }
@@ -204,6 +212,7 @@ pub fn streamed(case: &Case, upstream: Format, client: Format) -> Option<Outcome
         wrong: wrong
             .map(|lost| format!("the {} stream loses {lost}", client.name()))
             .collect(),
+        body: Some(written.clone().into_bytes()),
         text: with_losses(written, &gone),
         fate,
     })

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use polygate_core::Failure;
 use polygate_wire::{
-    Bridge, ChatEvent, ChatRequest, ChatResponse, Format, Loss, Quirks, ReplyHead, Target, dialect,
-    egress, ingress,
+    Bridge, ChatEvent, ChatRequest, ChatResponse, Format, Loss, Quirks, ReplyHead, Target, egress,
+    ingress,
 };
 
 use crate::drive::{Told, say};
@@ -93,9 +93,7 @@ pub fn stream(client: Format, told: &Told, head: ReplyHead) -> String {
         }
     }
     match failure {
-        Some(failure) => {
-            out.extend_from_slice(&dialect(client).encode_stream_error(failure, "req_golden"));
-        }
+        Some(failure) => encoder.fail(failure, "req_golden", &mut out),
         None => encoder.finish(&mut out),
     }
     String::from_utf8(out).expect("UTF-8")

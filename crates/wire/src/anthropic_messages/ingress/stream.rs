@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use polygate_core::Usage;
+use polygate_core::{Failure, Usage};
 use serde::Serialize;
 
 use super::response::{BlockOut, CitationOut, Input, UsageOut, empty, stop_reason};
+use crate::anthropic_messages::AnthropicMessages;
 use crate::canon::{Block, CallKind, ChatEvent, Citation, Issuer, Opaque, Stop};
 use crate::sse::write_event;
 use crate::turns::Object;
-use crate::{ReplyHead, StreamEncoder};
+use crate::{Dialect, ReplyHead, StreamEncoder};
 
 /// Writes events.
 pub(crate) struct Encoder {
@@ -365,5 +366,9 @@ impl StreamEncoder for Encoder {
         };
         event("message_delta", delta, out);
         event("message_stop", Nothing {}, out);
+    }
+
+    fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&AnthropicMessages.encode_stream_error(failure, request_id));
     }
 }

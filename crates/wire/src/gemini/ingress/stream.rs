@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 
-use polygate_core::Usage;
+use polygate_core::{Failure, Usage};
 
 use super::response::{
     Answer, Candidate, Citations, Logprobs, NOTHING, PartOut, Source, UsageOut, finish_reason,
     is_text,
 };
 use crate::canon::{Block, CallKind, ChatEvent, Citation, Opaque, Stop};
+use crate::gemini::Gemini;
 use crate::sse::on_one_line;
 use crate::turns::Object;
-use crate::{ReplyHead, StreamEncoder};
+use crate::{Dialect, ReplyHead, StreamEncoder};
 
 /// Writes chunks, each an answer of its own. Texts go out as they come; a call is whole in one part, and therefore waits.
 pub(crate) struct Encoder {
@@ -225,6 +226,10 @@ impl StreamEncoder for Encoder {
         if self.reply.is_array {
             out.push(b']');
         }
+    }
+
+    fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&Gemini.encode_stream_error(failure, request_id));
     }
 }
 

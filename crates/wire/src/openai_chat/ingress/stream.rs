@@ -1,6 +1,6 @@
 //! Chat chunks, from events.
 
-use polygate_core::Usage;
+use polygate_core::{Failure, Usage};
 use serde::Serialize;
 
 use super::super::details::{Detail, detail};
@@ -10,7 +10,8 @@ use super::response::{
     sound,
 };
 use crate::canon::{Block, CallKind, ChatEvent, Opaque, Stop};
-use crate::{ReplyHead, StreamEncoder};
+use crate::openai_chat::OpenaiChat;
+use crate::{Dialect, ReplyHead, StreamEncoder};
 
 /// Writes chunks. Its only state is which call has which index: the format is flat.
 pub(crate) struct Encoder {
@@ -336,6 +337,10 @@ impl StreamEncoder for Encoder {
             );
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+
+    fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&OpenaiChat.encode_stream_error(failure, request_id));
     }
 }
 

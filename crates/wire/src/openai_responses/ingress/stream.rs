@@ -1,6 +1,6 @@
 //! Events of an answer, from the hub: every block is an item, several may be open at once, and all is numbered.
 
-use polygate_core::Usage;
+use polygate_core::{Failure, Usage};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -8,6 +8,7 @@ use super::output::{Annotation, Content, Item, Summary, has_item, is_search, tok
 use super::response::{ResponseOut, answer_id, content, ending, item, item_id};
 use crate::canon::{Block, CallKind, ChatEvent, Said, Stop};
 use crate::openai_chat::Token;
+use crate::openai_responses::error_event;
 use crate::sse::write_event;
 use crate::{ReplyHead, StreamEncoder};
 
@@ -521,5 +522,9 @@ impl StreamEncoder for Encoder {
         if let Ok(output) = serde_json::to_string(&output) {
             self.reply.keep.answer(&self.id, &output);
         }
+    }
+
+    fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&error_event(failure, request_id, Some(self.sequence)));
     }
 }
