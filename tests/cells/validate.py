@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds what the gateway translates against the official SDKs' types and the providers' own API descriptions.
 
-    POLYGATE_CORPUS=/work/shared/corpus python tests/cells/validate.py DIRECTORY [--jobs N] [--examples N]
+    POLYGATE_CORPUS=CORPUS python tests/cells/validate.py DIRECTORY [--jobs N] [--examples N]
 
 DIRECTORY holds JSON lines: {"kind": "answer" | "stream" | "request", "client", "upstream", "id", "body"}, requests with "losses",
 JSON pointers into what the client wrote. An answer and a stream with the same (client, upstream, id) are the same recorded answer,
