@@ -192,6 +192,45 @@ def test_nobody_goes_on_from_what_is_not_kept_or_not_theirs(client, gate, main_m
     assert len(main_mock.ledger()) == 2
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("model", KEEPS_NOTHING)
+def test_a_kept_answer_is_read_and_forgotten(client, gate, main_mock, model, streaming):
+    given = stream(client, model)[1] if streaming else ask(client, model)
+    read = client.responses.retrieve(given.id)
+    assert read.id == given.id and read.output_text == SAID and shape_of(read) == shape_of(given)
+    for refused in (
+        lambda: with_key(gate, "sk-other").responses.retrieve(given.id),
+        lambda: with_key(gate, "sk-other").responses.delete(given.id),
+        lambda: client.responses.retrieve("resp_none"),
+        lambda: client.responses.delete("resp_none"),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            refused()
+    with pytest.raises(openai.BadRequestError, match="complete"):
+        client.responses.cancel(given.id)
+    client.responses.delete(given.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(given.id)
+    with pytest.raises(openai.BadRequestError):
+        ask(client, model, "And now?", previous_response_id=given.id)
+    assert len(main_mock.ledger()) == 1
+
+
+@pytest.mark.parametrize("loser", KEEPS_NOTHING)
+def test_a_conversation_moves_to_openai_without_the_thoughts_of_others(client, main_mock, loser):
+    main_mock.script(thought=THOUGHT)
+    first = ask(client, loser, reasoning={"effort": "medium", "summary": "auto"})
+    assert [item.type for item in first.output] == ["reasoning", "message"]
+    moved = client.responses.with_raw_response.create(model="m-responses", input="And now?", previous_response_id=first.id)
+    assert moved.headers["x-polygate-dropped"] == "/previous_response_id"
+    body = json.loads(main_mock.last()["body"])
+    assert [item.get("type", "message") for item in body["input"]] == ["message", "message", "message"]
+    assert "previous_response_id" not in body and THOUGHT not in main_mock.last()["body"]
+    own = [{"role": "user", "content": "Hello"}, *(item.to_dict() for item in first.output), {"role": "user", "content": "And now?"}]
+    moved = client.responses.with_raw_response.create(model="m-responses", input=own)
+    assert moved.headers["x-polygate-dropped"] == "/input/1"
+
+
 # Losses.
 
 

@@ -12,6 +12,7 @@ use polygate_wire::{Format, Ingress, RawObject, ingress};
 use serde_json::value::RawValue;
 
 use crate::admit::Caller;
+use crate::kept::Continued;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
@@ -212,8 +213,8 @@ pub struct Call {
     pub stream: bool,
     /// What translation would lose is refused: the client or its key says so.
     pub strict: bool,
-    /// The answer that this call goes on from, where the gateway kept it: the body has the conversation in it.
-    pub goes_on_from: Option<String>,
+    /// What this call goes on from, where the gateway kept it: the body has the conversation in it.
+    pub continued: Option<Continued>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -251,7 +252,7 @@ impl Call {
                 model,
                 stream,
                 strict,
-                goes_on_from: None,
+                continued: None,
             },
             body,
         ))
@@ -259,8 +260,8 @@ impl Call {
 
     /// What the answer repeats of the request, and the answer that it goes on from.
     pub fn echo(&self, mut echo: Vec<(String, Box<RawValue>)>) -> Vec<(String, Box<RawValue>)> {
-        if let Some(id) = &self.goes_on_from
-            && let Ok(id) = serde_json::value::to_raw_value(id)
+        if let Some(continued) = &self.continued
+            && let Ok(id) = serde_json::value::to_raw_value(&continued.id)
         {
             echo.push(("previous_response_id".to_owned(), id));
         }

@@ -101,6 +101,11 @@ impl Engine {
         self.keys.load_full()
     }
 
+    /// Answers that are kept for later calls.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
     /// Metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -155,9 +160,10 @@ impl Engine {
             return Ok(());
         };
         let endpoint = &call.inbound.endpoint;
-        if let Some(goes_on) = self.kept.resolve(endpoint, object, &call.inbound.caller)? {
-            call.object = Some(goes_on.object);
-            call.goes_on_from = goes_on.id;
+        let resolved = self.kept.resolve(endpoint, object, &call.inbound.caller)?;
+        if let Some((object, continued)) = resolved {
+            call.object = Some(object);
+            call.continued = continued;
         }
         Ok(())
     }

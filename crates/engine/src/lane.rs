@@ -1,7 +1,8 @@
 //! The two lanes. Native: the client's bytes pass, only what we own is edited. Translated: through the hub, losses named.
 //!
 //! What we own on the native lane, all of it: `model` (Google's nested requests name it once more), and
-//! `stream_options.include_usage` of a chat stream (whose extra frame is taken out again). Nothing else is touched in either direction.
+//! `stream_options.include_usage` of a chat stream (whose extra frame is taken out again), and thoughts in a Responses call that
+//! the gateway itself made an item of when another model answered. Nothing else is touched in either direction.
 
 mod output;
 mod stream;
@@ -11,10 +12,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use polygate_core::{Failure, Kind, Usage};
 use polygate_providers::{Operation, Provider};
+use polygate_wire::canon::Losses;
 use polygate_wire::raw::{Edit, quote};
 use polygate_wire::{
     Bridge, ChatRequest, Egress, Format, Ingress, Loss, RawObject, ReplyHead, Target, counting,
-    dialect, egress, ingress,
+    dialect, egress, ingress, openai_responses,
 };
 use serde_json::value::RawValue;
 
@@ -122,6 +124,20 @@ pub struct Making<'a> {
 
 /// Picks the lane and makes the body: native where the upstream speaks the client's format, else translated.
 pub fn prepare(making: &Making<'_>) -> Result<Prepared, Failure> {
+    let prepared = made(making);
+    let Some(continued) = &making.call.continued else {
+        return prepared;
+    };
+    let mut prepared = prepared.map_err(|failure| continued.failure(failure))?;
+    let mut losses = Losses::default();
+    for Loss(pointer) in &prepared.losses {
+        losses.at(continued.pointer(pointer));
+    }
+    prepared.losses = losses.into_vec();
+    Ok(prepared)
+}
+
+fn made(making: &Making<'_>) -> Result<Prepared, Failure> {
     let Making {
         call,
         object,
@@ -131,7 +147,8 @@ pub fn prepare(making: &Making<'_>) -> Result<Prepared, Failure> {
     } = *making;
     let format = call.inbound.endpoint.format();
     if provider.formats().contains(&format) && call.inbound.endpoint.is_native_at(provider) {
-        return native(call, object, provider, model, format);
+        let prepared = native(call, object, provider, model, format)?;
+        return making.unless_too_lossy(prepared);
     }
     if call.inbound.endpoint.counts() {
         return making.counting(format);
@@ -186,6 +203,10 @@ fn native(
     if let Some(options) = &asked {
         edits.push(Edit::Set("stream_options", options));
     }
+    let (input, losses) = readable_input(object, format);
+    if let Some(input) = &input {
+        edits.push(Edit::Set("input", input));
+    }
     let lane = Lane::Native(Native {
         format,
         drop_usage_frame: asked.is_some(),
@@ -193,8 +214,20 @@ fn native(
     Ok(Prepared {
         lane,
         body: object.edit(&edits),
-        losses: Vec::new(),
+        losses,
     })
+}
+
+/// The input of a Responses call without the thoughts that other models had on the way here: OpenAI looks them up by their ids and
+/// refuses what it does not find.
+fn readable_input(object: &RawObject, format: Format) -> (Option<String>, Vec<Loss>) {
+    let input = object
+        .get("input")
+        .filter(|_| format == Format::OpenaiResponses);
+    match input.and_then(openai_responses::without_strange_thoughts) {
+        Some((input, losses)) => (Some(input), losses),
+        None => (None, Vec::new()),
+    }
 }
 
 /// Google names the model in the path, and in a batch once more in each request: another than the path's is refused there.
@@ -257,14 +290,24 @@ impl Making<'_> {
         };
         let (body, lost) = egress(upstream).encode_request(request, &target)?;
         losses.extend(lost);
-        if self.strict && !losses.is_empty() {
-            return Err(too_lossy(self.model, &losses));
-        }
+        self.check_losses(&losses)?;
         Ok(Written {
             body,
             bridge,
             losses,
         })
+    }
+
+    fn unless_too_lossy(&self, prepared: Prepared) -> Result<Prepared, Failure> {
+        self.check_losses(&prepared.losses)?;
+        Ok(prepared)
+    }
+
+    fn check_losses(&self, losses: &[Loss]) -> Result<(), Failure> {
+        if self.strict && !losses.is_empty() {
+            return Err(too_lossy(self.model, losses));
+        }
+        Ok(())
     }
 
     /// The upstream is asked in its own words; what its count leaves out is named.

@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use crate::answer::{Answer, AnswerBody};
 use crate::render::render;
 use crate::router::{Matched, route};
-use crate::{State, body, cors, key, models};
+use crate::{State, body, cors, given, key, models};
 
 /// Longest request id that a caller may bring.
 const ID_LIMIT: usize = 128;
@@ -55,6 +55,9 @@ pub async fn handle(
             id.as_deref(),
             &request_id,
         ),
+        Ok(Matched::Given { id, what }) => {
+            given::answer(state, peer, &request, &id, what, &request_id)
+        }
         Ok(Matched::WrongMethod(format)) => wrong_method(&request, format, &request_id),
         Ok(Matched::Page) => render(
             &Failure::new(Kind::Internal, "unreachable"),

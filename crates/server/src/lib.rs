@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod cors;
+mod given;
 mod ingress;
 mod key;
 mod models;

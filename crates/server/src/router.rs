@@ -25,10 +25,28 @@ pub enum Matched {
         /// One model only.
         id: Option<String>,
     },
+    /// An answer of `/v1/responses` that was given before.
+    Given {
+        /// Its id.
+        id: String,
+        /// What of it.
+        what: Given,
+    },
     /// A model endpoint asked with the wrong method.
     WrongMethod(Format),
     /// Health, metrics, admin: the web framework's.
     Page,
+}
+
+/// What is asked of an answer that was given before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// To see it.
+    Read,
+    /// To forget it.
+    Delete,
+    /// To end its making.
+    Cancel,
 }
 
 /// Fixed model endpoints below `/v1` and, as some clients have it, without it.
@@ -69,10 +87,29 @@ pub fn route(
     if rest == "models" || rest.starts_with("models/") {
         return models(method, rest, query, version == "v1beta");
     }
+    if let Some(tail) = rest.strip_prefix("responses/") {
+        return given(method, tail);
+    }
     match version {
         "v1" => proxy(rest, query, snapshot),
         _ => Err(unknown_route(path)),
     }
+}
+
+/// `responses/{id}`, `responses/{id}/cancel`.
+fn given(method: &Method, tail: &str) -> Result<Matched, Failure> {
+    let (id, rest) = tail.split_once('/').unwrap_or((tail, ""));
+    let what = match (rest, method) {
+        ("", &Method::GET | &Method::HEAD) => Given::Read,
+        ("", &Method::DELETE) => Given::Delete,
+        ("cancel", &Method::POST) => Given::Cancel,
+        ("", _) if id.starts_with("resp_") => {
+            return Ok(Matched::WrongMethod(Format::OpenaiResponses));
+        }
+        _ => return Err(unknown_route(&format!("v1/responses/{tail}"))),
+    };
+    let id = decode(id)?;
+    Ok(Matched::Given { id, what })
 }
 
 fn only_post(method: &Method, endpoint: Endpoint, model: Option<String>) -> Matched {

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use polygate_core::{Failure, Usage};
 use serde::Deserialize;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub use bridge::{Bridge, Return};
@@ -208,21 +209,39 @@ pub struct ReplyHead {
     pub keep: Keep,
 }
 
-/// Whoever keeps answers for later calls, if anybody: told the answer's id and its items as a JSON list.
+/// Whoever keeps answers for later calls, if anybody.
 #[derive(Clone, Default)]
 pub struct Keep(Option<Arc<Keeper>>);
 
-type Keeper = dyn Fn(&str, &str) + Send + Sync;
+type Keeper = dyn Fn(Keepsake<'_>) + Send + Sync;
+
+/// An answer to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepsake<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its items, a JSON list.
+    pub output: &'a str,
+    /// All of it, JSON.
+    pub answer: &'a str,
+}
 
 impl Keep {
     /// Somebody keeps answers.
-    pub fn with(keeper: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
+    pub fn with(keeper: impl Fn(Keepsake<'_>) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(keeper)))
     }
 
-    pub(crate) fn answer(&self, id: &str, output: &str) {
-        if let Some(keeper) = &self.0 {
-            keeper(id, output);
+    /// Hands over an answer, its items and its whole, where somebody keeps it.
+    pub(crate) fn answer(&self, id: &str, output: &impl Serialize, answer: &impl Serialize) {
+        let Some(keeper) = &self.0 else { return };
+        let written = (serde_json::to_string(output), serde_json::to_string(answer));
+        if let (Ok(output), Ok(answer)) = written {
+            keeper(Keepsake {
+                id,
+                output: &output,
+                answer: &answer,
+            });
         }
     }
 }

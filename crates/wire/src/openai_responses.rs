@@ -2,6 +2,7 @@
 
 mod egress;
 mod ingress;
+mod thoughts;
 mod types;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use crate::{
     ChatRequest, ChatResponse, Dialect, Egress, Frame, Ingress, Loss, RawObject, ReplyHead, Signal,
     StreamDecoder, StreamEncoder, Target, UpstreamError, openai_chat, upstream_error,
 };
+
+pub use thoughts::without_strange_thoughts;
 
 /// The format.
 #[derive(Debug)]

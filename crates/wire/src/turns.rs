@@ -422,7 +422,7 @@ fn clean(id: &str) -> Cow<'_, str> {
     Cow::Owned(id.chars().map(fit).collect())
 }
 
-/// A JSON object, bytes as they came, or an empty one.
+/// A JSON object, bytes as they came, or one that stands for what is none.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Object<'a> {
@@ -430,6 +430,12 @@ pub(crate) enum Object<'a> {
     Raw(&'a RawValue),
     /// `{}`
     Empty {},
+    /// What the model wrote is no JSON, since it was cut off or it went wrong: told the way Anthropic recommends.
+    Invalid {
+        /// What it wrote.
+        #[serde(rename = "INVALID_JSON")]
+        text: &'a str,
+    },
 }
 
 impl<'a> Object<'a> {
@@ -441,18 +447,17 @@ impl<'a> Object<'a> {
     }
 }
 
-/// A call's arguments as the object that upstreams want: nothing is an empty one, anything else but an object cannot be sent.
-pub(crate) fn arguments<'a>(call: &'a ToolCall, at: &str) -> Result<Object<'a>, Failure> {
+/// A call's arguments as the object that upstreams want: nothing is an empty one, and what cannot be read goes inside one, as a loss.
+pub(crate) fn arguments<'a>(call: &'a ToolCall, at: &str, losses: &mut Losses) -> Object<'a> {
     // An empty list is what an empty object is to R and PHP.
     if matches!(call.arguments.trim(), "" | "null" | "[]") {
-        return Ok(Object::Empty {});
+        return Object::Empty {};
     }
-    Object::of(&call.arguments).ok_or_else(|| {
-        let message = format!(
-            "the arguments of the call of '{}' are not a JSON object",
-            call.name
-        );
-        Failure::new(Kind::InvalidRequest, message).param(at)
+    Object::of(&call.arguments).unwrap_or_else(|| {
+        losses.at(at);
+        Object::Invalid {
+            text: &call.arguments,
+        }
     })
 }
 

@@ -199,7 +199,7 @@ fn block<'a>(piece: &Piece<'a>, losses: &mut Losses) -> Result<Option<Block<'a>>
             Some(Block::ToolUse {
                 id: id.clone(),
                 name: &call.name,
-                input: arguments(call, piece.at)?,
+                input: arguments(call, piece.at, losses),
             })
         }
         What::Answer(_, id, result) => Some(tool_result(id, *result, losses)?),

@@ -54,11 +54,6 @@ pub(crate) enum Input<'a> {
     Freeform {
         input: &'a str,
     },
-    /// What the model wrote is no JSON: told the way Anthropic recommends.
-    Invalid {
-        #[serde(rename = "INVALID_JSON")]
-        text: &'a str,
-    },
 }
 
 impl<'a> Input<'a> {
@@ -66,7 +61,7 @@ impl<'a> Input<'a> {
         match (kind, text.trim()) {
             (CallKind::Custom, _) => Input::Freeform { input: text },
             (CallKind::Function, "" | "null") => Input::Object(Object::Empty {}),
-            _ => Object::of(text).map_or(Input::Invalid { text }, Input::Object),
+            _ => Input::Object(Object::of(text).unwrap_or(Object::Invalid { text })),
         }
     }
 }

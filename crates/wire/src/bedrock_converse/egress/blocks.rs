@@ -284,7 +284,7 @@ impl<'f, 'l> Writer<'f, 'l> {
                 Some(Block::ToolUse {
                     tool_use_id: short(id),
                     name: &call.name,
-                    input: arguments(call, piece.at)?,
+                    input: arguments(call, piece.at, self.losses),
                 })
             }
             What::Answer(_, id, result) => Some(self.tool_result(id, *result)),

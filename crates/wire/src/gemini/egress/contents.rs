@@ -151,7 +151,7 @@ fn parts<'a>(
                 function_call: Call {
                     id: id.clone(),
                     name: &call.name,
-                    args: arguments(call, piece.at)?,
+                    args: arguments(call, piece.at, losses),
                 },
                 thought_signature: googles(call.opaque.as_ref()).or(wants.unsigned),
             }),

@@ -37,9 +37,7 @@ pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
         usage: Some(answer.usage.unwrap_or_default()),
     };
     let bytes = serde_json::to_vec(&response).unwrap_or_default();
-    if let Ok(output) = serde_json::to_string(&items) {
-        reply.keep.answer(&id, &output);
-    }
+    reply.keep.answer(&id, &items, &response);
     bytes.into()
 }
 

@@ -518,10 +518,8 @@ impl StreamEncoder for Encoder {
             Stop::Length | Stop::ContentFilter => "response.incomplete",
             _ => "response.completed",
         };
+        self.reply.keep.answer(&self.id, &output, &response);
         event(&mut self.sequence, kind, Whole { response }, out);
-        if let Ok(output) = serde_json::to_string(&output) {
-            self.reply.keep.answer(&self.id, &output);
-        }
     }
 
     fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
