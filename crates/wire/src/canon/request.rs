@@ -116,9 +116,18 @@ pub struct Loss(pub String);
 pub struct Losses {
     list: Vec<Loss>,
     known: HashSet<String>,
+    source: Option<Format>,
 }
 
 impl Losses {
+    /// Losses of this request.
+    pub fn of(request: &ChatRequest) -> Self {
+        Self {
+            source: request.source,
+            ..Self::default()
+        }
+    }
+
     /// Notes that what stood there did not make it.
     pub fn at(&mut self, pointer: impl Into<String>) {
         let pointer = pointer.into();
@@ -146,7 +155,11 @@ impl Losses {
     /// Notes what Google's models put on a call, for targets that are none of theirs.
     pub fn seal(&mut self, call: &ToolCall, at: &str) {
         if call.opaque.is_some() {
-            self.at(format!("{at}/thoughtSignature"));
+            let member = match self.source {
+                Some(Format::OpenaiChat) => "extra_content/google/thought_signature",
+                _ => "thoughtSignature",
+            };
+            self.at(format!("{at}/{member}"));
         }
     }
 

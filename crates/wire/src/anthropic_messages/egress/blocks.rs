@@ -250,6 +250,7 @@ fn image<'a>(media: &'a Media, losses: &mut Losses) -> Option<Block<'a>> {
         MediaSource::Text(_) => return None,
     };
     losses.detail(media);
+    losses.unless_absent(&media.name);
     Some(Block::Image { source })
 }
 

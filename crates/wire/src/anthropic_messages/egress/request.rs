@@ -103,7 +103,7 @@ pub(crate) fn encode(
     request: &ChatRequest,
     target: &Target<'_>,
 ) -> Result<(Bytes, Vec<Loss>), Failure> {
-    let mut losses = Losses::default();
+    let mut losses = Losses::of(request);
     let facts = Model::named(target.model);
     let instructions = if facts.instructions {
         Instructions::Leading

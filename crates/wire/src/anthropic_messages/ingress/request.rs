@@ -8,6 +8,7 @@ use super::content::Reader;
 use crate::canon::{
     ChatRequest, Effort, Given, Message, OutputShape, Role, Thinking, Tool, ToolChoice, ToolInput,
 };
+use crate::raw::quote;
 use crate::request::{
     bad, cache_control, escape, given, is_empty, keep_unknown, raw, refuse, value,
 };
@@ -189,9 +190,19 @@ fn thinking(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
             ));
         }
     };
-    // An effort that was read before says more than `adaptive` does.
-    if request.thinking.is_none() || wanted != Thinking::Auto {
-        request.thinking = Some(Given::new(wanted, at));
+    // An effort that was read before says more than `adaptive` does, and less than a budget.
+    match request.thinking.take() {
+        Some(effort) if wanted == Thinking::Auto => request.thinking = Some(effort),
+        before => {
+            if let Some(Given {
+                value: Thinking::Effort(effort),
+                ..
+            }) = before
+            {
+                unused(request, effort)?;
+            }
+            request.thinking = Some(Given::new(wanted, at));
+        }
     }
     request.show_thinking = match member.display.as_deref() {
         Some("omitted") => Some(Given::new(false, "/thinking/display")),
@@ -228,17 +239,25 @@ fn output_config(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
             .thinking
             .as_ref()
             .is_some_and(|given| given.value != Thinking::Auto);
-        if !is_stated {
-            request.thinking = Some(Given::new(
-                Thinking::Effort(effort),
-                "/output_config/effort",
-            ));
+        if is_stated {
+            unused(request, effort)?;
+        } else {
+            request.thinking = Some(Given::new(Thinking::Effort(effort), EFFORT));
         }
     }
     match member.format {
         Some(format) => output(request, format.get(), "/output_config/format"),
         None => Ok(()),
     }
+}
+
+const EFFORT: &str = "/output_config/effort";
+
+/// An effort beside a budget, or beside no thinking at all: others know one of the two.
+fn unused(request: &mut ChatRequest, effort: Effort) -> Result<(), Failure> {
+    let effort = raw("output_config.effort", &quote(effort.name()))?;
+    request.extra.push(Given::new(effort, EFFORT));
+    Ok(())
 }
 
 #[derive(Deserialize)]

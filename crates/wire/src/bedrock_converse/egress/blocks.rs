@@ -205,8 +205,6 @@ impl<'f, 'l> Writer<'f, 'l> {
             }
         }
         if messages.first().is_some_and(|first| first.role != "user") {
-            let first = turns.first().and_then(|turn| turn.pieces.first());
-            first.iter().for_each(|piece| self.losses.at(piece.at));
             let content = vec![Block::Text(OPENING)];
             let role = "user";
             messages.insert(0, Message { role, content });

@@ -130,7 +130,7 @@ pub(crate) fn encode(
     request: &ChatRequest,
     target: &Target<'_>,
 ) -> Result<(Bytes, Vec<Loss>), Failure> {
-    let mut losses = Losses::default();
+    let mut losses = Losses::of(request);
     let said = conversation(&request.messages, Instructions::Apart, &mut losses)?;
     let facts = Facts::named(target.model);
     let (inference_config, own, effort) = model_members(request, &facts, &said, &mut losses);

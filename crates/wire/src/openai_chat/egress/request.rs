@@ -162,7 +162,7 @@ pub(crate) fn encode(
     request: &ChatRequest,
     target: &Target<'_>,
 ) -> Result<(Bytes, Vec<Loss>), Failure> {
-    let mut losses = Losses::default();
+    let mut losses = Losses::of(request);
     let quirks = target.quirks;
     let model = Model::named(target.model);
     let place = if quirks.system_first {

@@ -106,7 +106,7 @@ struct FileMember {
 }
 
 /// Members of messages and of their parts that are read.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 10] = [
     "role",
     "content",
     "tool_calls",
@@ -117,7 +117,6 @@ const KNOWN: [&str; 11] = [
     "reasoning",
     "reasoning_details",
     "cache_control",
-    "phase",
 ];
 const KNOWN_OF_RESULTS: [&str; 5] = ["role", "content", "tool_call_id", "name", "cache_control"];
 const KNOWN_OF_PARTS: [&str; 8] = [

@@ -234,13 +234,14 @@ fn part<'a>(piece: &Piece<'a>, role: Role, losses: &mut Losses) -> Option<Conten
             text: Cow::Borrowed(text),
         }),
         What::Refusal(refusal) => Some(Content::Refusal { refusal }),
-        What::Image(media) => image(media),
+        What::Image(media) => image(media, losses),
         What::File(media) => file(media, losses),
         _ => None,
     }
 }
 
-fn image(media: &Media) -> Option<Content<'_>> {
+fn image<'a>(media: &'a Media, losses: &mut Losses) -> Option<Content<'a>> {
+    losses.unless_absent(&media.name);
     let detail = media.detail.as_deref().unwrap_or("auto");
     if let MediaSource::FileId { id, keeper } = &media.source {
         return (*keeper == Issuer::OpenAi).then_some(Content::InputImage {

@@ -146,7 +146,7 @@ pub(crate) fn encode(
     request: &ChatRequest,
     target: &Target<'_>,
 ) -> Result<(Bytes, Vec<Loss>), Failure> {
-    let mut losses = Losses::default();
+    let mut losses = Losses::of(request);
     let model = Model::named(target.model);
     let said = conversation(&request.messages, Instructions::InPlace, &mut losses)?;
     let has_tools = !request.tools.is_empty();

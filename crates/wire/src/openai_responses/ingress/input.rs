@@ -82,10 +82,7 @@ struct AudioMember {
 
 /// Members of each kind of item that are read, or that say nothing outside their own service: ids and states of items.
 const KNOWN: [(&str, &[&str]); 9] = [
-    (
-        "message",
-        &["type", "id", "status", "role", "content", "phase"],
-    ),
+    ("message", &["type", "id", "status", "role", "content"]),
     (
         "function_call",
         &[

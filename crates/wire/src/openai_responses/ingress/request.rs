@@ -11,6 +11,7 @@ use crate::canon::{
     ChatRequest, Given, Message, Namespaced, OutputShape, Part, Role, Tool, ToolChoice, ToolInput,
 };
 use crate::openai_chat::{grammar, thinking};
+use crate::raw::quote;
 use crate::request::{Extra, bad, escape, given, is_empty, keep_unknown, raw, refuse, value};
 use crate::sse::on_one_line;
 use crate::{Format, RawObject};
@@ -312,8 +313,17 @@ fn reasoning(request: &mut ChatRequest, text: &str) -> Result<(), Failure> {
             .ok_or_else(|| bad("reasoning.effort", &format!("is '{named}', which is none")))?;
         request.thinking = Some(Given::new(wanted, "/reasoning/effort"));
     }
-    let summary = member.summary.or(member.generate_summary);
-    request.show_thinking = summary.map(|kind| Given::new(kind != "none", "/reasoning/summary"));
+    let (at, summary) = match (member.summary, member.generate_summary) {
+        (None, Some(kind)) => ("/reasoning/generate_summary", Some(kind)),
+        (summary, _) => ("/reasoning/summary", summary),
+    };
+    // How long a summary is, nobody else asks.
+    let is_measured = |kind: &&String| matches!(kind.as_str(), "concise" | "detailed");
+    if let Some(kind) = summary.as_ref().filter(is_measured) {
+        let kind = raw("reasoning.summary", &quote(kind))?;
+        request.extra.push(Given::new(kind, at));
+    }
+    request.show_thinking = summary.map(|kind| Given::new(kind != "none", at));
     Ok(())
 }
 

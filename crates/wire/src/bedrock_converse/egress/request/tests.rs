@@ -416,7 +416,7 @@ fn the_user_begins() {
             {"role": "assistant", "content": [{"text": "how can I help? "}]},
             {"role": "user", "content": [{"text": "hi"}]},
         ]}),
-        &["/messages/0/content"],
+        &[],
     );
 }
 
