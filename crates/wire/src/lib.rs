@@ -88,6 +88,16 @@ pub trait Dialect: Send + Sync {
     /// An error as a last, whole event of a stream: after it nothing that looks like a proper end.
     fn encode_stream_error(&self, failure: &Failure, request_id: &str) -> Bytes;
 
+    /// The same behind these events, for formats that number theirs.
+    fn encode_stream_error_after(
+        &self,
+        _events: &[u8],
+        failure: &Failure,
+        request_id: &str,
+    ) -> Bytes {
+        self.encode_stream_error(failure, request_id)
+    }
+
     /// What an upstream's error body says, where it is one of this format.
     fn decode_error(&self, body: &[u8]) -> Option<UpstreamError>;
 

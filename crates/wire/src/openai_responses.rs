@@ -30,6 +30,16 @@ impl Dialect for OpenaiResponses {
         error_event(failure, request_id, None)
     }
 
+    fn encode_stream_error_after(
+        &self,
+        events: &[u8],
+        failure: &Failure,
+        request_id: &str,
+    ) -> Bytes {
+        let number = last_number(events).map(|last| last.saturating_add(1));
+        error_event(failure, request_id, number)
+    }
+
     fn decode_error(&self, body: &[u8]) -> Option<UpstreamError> {
         upstream_error::decode(body)
     }
@@ -85,6 +95,18 @@ impl Ingress for OpenaiResponses {
     }
 }
 
+/// The number of the last of these events.
+fn last_number(events: &[u8]) -> Option<u64> {
+    const MEMBER: &[u8] = b"\"sequence_number\":";
+    let at = memchr::memmem::rfind_iter(events, MEMBER)
+        // In a text its quotes are escaped.
+        .find(|at| at.checked_sub(1).and_then(|before| events.get(before)) != Some(&b'\\'))?;
+    let digits = events.get(at + MEMBER.len()..)?.trim_ascii_start();
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit());
+    let digits = digits.get(..end.unwrap_or(digits.len()))?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// A failure as an event, with its number where the events before it were counted.
 fn error_event(failure: &Failure, request_id: &str, number: Option<u64>) -> Bytes {
     let mut event = json!({
@@ -99,4 +121,24 @@ fn error_event(failure: &Failure, request_id: &str, number: Option<u64>) -> Byte
         event["sequence_number"] = number.into();
     }
     format!("event: error\ndata: {event}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_events_and_not_of_texts() {
+        for (events, number) in [
+            (r#"data: {"type":"a","sequence_number":7}"#, Some(7)),
+            (
+                r#"data: {"sequence_number": 12,"delta":"\"sequence_number\":99"}"#,
+                Some(12),
+            ),
+            (r#"data: {"sequence_number":"x"}"#, None),
+            ("", None),
+        ] {
+            assert_eq!(last_number(events.as_bytes()), number, "{events}");
+        }
+    }
 }

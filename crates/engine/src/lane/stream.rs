@@ -33,12 +33,7 @@ enum Cutter {
 /// What becomes of whole frames.
 enum Reading {
     /// They pass; few are read.
-    Native {
-        /// The format.
-        dialect: &'static dyn Dialect,
-        /// We asked for a usage frame that the client did not want.
-        drop_usage_frame: bool,
-    },
+    Native(Passage),
     /// Google's stream for callers without `alt=sse`: elements pass.
     Array {
         /// Elements have passed: a comma comes before the next.
@@ -46,6 +41,16 @@ enum Reading {
     },
     /// They are read, events are written.
     Translated(Box<Translation>),
+}
+
+/// A stream whose frames pass.
+struct Passage {
+    /// The format.
+    dialect: &'static dyn Dialect,
+    /// We asked for a usage frame that the client did not want.
+    drop_usage_frame: bool,
+    /// What passed last: a failure behind it may have to go on with its numbers.
+    last: Bytes,
 }
 
 /// A stream through the hub.
@@ -109,6 +114,50 @@ impl Translation {
     }
 }
 
+impl Passage {
+    fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
+        let marks = self.dialect.marks();
+        let has_mark = |mark: &&[u8]| memchr::memmem::find(&block, mark).is_some();
+        if meter.good && !marks.iter().any(has_mark) {
+            meter.said += u64::from(!block.starts_with(b":"));
+            self.pass(block, out);
+            return Ok(());
+        }
+        let start = block.as_ptr() as usize;
+        let (mut passed, mut at) = (0, 0);
+        for raw in polygate_wire::sse::frames(&block) {
+            let frame_start = (raw.as_ptr() as usize).saturating_sub(start);
+            at = frame_start + raw.len();
+            let frame = Frame::parse(&raw);
+            if frame.is_empty() {
+                continue;
+            }
+            let signal = self.dialect.sniff(&frame);
+            if let Some(failure) = signal.failure {
+                self.pass(block.slice(passed..frame_start), out);
+                return Err(*failure);
+            }
+            if let Some(usage) = signal.usage {
+                meter.usage(usage);
+            }
+            meter.progress(signal.progress);
+            if self.drop_usage_frame && signal.is_only_usage {
+                self.pass(block.slice(passed..frame_start), out);
+                passed = at;
+            }
+        }
+        self.pass(block.slice(passed..at.max(passed)), out);
+        Ok(())
+    }
+
+    fn pass(&mut self, events: Bytes, out: &mut Output) {
+        if !events.is_empty() {
+            self.last.clone_from(&events);
+            out.push(events);
+        }
+    }
+}
+
 /// How far a stream is, over all its frames.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -158,10 +207,11 @@ impl StreamLane {
             },
             Lane::Native(native) => Self {
                 cutter: Cutter::of(format),
-                reading: Reading::Native {
+                reading: Reading::Native(Passage {
                     dialect: dialect(format),
                     drop_usage_frame: native.drop_usage_frame,
-                },
+                    last: Bytes::new(),
+                }),
             },
             Lane::Translated(translated) => Self {
                 cutter: Cutter::of(format),
@@ -202,10 +252,7 @@ impl StreamLane {
         out: &mut Output,
     ) -> Result<(), Failure> {
         match &mut self.reading {
-            Reading::Native {
-                dialect,
-                drop_usage_frame,
-            } => native_block(*dialect, *drop_usage_frame, block, meter, out),
+            Reading::Native(passage) => passage.block(block, meter, out),
             Reading::Array { begun } => array_block(begun, block, meter, out),
             Reading::Translated(translation) => translation.block(block, meter, out),
         }
@@ -229,7 +276,16 @@ impl StreamLane {
                 Reading::Translated(translation) => {
                     translation.encoder.fail(failure, request_id, out.scratch());
                 }
-                _ => out.push(dialect(client).encode_stream_error(failure, request_id)),
+                Reading::Native(passage) => {
+                    let last = &passage.last;
+                    let event = passage
+                        .dialect
+                        .encode_stream_error_after(last, failure, request_id);
+                    out.push(event);
+                }
+                Reading::Array { .. } => {
+                    out.push(dialect(client).encode_stream_error(failure, request_id));
+                }
             },
         }
     }
@@ -252,7 +308,7 @@ impl StreamLane {
         match &self.reading {
             Reading::Array { .. } => true,
             Reading::Translated(translation) => translation.is_array,
-            Reading::Native { .. } => false,
+            Reading::Native(_) => false,
         }
     }
 
@@ -264,50 +320,6 @@ impl StreamLane {
             _ => Err(ended_early()),
         }
     }
-}
-
-fn native_block(
-    dialect: &'static dyn Dialect,
-    drop_usage_frame: bool,
-    block: Bytes,
-    meter: &mut Meter,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    if meter.good
-        && !dialect
-            .marks()
-            .iter()
-            .any(|mark| memchr::memmem::find(&block, mark).is_some())
-    {
-        meter.said += u64::from(!block.starts_with(b":"));
-        out.push(block);
-        return Ok(());
-    }
-    let start = block.as_ptr() as usize;
-    let (mut passed, mut at) = (0, 0);
-    for raw in polygate_wire::sse::frames(&block) {
-        let frame_start = (raw.as_ptr() as usize).saturating_sub(start);
-        at = frame_start + raw.len();
-        let frame = Frame::parse(&raw);
-        if frame.is_empty() {
-            continue;
-        }
-        let signal = dialect.sniff(&frame);
-        if let Some(failure) = signal.failure {
-            out.push(block.slice(passed..frame_start));
-            return Err(*failure);
-        }
-        if let Some(usage) = signal.usage {
-            meter.usage(usage);
-        }
-        meter.progress(signal.progress);
-        if drop_usage_frame && signal.is_only_usage {
-            out.push(block.slice(passed..frame_start));
-            passed = at;
-        }
-    }
-    out.push(block.slice(passed..at.max(passed)));
-    Ok(())
 }
 
 fn array_block(

@@ -359,6 +359,11 @@ health_check: {{enabled: false}}
                     last.contains("\"error\""),
                     "the last event says so, {context}"
                 );
+                if client.name == "openai-responses" {
+                    let numbers: Vec<u64> =
+                        reply.events().iter().map(|event| number(event)).collect();
+                    assert!(numbers.is_sorted_by(|one, next| one < next), "{context}");
+                }
                 assert_eq!(
                     calls(&bad).len(),
                     before + 1,
@@ -367,6 +372,12 @@ health_check: {{enabled: false}}
             }
         }
     }
+}
+
+/// The number of an event of Responses: each has one.
+fn number(event: &str) -> u64 {
+    let event: Value = serde_json::from_str(event).expect("an event is JSON");
+    event["sequence_number"].as_u64().expect("a numbered event")
 }
 
 #[tokio::test]
