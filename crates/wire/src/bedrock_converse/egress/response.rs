@@ -34,7 +34,6 @@ pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
     let reason = known.unwrap_or_else(|| presumed(&said));
     let stop = match reason.outcome(answer.additional_model_response_fields) {
         Outcome::Stopped(stop) => stop,
-        Outcome::Botched(_) if !said.is_empty() => Stop::End,
         Outcome::Botched(code) => return Err(botched(code)),
     };
     Ok(ChatResponse {
@@ -46,7 +45,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
     })
 }
 
-/// The model wrote what Bedrock could not read, and nothing else.
+/// The model wrote what Bedrock could not read. Whatever came before it is no whole answer: an agent would take it for the end.
 pub(super) fn botched(code: &str) -> Failure {
     let error = UpstreamError {
         message: "the model's answer could not be read by its provider".to_owned(),
@@ -164,7 +163,6 @@ mod tests {
                 r#""stopReason":"stop_sequence","additionalModelResponseFields":{"delta":{"stop_sequence":"X"}}"#,
                 Stop::StopSequence(Some("X".to_owned())),
             ),
-            (r#""stopReason":"malformed_model_output""#, Stop::End),
             (r#""stopReason":"never_heard_of""#, Stop::End),
             (r#""stopReason":null"#, Stop::End),
         ];
@@ -172,8 +170,14 @@ mod tests {
             let answer = read(r#"{"text":"hi"}"#, rest).expect(rest);
             assert_eq!(answer.stop, stop, "{rest}");
         }
-        let botched = read("", r#""stopReason":"malformed_tool_use""#).expect_err("nothing");
-        assert_eq!(botched.code.as_deref(), Some("malformed_tool_use"));
+        for (content, code) in [
+            ("", "malformed_tool_use"),
+            (r#"{"text":"hi"}"#, "malformed_tool_use"),
+            (r#"{"text":"hi"}"#, "malformed_model_output"),
+        ] {
+            let failure = read(content, &format!(r#""stopReason":"{code}""#)).expect_err(code);
+            assert_eq!(failure.code.as_deref(), Some(code), "{content}");
+        }
     }
 
     #[test]

@@ -323,7 +323,6 @@ impl Decoder {
         let known = reason.filter(|reason| *reason != StopReason::Other);
         let stop = match known.unwrap_or(presumed).outcome(beside) {
             Outcome::Stopped(stop) => stop,
-            Outcome::Botched(_) if self.next > 0 => Stop::End,
             Outcome::Botched(code) => return self.fail(botched(code), out),
         };
         self.start(out);
