@@ -63,39 +63,40 @@ pub(crate) fn plan(
         Wanted::Effort(effort) => effort.budget(),
         Wanted::Budget(tokens) => tokens,
     };
+    let Some(budget_tokens) = plan.fit(budget.max(LEAST_BUDGET), request, losses) else {
+        return plan;
+    };
     if is_hidden {
         // These are known to show what they think.
         losses.unless_absent(&request.show_thinking);
     }
-    let budget_tokens = plan.fit(budget.max(LEAST_BUDGET), request, losses);
     plan.thinking = Some(Thinking::Enabled { budget_tokens });
     plan
 }
 
 impl Plan {
     /// The limit holds thinking too and must leave room for an answer: it is the client's cap on what it pays, so that the budget
-    /// gives way where it can.
-    fn fit(&mut self, budget: u64, request: &ChatRequest, losses: &mut Losses) -> u64 {
+    /// gives way. `None` where no thought fits under it.
+    fn fit(&mut self, budget: u64, request: &ChatRequest, losses: &mut Losses) -> Option<u64> {
         let Some(limit) = &request.max_tokens else {
             if self.max_tokens <= budget {
                 self.max_tokens = self.max_tokens.saturating_add(budget);
             }
-            return budget;
+            return Some(budget);
         };
         if budget < limit.value {
-            return budget;
+            return Some(budget);
         }
-        let most = limit.value / 4 * 3;
-        if most < LEAST_BUDGET {
-            self.max_tokens = limit.value.saturating_add(LEAST_BUDGET);
-            losses.at(&limit.at);
-            return LEAST_BUDGET;
+        if limit.value <= LEAST_BUDGET {
+            losses.unless_absent(&request.thinking);
+            return None;
         }
+        let most = (limit.value / 4 * 3).max(LEAST_BUDGET);
         let given = request.thinking.as_ref();
         if given.is_some_and(|given| matches!(given.value, Wanted::Budget(_))) {
             losses.unless_absent(&request.thinking);
         }
-        most
+        Some(most)
     }
 }
 
