@@ -96,6 +96,8 @@ struct Known {
     open: bool,
     /// Some text of it has come.
     has_text: bool,
+    /// A function's call without arguments so far: what clients parse has to be JSON.
+    is_owed: bool,
     has_sources: bool,
     has_logprobs: bool,
 }
@@ -139,6 +141,13 @@ impl Decoder {
             part,
             kind,
             open: true,
+            is_owed: matches!(
+                block,
+                Block::ToolCall {
+                    kind: CallKind::Function,
+                    ..
+                }
+            ),
             has_text: false,
             has_sources: false,
             has_logprobs: false,
@@ -164,6 +173,7 @@ impl Decoder {
         let index = found.unwrap_or_else(|| self.open(address.0, address.1, kind, block, out));
         if let Some(known) = self.blocks.get_mut(index).filter(|known| known.open) {
             known.has_text = true;
+            known.is_owed = false;
             out.push(ChatEvent::Delta {
                 index,
                 text: text.to_owned(),
@@ -297,6 +307,10 @@ impl Decoder {
         for (index, known) in self.blocks.iter_mut().enumerate() {
             if known.open && which(known) {
                 known.open = false;
+                if known.is_owed {
+                    let text = "{}".to_owned();
+                    out.push(ChatEvent::Delta { index, text });
+                }
                 out.push(ChatEvent::Close { index });
             }
         }

@@ -22,17 +22,19 @@ pub(crate) fn encode(answer: &ChatResponse, reply: &ReplyHead) -> Bytes {
         .enumerate()
         .map(|(index, said)| item_id(&said.block, reply, index))
         .collect();
+    let end = ending(&answer.stop, answer.said.iter().map(|said| &said.block));
     let items: Vec<Item<'_>> = said
         .zip(&ids)
-        .map(|(said, id)| item(said, id, "completed", reply))
+        .enumerate()
+        .map(|(at, (said, id))| {
+            let cut = (at + 1 == ids.len()).then_some(end);
+            item(said, id, item_status(&said.block, cut), reply)
+        })
         .collect();
     let response = ResponseOut {
         reply,
         id: &id,
-        end: Some(ending(
-            &answer.stop,
-            answer.said.iter().map(|said| &said.block),
-        )),
+        end: Some(end),
         output: &items,
         usage: Some(answer.usage.unwrap_or_default()),
     };
@@ -217,6 +219,14 @@ pub(crate) fn ending<'a>(stop: &'a Stop, mut said: impl Iterator<Item = &'a Bloc
         return &Stop::ContentFilter;
     }
     stop
+}
+
+/// How an item came out: the last one ends as the answer does. Pictures come whole.
+pub(crate) fn item_status(block: &Block, end: Option<&Stop>) -> &'static str {
+    match (block, end) {
+        (Block::Media(_), _) | (_, None) => "completed",
+        (_, end) => status(end).0,
+    }
 }
 
 fn status(end: Option<&Stop>) -> (&'static str, Option<&'static str>) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::output::{Annotation, Content, Item, Summary, has_item, is_search, tokens, unfold};
-use super::response::{ResponseOut, answer_id, content, ending, item, item_id};
+use super::response::{ResponseOut, answer_id, content, ending, item, item_id, item_status};
 use crate::canon::{Block, CallKind, ChatEvent, Said, Stop};
 use crate::openai_chat::Token;
 use crate::openai_responses::error_event;
@@ -20,6 +20,8 @@ pub(crate) struct Encoder {
     sequence: u64,
     has_begun: bool,
     items: Vec<ItemState>,
+    /// An item that is closed and not yet told as done: whether it is whole shows in what follows.
+    closing: Option<usize>,
     usage: Usage,
     stop: Option<Stop>,
 }
@@ -141,6 +143,7 @@ impl Encoder {
             sequence: 0,
             has_begun: false,
             items: vec![],
+            closing: None,
             usage: Usage::default(),
             stop: None,
         }
@@ -342,9 +345,28 @@ impl Encoder {
         let Some(state) = self.items.get_mut(index) else {
             return;
         };
+        if state.place.is_some() {
+            part_done(&mut self.sequence, state, &self.reply, out);
+            self.closing = Some(index);
+        }
+    }
+
+    /// Tells that the closed item is done: cut off, if that is how the answer ended.
+    fn settle(&mut self, out: &mut Vec<u8>) {
+        let Some(index) = self.closing.take() else {
+            return;
+        };
+        let said = self.items.iter().map(|state| &state.said.block);
+        let end = self.stop.as_ref().map(|stop| ending(stop, said));
+        let status = self
+            .items
+            .get(index)
+            .map_or("completed", |state| item_status(&state.said.block, end));
+        let Some(state) = self.items.get_mut(index) else {
+            return;
+        };
         let Some(place) = state.place else { return };
-        part_done(&mut self.sequence, state, &self.reply, out);
-        let item = item(&state.said, &state.id, "completed", &self.reply);
+        let item = item(&state.said, &state.id, status, &self.reply);
         state.done = serde_json::value::to_raw_value(&item).ok();
         let done = OfItem {
             output_index: place,
@@ -478,6 +500,9 @@ fn event<T: Serialize>(sequence: &mut u64, kind: &'static str, rest: T, out: &mu
 
 impl StreamEncoder for Encoder {
     fn encode(&mut self, event: &ChatEvent, out: &mut Vec<u8>) {
+        if !matches!(event, ChatEvent::Usage(_) | ChatEvent::Stop(_)) {
+            self.settle(out);
+        }
         match event {
             ChatEvent::Start { .. } => self.begin(out),
             ChatEvent::Open { block, .. } => self.open(block, out),
@@ -491,7 +516,10 @@ impl StreamEncoder for Encoder {
             }
             ChatEvent::Close { index } => self.close(*index, out),
             ChatEvent::Usage(usage) => self.usage.merge(*usage),
-            ChatEvent::Stop(stop) => self.stop = Some(stop.clone()),
+            ChatEvent::Stop(stop) => {
+                self.stop = Some(stop.clone());
+                self.settle(out);
+            }
             ChatEvent::Failed(_) => {}
         }
     }
@@ -499,6 +527,7 @@ impl StreamEncoder for Encoder {
     /// The last event has the whole answer in it, and the last usage, which may follow the reason.
     fn finish(&mut self, out: &mut Vec<u8>) {
         self.begin(out);
+        self.settle(out);
         let said = self.items.iter().map(|state| &state.said.block);
         let stop = self.stop.as_ref().unwrap_or(&Stop::End);
         let stop = ending(stop, said);
@@ -523,6 +552,7 @@ impl StreamEncoder for Encoder {
     }
 
     fn fail(&mut self, failure: &Failure, request_id: &str, out: &mut Vec<u8>) {
+        self.settle(out);
         out.extend_from_slice(&error_event(failure, request_id, Some(self.sequence)));
     }
 }
