@@ -38,6 +38,8 @@ pub(crate) struct Decoder {
     sources: Vec<String>,
     has_cited: bool,
     has_refused: bool,
+    /// Why it stopped, told once nothing can follow.
+    stop: Option<Stop>,
     state: State,
 }
 
@@ -46,7 +48,7 @@ enum State {
     #[default]
     Silent,
     Saying,
-    /// Why it stopped is known; token counts may follow.
+    /// Why it stopped is known; token counts may follow, and with some vendors the last words.
     Stopped,
     /// The end mark has come: whatever follows belongs to nobody.
     Over,
@@ -87,7 +89,7 @@ impl Decoder {
         let first = choices
             .into_iter()
             .find(|choice| choice.index.unwrap_or_default().0 == 0);
-        if let Some(choice) = first.filter(|_| self.state == State::Saying) {
+        if let Some(choice) = first {
             self.choice(choice, out);
         }
     }
@@ -400,9 +402,10 @@ impl Decoder {
                 return self.fail(failure, out);
             }
             // Some say `stop` after calls too.
-            _ => self.presumed(),
+            _ => Stop::End,
         };
-        self.stop(stop, out);
+        self.stop.get_or_insert(stop);
+        self.state = State::Stopped;
     }
 
     fn presumed(&self) -> Stop {
@@ -415,10 +418,12 @@ impl Decoder {
         }
     }
 
-    fn stop(&mut self, stop: Stop, out: &mut Vec<ChatEvent>) {
-        if self.state != State::Saying {
+    /// Ends the answer, once. Where nobody said why it ended, and where what came after the reason says more, that tells it.
+    pub(crate) fn end(&mut self, out: &mut Vec<ChatEvent>) {
+        if matches!(self.state, State::Over | State::Failed) {
             return;
         }
+        self.state = State::Over;
         self.settle_tags(out);
         if !self.has_cited {
             for url in std::mem::take(&mut self.sources) {
@@ -432,14 +437,9 @@ impl Decoder {
         self.close_flat(out);
         self.speak(out);
         self.calls.iter_mut().for_each(|known| known.close(out));
-        self.state = State::Stopped;
+        let said = self.stop.take().filter(|stop| *stop != Stop::End);
+        let stop = said.unwrap_or_else(|| self.presumed());
         out.push(ChatEvent::Stop(stop));
-    }
-
-    /// Ends the answer where nobody said why it ended: what was said tells it.
-    pub(crate) fn end(&mut self, out: &mut Vec<ChatEvent>) {
-        let stop = self.presumed();
-        self.stop(stop, out);
     }
 
     fn fail(&mut self, failure: Failure, out: &mut Vec<ChatEvent>) {
@@ -462,11 +462,8 @@ impl StreamDecoder for Decoder {
             return Ok(());
         }
         if frame.data.trim_ascii() == b"[DONE]" {
-            if self.next > 0 {
+            if self.next > 0 || self.state == State::Stopped {
                 self.end(out);
-            }
-            if self.state == State::Stopped {
-                self.state = State::Over;
             }
             return Ok(());
         }
@@ -482,12 +479,16 @@ impl StreamDecoder for Decoder {
     }
 
     fn may_end(&self) -> bool {
-        self.state == State::Stopped
+        matches!(self.state, State::Stopped | State::Over)
     }
 
-    fn finish(&mut self, _out: &mut Vec<ChatEvent>) -> Result<(), Failure> {
+    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), Failure> {
         match self.state {
-            State::Stopped | State::Over => Ok(()),
+            State::Stopped => {
+                self.end(out);
+                Ok(())
+            }
+            State::Over => Ok(()),
             State::Silent | State::Saying | State::Failed => Err(crate::ended_early()),
         }
     }
