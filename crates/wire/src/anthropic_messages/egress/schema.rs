@@ -1,4 +1,6 @@
-//! JSON schemas as Anthropic's structured output takes them: every object closed, no bounds.
+//! JSON schemas as Anthropic's structured output takes them: every object closed, no bounds, nothing that refers to itself.
+
+mod refs;
 
 use std::borrow::Cow;
 
@@ -6,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Bounds that Anthropic's grammar cannot hold; without them the answer is merely less bound.
-const BOUNDS: [&str; 12] = [
+const BOUNDS: [&str; 14] = [
     "minimum",
     "maximum",
     "exclusiveMinimum",
@@ -19,6 +21,45 @@ const BOUNDS: [&str; 12] = [
     "minProperties",
     "maxProperties",
     "contains",
+    "minContains",
+    "maxContains",
+];
+
+/// What it refuses and no other words say: without them the answer could be what the client forbade.
+const REFUSED: [&str; 14] = [
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "patternProperties",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "additionalItems",
+    "$dynamicRef",
+    "$recursiveRef",
+];
+
+/// The formats that it knows.
+const FORMATS: [&str; 10] = [
+    "date-time",
+    "time",
+    "date",
+    "duration",
+    "email",
+    "hostname",
+    "uri",
+    "ipv4",
+    "ipv6",
+    "uuid",
+];
+
+/// What its patterns cannot say: looking around, word boundaries, what a group matched.
+const ODD_PATTERNS: [&str; 9] = [
+    "(?=", "(?!", "(?<", "\\b", "\\B", "\\1", "\\2", "\\3", "\\k",
 ];
 
 /// A schema that can be sent.
@@ -30,9 +71,13 @@ pub(crate) struct Fitted<'a> {
     pub is_loosened: bool,
 }
 
-/// Fits a schema; `None` where it asks for what Anthropic cannot promise: objects with members that nobody named.
+/// Fits a schema; `None` where it asks for what Anthropic cannot promise: objects with members that nobody named,
+/// schemas without end, exceptions.
 pub(crate) fn fit(schema: &RawValue) -> Option<Fitted<'_>> {
     let mut tree: Value = serde_json::from_str(schema.get()).ok()?;
+    if !refs::all_end(&tree) {
+        return None;
+    }
     let mut change = Change::default();
     change.node(&mut tree)?;
     let json = if change.tightened || change.loosened {
@@ -70,17 +115,11 @@ impl Change {
     }
 
     fn object(&mut self, object: &mut Map<String, Value>) -> Option<()> {
-        for bound in BOUNDS {
-            self.loosened |= object.shift_remove(bound).is_some();
+        if REFUSED.iter().any(|word| object.contains_key(*word)) || has_odd_values(object) {
+            return None;
         }
-        if object
-            .get("minItems")
-            .and_then(Value::as_u64)
-            .is_some_and(|least| least > 1)
-        {
-            object.insert("minItems".to_owned(), Value::from(1));
-            self.loosened = true;
-        }
+        self.any_of(object)?;
+        self.loosen(object);
         if is_object(object) {
             self.close(object)?;
         }
@@ -91,12 +130,46 @@ impl Change {
                     .try_for_each(|member| self.node(member))?;
             }
         }
-        for name in ["items", "prefixItems", "anyOf", "oneOf", "allOf", "not"] {
+        for name in ["items", "prefixItems", "anyOf", "allOf"] {
             if let Some(member) = object.get_mut(name) {
                 self.node(member)?;
             }
         }
         Some(())
+    }
+
+    /// One of several is at least any of them.
+    fn any_of(&mut self, object: &mut Map<String, Value>) -> Option<()> {
+        let Some(several) = object.shift_remove("oneOf") else {
+            return Some(());
+        };
+        self.loosened = true;
+        let before = object.insert("anyOf".to_owned(), several);
+        before.is_none().then_some(())
+    }
+
+    fn loosen(&mut self, object: &mut Map<String, Value>) {
+        for bound in BOUNDS {
+            self.loosened |= object.shift_remove(bound).is_some();
+        }
+        let said = |name: &str| object.get(name).and_then(Value::as_str);
+        let is_odd_format = said("format").is_some_and(|name| !FORMATS.contains(&name));
+        let is_odd_pattern = said("pattern")
+            .is_some_and(|pattern| ODD_PATTERNS.iter().any(|odd| pattern.contains(odd)));
+        for (name, is_odd) in [("format", is_odd_format), ("pattern", is_odd_pattern)] {
+            if is_odd {
+                object.shift_remove(name);
+                self.loosened = true;
+            }
+        }
+        if object
+            .get("minItems")
+            .and_then(Value::as_u64)
+            .is_some_and(|least| least > 1)
+        {
+            object.insert("minItems".to_owned(), Value::from(1));
+            self.loosened = true;
+        }
     }
 
     /// An answer that keeps to the closed schema keeps to the open one too, so that closing loses nothing.
@@ -111,6 +184,15 @@ impl Change {
             _ => None,
         }
     }
+}
+
+/// Values that are made of others, and references within `allOf`, are refused too.
+fn has_odd_values(object: &Map<String, Value>) -> bool {
+    let list = |name: &str| object.get(name).and_then(Value::as_array);
+    let mut values = list("enum").into_iter().flatten();
+    let mut all_of = list("allOf").into_iter().flatten();
+    values.any(|value| value.is_object() || value.is_array())
+        || all_of.any(|node| node.get("$ref").is_some())
 }
 
 fn is_object(object: &Map<String, Value>) -> bool {
@@ -152,6 +234,41 @@ mod tests {
         ] {
             assert_eq!(fitted(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_grammar_refuses_is_not_promised() {
+        let object = |name: &str, rest: &str| {
+            format!(
+                r#"{{"type":"object","properties":{{"{name}":{rest}}},"additionalProperties":false}}"#
+            )
+        };
+        for part in [
+            r#"{"not":{"type":"string"}}"#,
+            r#"{"if":{"const":1},"then":{"type":"number"},"else":{"type":"string"}}"#,
+            r#"{"type":"string","enum":["a",{"b":1}]}"#,
+            r##"{"allOf":[{"$ref":"#/$defs/a"}]}"##,
+            r#"{"oneOf":[{"type":"null"}],"anyOf":[{"type":"null"}]}"#,
+            r##"{"$ref":"#"}"##,
+        ] {
+            assert_eq!(fitted(&object("n", part)), None, "{part}");
+        }
+        assert_eq!(
+            fitted(&object(
+                "n",
+                r#"{"oneOf":[{"type":"null"},{"type":"string","format":"regex","pattern":"a(?=b)"}]}"#
+            )),
+            Some((
+                object("n", r#"{"anyOf":[{"type":"null"},{"type":"string"}]}"#),
+                true
+            ))
+        );
+        // Names of members are no keywords.
+        let named = object(
+            "not",
+            r#"{"type":"string","format":"date","pattern":"^a+$"}"#,
+        );
+        assert_eq!(fitted(&named), Some((named.clone(), false)));
     }
 
     #[test]
