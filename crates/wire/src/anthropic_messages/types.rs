@@ -255,7 +255,7 @@ pub(crate) struct Peek<'a> {
 #[serde(default)]
 pub(crate) struct Counts {
     input_tokens: Count,
-    output_tokens: Count,
+    output_tokens: Option<Count>,
     cache_read_input_tokens: Count,
     cache_creation_input_tokens: Count,
     cache_creation: Option<CacheCreation>,
@@ -275,6 +275,15 @@ struct Details {
 }
 
 impl Counts {
+    /// Takes the output away: that of a stream's beginning is a first guess, which the last count stands for if one comes.
+    pub(crate) fn take_output(&mut self) -> Option<u64> {
+        self.output_tokens.take().map(|count| count.0)
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.output_tokens.is_some()
+    }
+
     /// In the hub's terms: `input_tokens` leaves out what the cache read or wrote.
     pub(crate) fn usage(self) -> Usage {
         let cached = self.cache_read_input_tokens.0;
@@ -285,7 +294,7 @@ impl Counts {
                 .0
                 .saturating_add(cached)
                 .saturating_add(written),
-            output: self.output_tokens.0,
+            output: self.output_tokens.unwrap_or_default().0,
             cache_read: cached,
             cache_write: written,
             cache_write_1h: self

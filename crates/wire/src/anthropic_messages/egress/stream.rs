@@ -97,6 +97,8 @@ pub(crate) struct Decoder {
     /// The hub's next index.
     next: usize,
     usage: Usage,
+    /// The output that the beginning counted, until a later count stands for it.
+    guessed: Option<u64>,
     has_started: bool,
     has_calls: bool,
     state: State,
@@ -255,6 +257,10 @@ impl Decoder {
             self.state = State::Stopped;
             self.start(out);
             self.open.drain(..).for_each(|open| open.end(out));
+            if let Some(output) = self.guessed.take().filter(|output| *output > 0) {
+                self.usage.output = output;
+                out.push(ChatEvent::Usage(self.usage));
+            }
             out.push(ChatEvent::Stop(stop));
         }
     }
@@ -289,7 +295,9 @@ impl Decoder {
             id: head.id.map(Into::into),
             model: head.model.map(Into::into),
         });
-        self.count(head.usage, out);
+        let mut counts = head.usage;
+        self.guessed = counts.as_mut().and_then(Counts::take_output);
+        self.count(counts, out);
         Ok(())
     }
 
@@ -305,6 +313,9 @@ impl Decoder {
 
     fn message_delta(&mut self, event: Event<'_>, out: &mut Vec<ChatEvent>) {
         self.start(out);
+        if event.usage.as_ref().is_some_and(Counts::has_output) {
+            self.guessed = None;
+        }
         self.count(event.usage, out);
         match event.delta.and_then(Delta::reason) {
             Some((StopReason::Other, _)) => self.stop(self.presumed(), out),

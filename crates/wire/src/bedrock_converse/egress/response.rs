@@ -1,11 +1,11 @@
 //! Whole answers: checking one without a tree, reading one into the hub.
 
-use polygate_core::{Failure, Usage};
+use polygate_core::{Failure, Scope, Usage};
 
 use super::super::error;
 use super::super::types::{Answer, Block, Outcome, Peek, StopReason, usage};
 use crate::UpstreamError;
-use crate::canon::{self as hub, CallKind, ChatResponse, Said, Stop};
+use crate::canon::{self as hub, CallKind, ChatResponse, Said};
 use crate::upstream_error::{answer, junk};
 
 /// A JSON object without an error inside; returns the usage it reports.
@@ -48,11 +48,14 @@ pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
 /// The model wrote what Bedrock could not read. Whatever came before it is no whole answer: an agent would take it for the end.
 pub(super) fn botched(code: &str) -> Failure {
     let error = UpstreamError {
-        message: "the model's answer could not be read by its provider".to_owned(),
+        message: format!("the model's answer could not be read by its provider: {code}"),
         code: Some(code.to_owned()),
         param: None,
     };
-    error::reported(error, None)
+    let mut failure = error::reported(error, None);
+    // The model's slip, not the provider's: nobody has to rest.
+    failure.scope = Scope::Request;
+    failure
 }
 
 /// Where the reason is left out, what was said tells it.

@@ -9,7 +9,7 @@ use super::super::types::{
     Delta, Event, Image, Outcome, Start, StopReason, Thought, ToolUse, picture, usage,
 };
 use super::response::botched;
-use crate::canon::{Block, CallKind, ChatEvent, Citation, Stop};
+use crate::canon::{Block, CallKind, ChatEvent, Citation};
 use crate::event_stream::EXCEPTION;
 use crate::upstream_error::junk;
 use crate::{Frame, Progress, Signal, StreamDecoder};

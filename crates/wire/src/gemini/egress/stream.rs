@@ -385,7 +385,8 @@ impl Decoder {
 /// An empty success would leave an agent standing: that the model wrote nothing readable is an error, and another try may do.
 fn botched(code: &str, message: Option<&str>) -> Failure {
     let said = message.filter(|text| !text.is_empty());
-    let message = said.unwrap_or("the model's answer could not be read by its provider");
+    let unread = || format!("the model's answer could not be read by its provider: {code}");
+    let message = said.map_or_else(unread, |said| format!("{code}: {said}"));
     let mut failure = Failure::new(Kind::UpstreamError, message);
     failure.code = Some(code.to_owned());
     // The model's slip, not the provider's: nobody has to rest.
