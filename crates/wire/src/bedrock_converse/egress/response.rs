@@ -98,6 +98,8 @@ fn said(block: Block<'_>) -> Option<Said> {
 mod tests {
     use polygate_core::Kind;
 
+    use crate::canon::Stop;
+
     use super::*;
 
     /// The answer with this content, its texts and what they are.
