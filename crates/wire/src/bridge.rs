@@ -405,7 +405,13 @@ impl Return {
     fn call(&mut self, index: usize, id: String, sent: String) -> Block {
         if self.bridge.answer.as_ref() == Some(&sent) {
             self.answers.push(index);
-            return Block::Text;
+            // Told once: two texts would be read as one, and two JSON values in a row are none.
+            let is_first = self.answers.len() == 1;
+            return if is_first {
+                Block::Text
+            } else {
+                Block::Reasoning
+            };
         }
         self.has_calls = true;
         let is_freeform = self.bridge.freeform.contains(&sent);

@@ -365,8 +365,10 @@ pub(crate) enum Outcome {
     Done,
     Length,
     Filtered,
-    /// The model wrote what Google could not read: nobody's answer. With the reason's name.
+    /// The model wrote what Google could not read: whatever came before is no whole answer. With the reason's name.
     Botched(&'static str),
+    /// Google broke off: words that came before stand, without any it is nobody's answer. With the reason's name.
+    BrokenOff(&'static str),
 }
 
 impl FinishReason {
@@ -381,10 +383,10 @@ impl FinishReason {
             R::Spii | R::ModelArmor => Outcome::Filtered,
             R::ImageSafety | R::ImageProhibitedContent | R::ImageRecitation => Outcome::Filtered,
             R::MalformedFunctionCall => Outcome::Botched("MALFORMED_FUNCTION_CALL"),
-            R::UnexpectedToolCall => Outcome::Botched("UNEXPECTED_TOOL_CALL"),
-            R::TooManyToolCalls => Outcome::Botched("TOO_MANY_TOOL_CALLS"),
+            R::UnexpectedToolCall => Outcome::BrokenOff("UNEXPECTED_TOOL_CALL"),
+            R::TooManyToolCalls => Outcome::BrokenOff("TOO_MANY_TOOL_CALLS"),
             R::MalformedResponse => Outcome::Botched("MALFORMED_RESPONSE"),
-            R::Other => Outcome::Botched("OTHER"),
+            R::Other => Outcome::BrokenOff("OTHER"),
         }
     }
 }

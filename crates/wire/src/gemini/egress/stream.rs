@@ -350,8 +350,10 @@ impl Decoder {
             Outcome::Done => Ending::Done,
             Outcome::Length => Ending::Length,
             Outcome::Filtered => Ending::Filtered,
-            Outcome::Botched(_) if self.has_answer => Ending::Done,
-            Outcome::Botched(code) => return self.fail(botched(code, message), out),
+            Outcome::BrokenOff(_) if self.has_answer => Ending::Done,
+            Outcome::Botched(code) | Outcome::BrokenOff(code) => {
+                return self.fail(botched(code, message), out);
+            }
         });
     }
 
