@@ -28,6 +28,17 @@ pub struct Failure {
     pub body: Option<Bytes>,
     /// The request may already have cost money: it had been sent when the connection broke or timed out.
     pub ambiguous: bool,
+    /// Why a request was refused, where a model of another kind might take it.
+    pub why: Option<Why>,
+}
+
+/// Why a provider refused a request that another model might take: fallbacks may be meant for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The conversation is too long for the model.
+    ContextLength,
+    /// The provider refuses to talk about it.
+    ContentPolicy,
 }
 
 impl Failure {
@@ -45,6 +56,7 @@ impl Failure {
             param: None,
             body: None,
             ambiguous: false,
+            why: None,
         }
     }
 
@@ -174,6 +186,8 @@ pub enum Kind {
     Broken,
     /// The provider was silent for too long.
     Timeout,
+    /// The call goes round in a circle of gateways.
+    Loop,
 }
 
 struct Row {
@@ -205,7 +219,7 @@ const fn row(
 
 /// The one table: kind → code, status, origin, what rests, whether another candidate is asked.
 #[rustfmt::skip]
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 25] = [
     row(Kind::InvalidRequest,      "invalid_request",       400, Origin::Client,   Scope::Request,    false),
     row(Kind::Unauthenticated,     "invalid_api_key",       401, Origin::Client,   Scope::Request,    false),
     row(Kind::Forbidden,           "model_not_allowed",     403, Origin::Client,   Scope::Request,    false),
@@ -230,6 +244,7 @@ const TABLE: [Row; 24] = [
     row(Kind::Connect,             "upstream_unreachable",  502, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Broken,              "upstream_disconnected", 502, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Timeout,             "upstream_timeout",      504, Origin::Upstream, Scope::Provider,   true),
+    row(Kind::Loop,                "loop_detected",         508, Origin::Gateway,  Scope::Request,    false),
 ];
 
 impl Kind {

@@ -6,6 +6,6 @@ pub mod secret;
 pub mod usage;
 
 pub use clock::{Clock, FixedClock, SystemClock};
-pub use failure::{Failure, Kind, Origin, Scope};
+pub use failure::{Failure, Kind, Origin, Scope, Why};
 pub use secret::Secret;
 pub use usage::Usage;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use polygate_core::Secret;
+use polygate_providers::Price;
 
 use crate::pattern::Pattern;
 
@@ -63,6 +64,8 @@ pub struct Provider {
     pub credentials: Vec<Credential>,
     /// Share among providers of the same model; 0 = drained.
     pub weight: u32,
+    /// Its tier: lower ones are asked first.
+    pub priority: i32,
     /// Never used.
     pub disabled: bool,
     /// What model names for this provider begin with (`teamA/`), stripped before the upstream sees them.
@@ -88,8 +91,10 @@ pub struct Credential {
     pub name: String,
     /// The key itself.
     pub api_key: Secret,
-    /// Share among the provider's credentials.
+    /// Share among the provider's credentials; 0 = drained.
     pub weight: u32,
+    /// Its tier among them: lower ones are asked first.
+    pub priority: i32,
 }
 
 /// A model name or pattern that a provider serves, and what it is called there.
@@ -99,6 +104,8 @@ pub struct Mapping {
     pub pattern: Pattern,
     /// What the upstream is told; `None` = what the client said.
     pub target: Option<String>,
+    /// What it costs; the catalogue's price unless set.
+    pub price: Option<Price>,
 }
 
 /// Restricts an OpenAI-style provider to one interface.
@@ -117,12 +124,36 @@ pub struct Model {
     pub name: String,
     /// How one of the targets is chosen; the global strategy unless set.
     pub strategy: Option<Strategy>,
+    /// What keeps calls together; the global affinity unless set.
+    pub affinity: Option<Affinity>,
     /// Where it may go.
     pub targets: Vec<Target>,
     /// Other models that are tried when no target answered.
-    pub fallbacks: Vec<String>,
+    pub fallbacks: Fallbacks,
     /// What translation would lose is refused.
     pub strict: bool,
+}
+
+/// Other models that are tried when no target of a model answered, by why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// Rate limits and spent quotas: before those of any failure.
+    pub quota: Vec<String>,
+    /// Any failure that another provider might not have.
+    pub any: Vec<String>,
+    /// The conversation is too long for the model.
+    pub context_length: Vec<String>,
+    /// The provider refuses to talk about it.
+    pub content_policy: Vec<String>,
+}
+
+/// What keeps calls together on one candidate, as long as that costs little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Calls of one session, by what the client calls it.
+    pub session: bool,
+    /// Calls whose prompts begin alike; where both are set, those without a session.
+    pub prefix: bool,
 }
 
 /// One place a model may go.
@@ -134,6 +165,10 @@ pub struct Target {
     pub model: Option<String>,
     /// Share; the provider's weight unless set.
     pub weight: Option<u32>,
+    /// Tier; the provider's unless set.
+    pub priority: Option<i32>,
+    /// What it costs; the catalogue's price unless set.
+    pub price: Option<Price>,
 }
 
 /// Who may call.
@@ -176,6 +211,8 @@ pub struct RateLimit {
 pub struct Routing {
     /// Among candidates of a model.
     pub strategy: Strategy,
+    /// What keeps calls together.
+    pub affinity: Affinity,
     /// Unprefixed model names use only providers without a prefix.
     pub force_model_prefix: bool,
     /// `PROVIDER_SUFFIX`: stripped once from the front of model names (`Proxy` → `Proxy/gpt-4` is `gpt-4`).
@@ -191,6 +228,41 @@ pub enum Strategy {
     RoundRobin,
     /// The first that does not rest, in order.
     FillFirst,
+    /// By chance, in shares by weight.
+    Random,
+    /// The one with the fewest calls in flight for its weight.
+    LeastBusy,
+    /// The quicker of two, by time to the first good event and calls in flight.
+    LowestLatency,
+    /// The one with the lowest price.
+    Cheapest,
+}
+
+impl Strategy {
+    /// Its name in configuration and in what people read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Weighted => "weighted",
+            Strategy::RoundRobin => "round-robin",
+            Strategy::FillFirst => "fill-first",
+            Strategy::Random => "random",
+            Strategy::LeastBusy => "least-busy",
+            Strategy::LowestLatency => "lowest-latency",
+            Strategy::Cheapest => "cheapest",
+        }
+    }
+}
+
+impl Fallbacks {
+    /// All of them with why they are tried, in the order they are.
+    pub fn by_cause(&self) -> [(&'static str, &[String]); 4] {
+        [
+            ("quota", &self.quota),
+            ("any", &self.any),
+            ("context_length", &self.context_length),
+            ("content_policy", &self.content_policy),
+        ]
+    }
 }
 
 /// How often and how long is tried.
@@ -265,6 +337,7 @@ impl Provider {
             api_base: None,
             credentials: Vec::new(),
             weight: 1,
+            priority: 0,
             disabled: false,
             prefix: None,
             models: Vec::new(),
@@ -281,6 +354,7 @@ impl Default for Routing {
     fn default() -> Self {
         Self {
             strategy: Strategy::Weighted,
+            affinity: Affinity::default(),
             force_model_prefix: false,
             provider_suffix: None,
         }

@@ -8,6 +8,7 @@ use polygate_core::{Clock, Failure, Kind};
 use polygate_wire::Loss;
 
 use crate::admit::KeyRing;
+use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
@@ -16,6 +17,7 @@ use crate::kept::Kept;
 use crate::observe::{AttemptRecord, CallRecord, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::{Next, Plan};
 use crate::proxy;
+use crate::pulse::Flight;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 
@@ -182,7 +184,8 @@ impl Engine {
             route,
             &snapshot.config.retry,
             matches!(body, InboundBody::Whole(_)),
-        );
+        )
+        .prefer(affinity::key(call, route.affinity));
         loop {
             let place = match plan.next(self.clock.now()) {
                 Next::Ask(place) => place,
@@ -210,6 +213,7 @@ impl Engine {
                 record.credential = candidate.credential.name.clone();
                 record.upstream_model = candidate.model.clone();
             });
+            hold(recorder, Some(candidate.begin()));
             let started = self.clock.now();
             let result = match &call.inbound.endpoint {
                 Endpoint::Proxy(_) => {
@@ -228,6 +232,7 @@ impl Engine {
             let failure = match result {
                 Ok(mut reply) => {
                     candidate.resters().succeeded();
+                    candidate.measure(now, now.saturating_sub(started), None);
                     reply.note_attempt(attempt_record(
                         candidate,
                         None,
@@ -237,6 +242,8 @@ impl Engine {
                 }
                 Err(failure) => failure,
             };
+            hold(recorder, None);
+            candidate.measure(now, now.saturating_sub(started), Some(&failure));
             note(recorder, |record| {
                 record.attempts.push(attempt_record(
                     candidate,
@@ -284,6 +291,12 @@ impl Engine {
 fn note(recorder: &mut Option<Recorder>, change: impl FnOnce(&mut CallRecord)) {
     if let Some(recorder) = recorder {
         recorder.update(change);
+    }
+}
+
+fn hold(recorder: &mut Option<Recorder>, flight: Option<Flight>) {
+    if let Some(recorder) = recorder {
+        recorder.hold(flight);
     }
 }
 

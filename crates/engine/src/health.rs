@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Retry;
+use crate::pulse::PulseBook;
 use polygate_core::{Failure, Kind, Scope};
 
 /// The shortest rest after a limit: sub-second waits made retry storms elsewhere.
@@ -195,6 +196,8 @@ impl Resters<'_> {
 /// Keeps what rests over configuration reloads.
 #[derive(Debug, Default)]
 pub struct HealthBook {
+    /// How targets do.
+    pub pulses: PulseBook,
     cells: Mutex<HashMap<String, Arc<Rest>>>,
 }
 
@@ -206,6 +209,7 @@ impl HealthBook {
 
     /// The configuration changed: refused credentials get another chance, and what nothing uses any more is forgotten.
     pub fn renew(&self) {
+        self.pulses.renew();
         self.lock().retain(|_, cell| {
             cell.wake(&[Reason::Auth]);
             Arc::strong_count(cell) > 1

@@ -4,6 +4,7 @@
 //! [`body`] (who owns the upstream's answer).
 
 pub mod admit;
+mod affinity;
 pub mod attempt;
 pub mod body;
 pub mod call;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod probe;
 pub mod proxy;
+pub mod pulse;
 pub mod route;
 pub mod snapshot;
 mod tls;

@@ -6,7 +6,7 @@ use polygate_core::{Failure, Kind};
 
 use crate::config::Retry;
 use crate::health::Reason;
-use crate::route::{Place, Route};
+use crate::route::{Open, Place, Route};
 
 /// Further attempts where the configuration names no number: at least this many, and each candidate once.
 const LEAST_RETRIES: usize = 3;
@@ -27,6 +27,10 @@ pub struct Plan<'a> {
     waited: bool,
     ambiguous: bool,
     failure: Option<Failure>,
+    /// Which groups may be asked.
+    open: Open,
+    /// Whom the call prefers.
+    affinity: Option<u64>,
 }
 
 /// What to do now.
@@ -57,7 +61,16 @@ impl<'a> Plan<'a> {
             waited: false,
             ambiguous: false,
             failure: None,
+            open: Open::default(),
+            affinity: None,
         }
+    }
+
+    /// The same for a call with this key of affinity.
+    #[must_use]
+    pub fn prefer(mut self, affinity: Option<u64>) -> Self {
+        self.affinity = affinity;
+        self
     }
 
     /// Whom to ask next.
@@ -65,7 +78,8 @@ impl<'a> Plan<'a> {
         if self.left == 0 {
             return Next::GiveUp(self.last_failure(now));
         }
-        if let Some(place) = self.route.pick(now, &self.asked) {
+        let picked = self.route.pick(now, &self.asked, &self.open, self.affinity);
+        if let Some(place) = picked {
             self.asked.push(place);
             self.left -= 1;
             return Next::Ask(place);
@@ -95,7 +109,14 @@ impl<'a> Plan<'a> {
     /// An attempt failed. `Err`: no other may be asked.
     pub fn failed(&mut self, place: Place, failure: Failure) -> Result<(), Failure> {
         if !failure.try_next() {
-            return Err(failure);
+            // Final, unless other models are named for this very failure.
+            let way = failure.why.and_then(|why| self.route.redirect(place, why));
+            let Some(open) = way else {
+                return Err(failure);
+            };
+            self.open = open;
+            self.failure = Some(failure);
+            return Ok(());
         }
         if failure.ambiguous {
             if std::mem::replace(&mut self.ambiguous, true) {
@@ -132,15 +153,17 @@ impl<'a> Plan<'a> {
             .iter()
             .filter(|place| !self.burnt.contains(place))
             .any(|place| {
-                self.route
-                    .candidate(*place)
-                    .is_some_and(|candidate| candidate.resting(now).is_none())
+                self.route.is_open_at(*place, &self.open)
+                    && self
+                        .route
+                        .candidate(*place)
+                        .is_some_and(|candidate| candidate.resting(now).is_none())
             })
     }
 
     fn shortest_rest(&self, now: Duration) -> Option<Duration> {
         self.route
-            .candidates()
+            .open_candidates(&self.open, now)
             .filter_map(|candidate| candidate.resting(now))
             .map(|(_, wait)| wait)
             .min()
@@ -150,13 +173,13 @@ impl<'a> Plan<'a> {
     fn last_failure(&mut self, now: Duration) -> Failure {
         self.failure
             .take()
-            .unwrap_or_else(|| everyone_rests(self.route, now))
+            .unwrap_or_else(|| everyone_rests(self.route, &self.open, now))
     }
 }
 
-fn everyone_rests(route: &Route, now: Duration) -> Failure {
+fn everyone_rests(route: &Route, open: &Open, now: Duration) -> Failure {
     let rests: Vec<(Reason, Duration)> = route
-        .candidates()
+        .open_candidates(open, now)
         .filter_map(|candidate| candidate.resting(now))
         .collect();
     let by_limit = !rests.is_empty() && rests.iter().all(|(reason, _)| reason.is_limit());

@@ -1,12 +1,31 @@
 //! Which of several candidates comes first: one small struct a policy, no lock.
 
+mod affinity;
+mod busy;
+mod latency;
 mod weighted;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+pub use busy::LeastBusy;
 pub use weighted::Weighted;
 
 use crate::config::Strategy;
+use crate::pulse::Target;
+
+/// What a policy knows of one candidate.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Its share.
+    pub weight: u32,
+    /// What it costs, as one number; `None`: nobody knows, which counts as dearest.
+    pub price: Option<u64>,
+    /// A number of its own, the same in every process.
+    pub id: u64,
+    /// How it does.
+    pub target: Target,
+}
 
 /// Orders the candidates of a group. Indices are those of the group.
 #[derive(Debug)]
@@ -15,25 +34,81 @@ pub enum Policy {
     Weighted(Weighted),
     /// The first that is available, in order.
     FillFirst,
+    /// By chance, in shares by weight.
+    Random,
+    /// The fewest calls in flight for its weight.
+    LeastBusy(LeastBusy),
+    /// The quicker of two.
+    LowestLatency,
+    /// The lowest price; of equals in turn, by weight.
+    Cheapest(Weighted),
 }
 
 impl Policy {
-    /// The policy of this strategy over candidates of these weights.
-    pub fn new(strategy: Strategy, weights: &[u32]) -> Self {
+    /// The policy of this strategy over these candidates.
+    pub fn new(strategy: Strategy, standings: &[Standing]) -> Self {
+        let weighted = || {
+            let weights: Vec<u32> = standings.iter().map(|one| one.weight).collect();
+            Weighted::new(&weights)
+        };
         match strategy {
-            Strategy::Weighted => Policy::Weighted(Weighted::new(weights)),
-            Strategy::RoundRobin => Policy::Weighted(Weighted::new(&vec![1; weights.len()])),
+            Strategy::Weighted => Policy::Weighted(weighted()),
+            Strategy::RoundRobin => Policy::Weighted(Weighted::new(&vec![1; standings.len()])),
             Strategy::FillFirst => Policy::FillFirst,
+            Strategy::Random => Policy::Random,
+            Strategy::LeastBusy => Policy::LeastBusy(LeastBusy::default()),
+            Strategy::LowestLatency => Policy::LowestLatency,
+            Strategy::Cheapest => Policy::Cheapest(weighted()),
         }
     }
 
-    /// One of the available candidates (ascending indices, at least one).
-    pub fn pick(&self, available: &[usize]) -> Option<usize> {
+    /// One of the available candidates (ascending indices, at least one); the one that a call with this key of affinity prefers,
+    /// where that costs little.
+    pub fn pick(
+        &self,
+        standings: &[Standing],
+        available: &[usize],
+        key: Option<u64>,
+        now: Duration,
+    ) -> Option<usize> {
+        let by_price = matches!(self, Policy::Cheapest(_));
+        let preferred =
+            key.and_then(|key| affinity::preferred(standings, available, key, now, by_price));
+        preferred.or_else(|| self.choose(standings, available, now))
+    }
+
+    fn choose(&self, standings: &[Standing], available: &[usize], now: Duration) -> Option<usize> {
         match self {
             Policy::Weighted(weighted) => weighted.pick(available),
             Policy::FillFirst => available.first().copied(),
+            Policy::Random => by_chance(standings, available, rand::random()),
+            Policy::LeastBusy(busy) => busy.pick(standings, available),
+            Policy::LowestLatency => latency::pick(standings, available, rand::random(), now),
+            Policy::Cheapest(weighted) => weighted.pick(&cheapest(standings, available)),
         }
     }
+}
+
+/// The candidate into whose share this roll falls.
+fn by_chance(standings: &[Standing], available: &[usize], roll: u64) -> Option<usize> {
+    let weight = |at: &usize| u64::from(standings.get(*at).map_or(1, |one| one.weight.max(1)));
+    let total: u64 = available.iter().map(weight).sum();
+    let mut left = roll.checked_rem(total)?;
+    let found = available.iter().find(|at| {
+        let share = weight(at);
+        let is_here = left < share;
+        left = left.saturating_sub(share);
+        is_here
+    });
+    found.copied()
+}
+
+fn cheapest(standings: &[Standing], available: &[usize]) -> Vec<usize> {
+    let price = |at: &usize| standings.get(*at).and_then(|one| one.price);
+    let price = |at: &usize| price(at).unwrap_or(u64::MAX);
+    let least = available.iter().map(price).min();
+    let is_least = |at: &usize| Some(price(at)) == least;
+    available.iter().copied().filter(is_least).collect()
 }
 
 /// A place in a repeated sequence; concurrent callers get different places.
@@ -43,5 +118,61 @@ struct Cursor(AtomicUsize);
 impl Cursor {
     fn step(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Candidates of these weights that nobody has asked yet.
+    pub(super) fn standings(weights: &[u32]) -> Vec<Standing> {
+        let standing = |(at, weight): (usize, &u32)| Standing {
+            weight: *weight,
+            id: at as u64 + 1,
+            target: crate::pulse::Pulses::default().target("m"),
+            price: None,
+        };
+        weights.iter().enumerate().map(standing).collect()
+    }
+
+    /// Numbers as if by chance, the same in every run.
+    pub(super) struct Dice(pub u64);
+
+    impl Iterator for Dice {
+        type Item = u64;
+
+        fn next(&mut self) -> Option<u64> {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            Some(affinity::mixed(self.0))
+        }
+    }
+
+    #[test]
+    fn chance_keeps_shares() {
+        let standings = standings(&[3, 0, 1]);
+        let mut seen = [0_i32; 3];
+        for roll in Dice(7).take(4000) {
+            seen[by_chance(&standings, &[0, 2], roll).expect("one")] += 1;
+        }
+        assert!((seen[0] - 3000).abs() < 120, "{seen:?}");
+        assert_eq!(seen[1], 0, "it was not available");
+    }
+
+    #[test]
+    fn the_cheapest_take_turns_and_an_unknown_price_is_the_dearest() {
+        let mut standings = standings(&[1, 2, 1, 1]);
+        for (standing, price) in standings.iter_mut().zip([None, Some(5), Some(5), Some(9)]) {
+            standing.price = price;
+        }
+        let policy = Policy::new(Strategy::Cheapest, &standings);
+        let pick = |available: &[usize]| {
+            policy
+                .pick(&standings, available, None, Duration::ZERO)
+                .expect("one")
+        };
+        let seen: Vec<usize> = (0..6).map(|_| pick(&[0, 1, 2, 3])).collect();
+        assert_eq!(seen, [1, 2, 1, 1, 2, 1]);
+        assert_eq!((pick(&[0, 3]), pick(&[0])), (3, 0));
     }
 }

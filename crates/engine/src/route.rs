@@ -1,19 +1,23 @@
 //! From a model's name to the candidates that may serve it, in groups: the next group is asked when the one before has nobody left.
 
+mod build;
+mod way;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use polygate_core::{Failure, Scope, Why};
 
-use crate::config::Strategy;
+use crate::config::Affinity;
 use crate::health::{Reason, Rest, Resters};
-use crate::pattern::Pattern;
-use crate::policy::Policy;
+use crate::policy::{Policy, Standing};
+use crate::pulse::{Flight, Target};
 use crate::snapshot::{Credential, Snapshot, Upstream};
 
-/// How deep fallbacks of fallbacks go.
-const FALLBACK_DEPTH: usize = 8;
+pub use way::Open;
+use way::{Cause, Edge};
 
 /// The longest model name that is remembered, and how many are.
 const NAME_LIMIT: usize = 256;
@@ -26,13 +30,26 @@ pub struct Route {
     pub label: Arc<str>,
     /// What translation would lose is refused.
     pub strict: bool,
-    groups: Vec<Group>,
+    /// What keeps its calls together.
+    pub affinity: Affinity,
+    steps: Vec<Step>,
+}
+
+/// A group in its place.
+#[derive(Clone, Debug)]
+struct Step {
+    group: Arc<Group>,
+    /// The model, counted in the order they are asked.
+    node: usize,
+    /// The fallbacks that lead here.
+    path: Vec<Edge>,
 }
 
 /// Candidates of equal standing.
 #[derive(Debug)]
 struct Group {
     candidates: Vec<Candidate>,
+    standings: Vec<Standing>,
     policy: Policy,
 }
 
@@ -45,7 +62,7 @@ pub struct Candidate {
     pub credential: Arc<Credential>,
     /// The model's name there.
     pub model: Arc<str>,
-    weight: u32,
+    target: Target,
     model_rest: Arc<Rest>,
 }
 
@@ -57,18 +74,13 @@ pub struct Place {
 }
 
 impl Candidate {
-    fn new(
-        upstream: &Arc<Upstream>,
-        credential: &Arc<Credential>,
-        model: &str,
-        weight: u32,
-    ) -> Self {
+    fn new(upstream: &Arc<Upstream>, credential: &Arc<Credential>, model: &str) -> Self {
         let model_rest = upstream.model_rests.cell(model);
         Self {
             upstream: upstream.clone(),
             credential: credential.clone(),
             model: model.into(),
-            weight,
+            target: credential.pulses.target(model),
             model_rest,
         }
     }
@@ -80,6 +92,29 @@ impl Candidate {
             .into_iter()
             .filter_map(|rest| rest.resting(now))
             .max_by_key(|(_, wait)| *wait)
+    }
+
+    /// Whether it rests because of a rate limit or a spent quota.
+    fn is_limited(&self, now: Duration) -> bool {
+        let rests = [&self.credential.rest, &self.model_rest];
+        rests.into_iter().any(|rest| {
+            rest.resting(now)
+                .is_some_and(|(reason, _)| reason.is_limit())
+        })
+    }
+
+    /// A call of it is in flight until this is dropped.
+    pub fn begin(&self) -> Flight {
+        self.target.begin()
+    }
+
+    /// How an attempt came out, for those who choose by it. What says nothing of the candidate's speed is not measured.
+    pub fn measure(&self, now: Duration, took: Duration, failure: Option<&Failure>) {
+        match failure {
+            None => self.target.succeeded(now, took),
+            Some(failure) if failure.scope == Scope::Provider => self.target.failed(now, took),
+            Some(_) => {}
+        }
     }
 
     /// What a failure of this candidate lets rest.
@@ -105,50 +140,58 @@ impl std::fmt::Debug for Candidate {
 impl Route {
     /// Finds the candidates of a name; `None` where nobody has it.
     pub fn build(snapshot: &Snapshot, requested: &str) -> Option<Route> {
-        let mut groups = Vec::new();
-        let mut label = None;
-        let mut seen = Vec::new();
-        collect(snapshot, requested, &mut groups, &mut label, &mut seen);
-        if groups.is_empty() {
+        let (steps, label) = build::steps(snapshot, requested);
+        if steps.is_empty() {
             return None;
         }
+        let models = &snapshot.config.models;
+        let model = models.iter().find(|model| model.name == requested);
+        let affinity = model.and_then(|model| model.affinity);
         Some(Route {
             label: label.unwrap_or_else(|| "other".into()),
-            strict: snapshot
-                .config
-                .models
-                .iter()
-                .any(|model| model.strict && model.name == requested),
-            groups,
+            strict: model.is_some_and(|model| model.strict),
+            affinity: affinity.unwrap_or(snapshot.config.routing.affinity),
+            steps,
         })
     }
 
     /// How many candidates there are in all.
     pub fn len(&self) -> usize {
-        self.groups.iter().map(|group| group.candidates.len()).sum()
+        let candidates = self.steps.iter().map(|step| step.group.candidates.len());
+        candidates.sum()
     }
 
     /// Whether there are none: never, for a route that was built.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.steps.is_empty()
     }
 
     /// The candidate at a place.
     pub fn candidate(&self, place: Place) -> Option<&Candidate> {
-        self.groups.get(place.group)?.candidates.get(place.at)
+        let step = self.steps.get(place.group)?;
+        step.group.candidates.get(place.at)
     }
 
-    /// The first group's choice among candidates that do not rest and are not excluded, else the next group's.
-    pub fn pick(&self, now: Duration, excluded: &[Place]) -> Option<Place> {
-        for (group_at, group) in self.groups.iter().enumerate() {
-            let is_free = |at: &usize| {
-                !excluded.contains(&Place {
-                    group: group_at,
-                    at: *at,
-                })
+    /// The first group's choice among candidates that do not rest and are not excluded, else the next group's. Only groups that
+    /// are open are asked; a key of affinity says whom the call prefers.
+    pub fn pick(
+        &self,
+        now: Duration,
+        excluded: &[Place],
+        open: &Open,
+        key: Option<u64>,
+    ) -> Option<Place> {
+        for (group_at, step) in self.steps.iter().enumerate() {
+            if !self.is_open(step, open, now) {
+                continue;
+            }
+            let group = &step.group;
+            let place = |at: usize| Place {
+                group: group_at,
+                at,
             };
             let usable = |at: &usize| {
-                is_free(at)
+                !excluded.contains(&place(*at))
                     && group
                         .candidates
                         .get(*at)
@@ -158,155 +201,64 @@ impl Route {
             if available.is_empty() {
                 continue;
             }
-            return group.policy.pick(&available).map(|at| Place {
-                group: group_at,
-                at,
-            });
+            let policy = &group.policy;
+            return policy
+                .pick(&group.standings, &available, key, now)
+                .map(place);
         }
         None
     }
 
+    /// What is open after a failure of this candidate that a fallback of its own is meant for; `None` where there is none.
+    pub fn redirect(&self, place: Place, why: Why) -> Option<Open> {
+        let failed = self.steps.get(place.group)?;
+        let cause = Cause::of(why);
+        // The model's own fallbacks, then those of the models that it is a fallback of.
+        let nodes = failed.path.iter().map(|edge| edge.node);
+        let mut nodes = std::iter::once(failed.node).chain(nodes.rev());
+        nodes.find_map(|node| {
+            let open = Open::within(Edge { node, cause }, failed.node + 1);
+            let mut steps = self.steps.iter();
+            steps.any(|step| open.leads_to(step)).then_some(open)
+        })
+    }
+
     /// All candidates in order.
     pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
-        self.groups.iter().flat_map(|group| &group.candidates)
+        self.steps.iter().flat_map(|step| &step.group.candidates)
     }
-}
 
-fn collect(
-    snapshot: &Snapshot,
-    requested: &str,
-    groups: &mut Vec<Group>,
-    label: &mut Option<Arc<str>>,
-    seen: &mut Vec<String>,
-) {
-    if seen.len() >= FALLBACK_DEPTH || seen.iter().any(|name| name == requested) {
-        return;
+    /// Those that are open.
+    pub fn open_candidates<'a>(
+        &'a self,
+        open: &'a Open,
+        now: Duration,
+    ) -> impl Iterator<Item = &'a Candidate> {
+        let steps = self.steps.iter();
+        steps
+            .filter(move |step| self.is_open(step, open, now))
+            .flat_map(|step| &step.group.candidates)
     }
-    seen.push(requested.to_owned());
-    let Some(model) = snapshot.models.get(requested) else {
-        return offered(snapshot, requested, groups, label);
-    };
-    label.get_or_insert_with(|| requested.into());
-    let targets = model.targets.iter().filter_map(|target| {
-        let upstream = snapshot.upstreams.get(target.upstream)?;
-        Some((
-            upstream,
-            target.model.as_deref().unwrap_or(requested),
-            target.weight,
-        ))
-    });
-    push_groups(groups, model.strategy, targets.collect());
-    for fallback in &model.fallbacks {
-        collect(snapshot, fallback, groups, label, seen);
-    }
-}
 
-/// What providers themselves offer under this name: those that mean it first, then vendors that surely call their models otherwise.
-fn offered(
-    snapshot: &Snapshot,
-    requested: &str,
-    groups: &mut Vec<Group>,
-    label: &mut Option<Arc<str>>,
-) {
-    let routing = &snapshot.config.routing;
-    let (mut own, mut strangers) = (Vec::new(), Vec::new());
-    for upstream in &snapshot.upstreams {
-        let Some(bare) = upstream.unprefixed(requested, routing.force_model_prefix) else {
-            continue;
+    /// Whether this place is among those that are open.
+    pub fn is_open_at(&self, place: Place, open: &Open) -> bool {
+        self.steps
+            .get(place.group)
+            .is_some_and(|step| open.leads_to(step))
+    }
+
+    /// Fallbacks for limits are open while a key of their model rests on one.
+    fn is_open(&self, step: &Step, open: &Open, now: Duration) -> bool {
+        let is_limited = |node: usize| {
+            let mut own = self.steps.iter().filter(|step| step.node == node);
+            own.any(|step| {
+                let mut candidates = step.group.candidates.iter();
+                candidates.any(|one| one.is_limited(now))
+            })
         };
-        let Some(model) = upstream.upstream_model(bare) else {
-            continue;
-        };
-        if upstream.is_stranger_to(bare) && bare == requested {
-            strangers.push((upstream, model, upstream.weight));
-        } else {
-            own.push((upstream, model, upstream.weight));
-        }
-        if let Some(matched) = matched_label(upstream, bare) {
-            label.get_or_insert(matched);
-        }
+        let mut quotas = step.path.iter().filter(|edge| edge.cause == Cause::Quota);
+        open.leads_to(step) && quotas.all(|edge| is_limited(edge.node))
     }
-    push_groups(groups, routing.strategy, own);
-    push_groups(groups, routing.strategy, strangers);
-}
-
-/// The configured name or pattern, or the catalogue's, that this name matched.
-fn matched_label(upstream: &Upstream, bare: &str) -> Option<Arc<str>> {
-    let mapped = upstream
-        .mappings
-        .iter()
-        .find(|mapping| mapping.pattern.matches(bare))
-        .map(|mapping| mapping.pattern.source());
-    let is_discovered = || {
-        upstream
-            .discovered
-            .load()
-            .iter()
-            .any(|name| name == bare)
-            .then_some(bare)
-    };
-    let claimed = || {
-        upstream
-            .claims
-            .iter()
-            .find(|claim| claim.matches(bare))
-            .map(Pattern::source)
-    };
-    mapped
-        .or_else(is_discovered)
-        .or_else(claimed)
-        .map(Arc::from)
-}
-
-/// A group of those with a share, then one of the drained, who serve only when all others are out.
-fn push_groups(
-    groups: &mut Vec<Group>,
-    strategy: Strategy,
-    targets: Vec<(&Arc<Upstream>, &str, u32)>,
-) {
-    let (sharing, drained): (Vec<_>, Vec<_>) =
-        targets.into_iter().partition(|(_, _, weight)| *weight > 0);
-    for targets in [sharing, drained] {
-        // A provider's share is its own however many keys it has.
-        let keys = targets
-            .iter()
-            .map(|(upstream, ..)| upstream.credentials.len() as u32)
-            .fold(1, lcm);
-        let mut candidates = Vec::new();
-        for (upstream, model, weight) in targets {
-            let total: u32 = upstream
-                .credentials
-                .iter()
-                .map(|credential| credential.weight)
-                .sum();
-            for credential in &upstream.credentials {
-                let share = weight
-                    .max(1)
-                    .saturating_mul(keys)
-                    .saturating_mul(credential.weight)
-                    / total.max(1);
-                candidates.push(Candidate::new(upstream, credential, model, share.max(1)));
-            }
-        }
-        if !candidates.is_empty() {
-            let weights: Vec<u32> = candidates
-                .iter()
-                .map(|candidate| candidate.weight)
-                .collect();
-            groups.push(Group {
-                policy: Policy::new(strategy, &weights),
-                candidates,
-            });
-        }
-    }
-}
-
-fn lcm(a: u32, b: u32) -> u32 {
-    let (mut x, mut y) = (a, b.max(1));
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    (a / x.max(1)).saturating_mul(b.max(1)).min(5040)
 }
 
 /// Routes by name. Bounded: names are a caller's text.

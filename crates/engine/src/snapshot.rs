@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use polygate_core::Secret;
-use polygate_providers::{Provider, Settings};
+use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 
-use crate::config::{self, Config, Strategy, WireApi};
+use crate::config::{self, Config, Fallbacks, Strategy, WireApi};
 use crate::health::{HealthBook, Rest};
 use crate::pattern::Pattern;
+use crate::pulse::Pulses;
 use crate::route::{Route, RouteCache};
 use crate::transport::{SharedTransport, Transport};
 
@@ -35,6 +36,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// The row it is of.
     pub row: &'static str,
+    /// What the table says of it.
+    pub said: &'static Row,
     /// What speaks to it.
     pub provider: Arc<dyn Provider>,
     /// Its keys.
@@ -43,6 +46,8 @@ pub struct Upstream {
     pub rest: Arc<Rest>,
     /// Share among providers.
     pub weight: u32,
+    /// Its tier: lower ones are asked first.
+    pub priority: i32,
     /// What names for it begin with.
     pub prefix: Option<String>,
     /// The names it serves; empty = all.
@@ -66,8 +71,14 @@ pub struct Credential {
     pub secret: Secret,
     /// Share among the provider's keys.
     pub weight: u32,
+    /// Its tier among them.
+    pub priority: i32,
     /// Its rest.
     pub rest: Arc<Rest>,
+    /// How its calls do.
+    pub pulses: Arc<Pulses>,
+    /// A number of its own, the same in every process: it says nothing of the key.
+    pub id: u64,
 }
 
 /// A model that names its targets, compiled.
@@ -78,7 +89,7 @@ pub struct Model {
     /// Upstream's index, the model's name there, weight.
     pub targets: Vec<ModelTarget>,
     /// Models tried after.
-    pub fallbacks: Vec<String>,
+    pub fallbacks: Fallbacks,
 }
 
 /// One target of a [`Model`].
@@ -90,6 +101,10 @@ pub struct ModelTarget {
     pub model: Option<String>,
     /// Share.
     pub weight: u32,
+    /// Tier.
+    pub priority: i32,
+    /// What it costs, where the configuration says so.
+    pub price: Option<Price>,
 }
 
 /// Rests by model name, bounded: what callers say never grows state without end.
@@ -216,8 +231,13 @@ impl Upstream {
 
     /// What the upstream calls this model; `None` where it does not serve it.
     pub fn upstream_model<'a>(&'a self, bare: &'a str) -> Option<&'a str> {
-        let model = if self.mappings.is_empty() {
-            bare
+        self.mapped(bare).map(|(model, _)| model)
+    }
+
+    /// The same with what it costs there, where the configuration says so.
+    pub fn mapped<'a>(&'a self, bare: &'a str) -> Option<(&'a str, Option<Price>)> {
+        let (model, price) = if self.mappings.is_empty() {
+            (bare, None)
         } else {
             let matching = self
                 .mappings
@@ -231,13 +251,13 @@ impl Upstream {
                     best
                 }
             })?;
-            best.target.as_deref().unwrap_or(bare)
+            (best.target.as_deref().unwrap_or(bare), best.price)
         };
         let excluded = self
             .excluded
             .iter()
             .any(|pattern| pattern.matches(bare) || pattern.matches(model));
-        (!excluded).then_some(model)
+        (!excluded).then_some((model, price))
     }
 
     /// A provider that passes every name, but whose vendor surely has other names than this.
@@ -281,10 +301,12 @@ fn compile_upstream(
     Ok(Upstream {
         name: provider.name.as_str().into(),
         row: &row.name,
+        said: row,
         provider: built,
         credentials: credentials.collect(),
         rest: book.cell(place.clone()),
         weight: provider.weight,
+        priority: provider.priority,
         prefix: provider.prefix.clone().filter(|prefix| !prefix.is_empty()),
         mappings: provider.models.clone(),
         excluded: provider.excluded_models.clone(),
@@ -304,11 +326,17 @@ fn compile_credential(
     book: &HealthBook,
 ) -> Credential {
     let hash = digest::digest(&digest::SHA256, credential.api_key.reveal().as_bytes());
+    let key = format!("{place}|{hash:?}");
+    let id = hash.as_ref().first_chunk().copied().map(u64::from_be_bytes);
+    let place = crate::affinity::hash(&[place.as_bytes()]);
     Credential {
         name: credential.name.as_str().into(),
         secret: credential.api_key.clone(),
         weight: credential.weight,
-        rest: book.cell(format!("{place}|{hash:?}")),
+        priority: credential.priority,
+        pulses: book.pulses.of(&key),
+        id: id.unwrap_or_default() ^ place,
+        rest: book.cell(key),
     }
 }
 
@@ -345,6 +373,10 @@ fn compile_model(model: &config::Model, config: &Config, upstreams: &[Arc<Upstre
             upstream: at,
             model: target.model.clone(),
             weight,
+            priority: target
+                .priority
+                .unwrap_or_else(|| upstreams.get(at).map_or(0, |upstream| upstream.priority)),
+            price: target.price,
         })
     });
     Model {

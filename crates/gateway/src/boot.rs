@@ -146,6 +146,7 @@ async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
         name: "demo".to_owned(),
         api_key: Secret::new(""),
         weight: 1,
+        priority: 0,
     });
     loaded.config.providers.push(provider);
     tokio::spawn(mock.serve());

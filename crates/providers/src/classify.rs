@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use polygate_core::{Failure, Kind, Origin, Scope};
-use polygate_wire::{UpstreamError, dialect};
+use polygate_wire::{UpstreamError, dialect, upstream_error};
 
 use crate::Answer;
 
@@ -62,6 +62,9 @@ pub fn classify(answer: &Answer) -> Failure {
     if kind == Kind::InvalidRequest || (kind == Kind::UpstreamModel && !says_model) {
         // A path that is not there says nothing of the model on others.
         failure.scope = Scope::Request;
+    }
+    if kind == Kind::InvalidRequest {
+        failure.why = said.as_ref().and_then(upstream_error::why);
     }
     if let Some(said) = said {
         failure.code = said.code;
@@ -152,6 +155,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use http::StatusCode;
+    use polygate_core::Why;
     use polygate_wire::Format;
 
     fn decide(status: u16, body: &str) -> Failure {
@@ -264,6 +268,57 @@ mod tests {
         }
         let pictures = r#"{"message":"Multimodal is not enabled for your organization and model","param":"model","code":"multimodal_not_enabled"}"#;
         assert_eq!(decide(403, pictures).kind, Kind::InvalidRequest);
+    }
+
+    #[test]
+    fn what_another_model_might_take_is_known_in_every_vendors_words() {
+        let long = Some(Why::ContextLength);
+        let policy = Some(Why::ContentPolicy);
+        for (status, body, why) in [
+            (
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 8192 tokens.","code":"context_length_exceeded"}}"#,
+                long,
+            ),
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
+                long,
+            ),
+            (
+                413,
+                r#"{"error":{"message":"Request too large: the prompt exceeds the context window"}}"#,
+                long,
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#,
+                long,
+            ),
+            (
+                400,
+                r#"{"message":"Input is too long for requested model."}"#,
+                long,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The response was filtered due to Azure's content management policy","code":"content_filter"}}"#,
+                policy,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"rejected","code":"content_policy_violation"}}"#,
+                policy,
+            ),
+            (400, r#"{"error":{"message":"bad temperature"}}"#, None),
+            (
+                500,
+                r#"{"error":{"message":"the context window service is down"}}"#,
+                None,
+            ),
+        ] {
+            assert_eq!(decide(status, body).why, why, "{body}");
+        }
     }
 
     #[test]

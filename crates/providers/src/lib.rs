@@ -7,6 +7,7 @@ pub mod base;
 pub mod bedrock;
 pub mod classify;
 pub mod compat;
+pub mod price;
 pub mod registry;
 mod sigv4;
 pub mod table;
@@ -18,6 +19,7 @@ use polygate_core::{Failure, Secret};
 use polygate_wire::{Format, Quirks};
 use std::time::SystemTime;
 
+pub use price::{Price, price_of};
 pub use registry::{Settings, build};
 pub use table::{Row, row_for_host, row_named, table};
 

@@ -1,6 +1,6 @@
 //! Errors as providers say them, whatever the format: one lenient reader, since half of them answer in each other's shapes.
 
-use polygate_core::{Failure, Kind, Origin, Scope};
+use polygate_core::{Failure, Kind, Origin, Scope, Why};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -88,6 +88,43 @@ const IN_BAND: [(&str, Kind, u16); 26] = [
     ("internal", Kind::UpstreamError, 500),
 ];
 
+/// Words by which providers say that a conversation is too long for the model, or that they refuse to talk about it.
+const WHY: [(&str, Why); 24] = [
+    ("context_length", Why::ContextLength),
+    ("context length", Why::ContextLength),
+    ("context window", Why::ContextLength),
+    ("context limit", Why::ContextLength),
+    ("prompt is too long", Why::ContextLength),
+    ("input is too long", Why::ContextLength),
+    ("prompt too long", Why::ContextLength),
+    ("too many input tokens", Why::ContextLength),
+    ("exceeds the maximum number of tokens", Why::ContextLength),
+    ("maximum prompt length", Why::ContextLength),
+    ("range of input length", Why::ContextLength),
+    ("string_above_max_length", Why::ContextLength),
+    ("reduce the length of the messages", Why::ContextLength),
+    ("prompt_too_long", Why::ContextLength),
+    ("model_max_prompt_tokens_exceeded", Why::ContextLength),
+    ("content_policy", Why::ContentPolicy),
+    ("content policy", Why::ContentPolicy),
+    ("content_filter", Why::ContentPolicy),
+    ("content management policy", Why::ContentPolicy),
+    ("responsibleaipolicyviolation", Why::ContentPolicy),
+    ("moderation_blocked", Why::ContentPolicy),
+    ("data_inspection_failed", Why::ContentPolicy),
+    ("content exists risk", Why::ContentPolicy),
+    ("content filtering policy", Why::ContentPolicy),
+];
+
+/// Why a request was refused, where a model of another kind might take it.
+pub fn why(said: &UpstreamError) -> Option<Why> {
+    let code = said.code.as_deref().unwrap_or_default();
+    let text = format!("{code} {}", said.message).to_ascii_lowercase();
+    // Google counts: "The input token count (…) exceeds the maximum number of tokens allowed (…)".
+    let found = WHY.iter().find(|(word, _)| text.contains(word));
+    found.map(|(_, why)| *why)
+}
+
 /// An error that came inside a success: in a 200 answer or in a stream.
 pub fn in_band(said: UpstreamError) -> Failure {
     let code = said
@@ -99,6 +136,7 @@ pub fn in_band(said: UpstreamError) -> Failure {
     let (kind, status) = known.map_or((Kind::UpstreamError, 502), |(_, kind, status)| {
         (*kind, *status)
     });
+    let why = why(&said).filter(|_| matches!(kind, Kind::InvalidRequest | Kind::TooLarge));
     let message = if said.message.is_empty() {
         "the provider reported an error in its answer".to_owned()
     } else {
@@ -107,6 +145,7 @@ pub fn in_band(said: UpstreamError) -> Failure {
     let mut failure = Failure::new(kind, message);
     failure.status = status;
     failure.origin = Origin::Upstream;
+    failure.why = why;
     failure.code = said.code;
     failure.param = said.param;
     if kind == Kind::InvalidRequest {

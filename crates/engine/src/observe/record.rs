@@ -8,6 +8,7 @@ use polygate_core::{Clock, Usage};
 use polygate_wire::Loss;
 
 use super::pump::Recorders;
+use crate::pulse::Flight;
 
 /// Everything worth knowing of a call.
 #[derive(Clone, Debug)]
@@ -137,6 +138,8 @@ pub struct Recorder {
     record: Option<Box<CallRecord>>,
     clock: Arc<dyn Clock>,
     recorders: Recorders,
+    /// The attempt that the call waits for or reads from.
+    flight: Option<Flight>,
 }
 
 impl Recorder {
@@ -146,7 +149,13 @@ impl Recorder {
             record: Some(Box::new(record)),
             clock,
             recorders,
+            flight: None,
         }
+    }
+
+    /// An attempt is in flight until the call ends or another one takes its place.
+    pub fn hold(&mut self, flight: Option<Flight>) {
+        self.flight = flight;
     }
 
     /// Changes the record.

@@ -221,8 +221,11 @@ fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provid
 fn mappings(item: &Item<'_>) -> Vec<Mapping> {
     let passed = |item: &Item<'_>, text: &str| {
         let pattern = pattern(item, text, Pattern::glob)?;
-        let target = None;
-        Some(Mapping { pattern, target })
+        Some(Mapping {
+            pattern,
+            target: None,
+            price: None,
+        })
     };
     if let Kind::Scalar { .. } = item.node.kind {
         let id = item.text();

@@ -1,8 +1,8 @@
 //! What no single section can see: names that refer to each other, names that are there twice, settings that cannot work together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use polygate_engine::config::{Config, Mapping, Provider};
+use polygate_engine::config::{Config, Mapping, Model, Provider};
 use polygate_engine::snapshot::settings;
 
 use super::names::{Named, Names, Reference};
@@ -35,6 +35,7 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     providers(config, names, findings);
     targets(names, findings);
     fallbacks(config, names, findings);
+    cycles(config, names, findings);
     keys(config, names, findings);
     weights(config, names, findings);
     for model in &mut config.models {
@@ -121,6 +122,51 @@ fn fallbacks(config: &Config, names: &Names, findings: &mut Findings) {
             findings.errors.push(problem(&fallback.spot, message, hint));
         }
     }
+}
+
+/// Fallbacks that lead back to where they began, each told once, at its first model.
+fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
+    let models: HashMap<&str, &Model> = config
+        .models
+        .iter()
+        .map(|model| (model.name.as_str(), model))
+        .collect();
+    let mut told: Vec<Vec<&str>> = Vec::new();
+    for named in &names.models {
+        let Some(cycle) = cycle_from(&named.name, &models) else {
+            continue;
+        };
+        // Falling back to itself is told already.
+        let mut members = cycle.clone();
+        members.sort_unstable();
+        if members.len() < 2 || told.contains(&members) {
+            continue;
+        }
+        told.push(members);
+        let way = [cycle.as_slice(), &[&*named.name]].concat().join(" -> ");
+        let message = format!("its fallbacks go round in a circle: {way}");
+        findings.errors.push(problem(&named.spot, message, None));
+    }
+}
+
+/// The shortest way from a model back to itself.
+fn cycle_from<'a>(start: &'a str, models: &HashMap<&'a str, &'a Model>) -> Option<Vec<&'a str>> {
+    let mut ways = VecDeque::from([vec![start]]);
+    let mut seen: HashSet<&str> = HashSet::new();
+    while let Some(way) = ways.pop_front() {
+        let model = way.last().and_then(|last| models.get(last));
+        let Some(model) = model else { continue };
+        let lists = model.fallbacks.by_cause();
+        for next in lists.iter().flat_map(|(_, names)| names.iter()) {
+            if next == start {
+                return Some(way);
+            }
+            if seen.insert(next) {
+                ways.push_back([way.as_slice(), &[next.as_str()]].concat());
+            }
+        }
+    }
+    None
 }
 
 /// What absent providers would have offered is not known: their models get the benefit of the doubt.

@@ -28,8 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 40] = [
-    feature("affinity", "sessions that stay with a provider"),
+const TABLE: [Later; 39] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),

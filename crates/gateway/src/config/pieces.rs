@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use polygate_core::Secret;
-use polygate_engine::config::{Credential, Provider, WireApi};
+use polygate_engine::config::{Affinity, Credential, Provider, WireApi};
 use polygate_engine::pattern::Pattern;
+use polygate_providers::Price;
 
 use super::reader::{Item, Section};
+use super::yaml::Kind;
 
 /// Names of OpenAI's two interfaces.
 pub const WIRE_APIS: [(&str, WireApi); 2] =
@@ -59,6 +61,46 @@ pub fn patterns<E: Display>(
         .collect()
 }
 
+/// `price`: USD per million tokens.
+pub fn price(section: &Section<'_>) -> Option<Price> {
+    let item = section.item("price")?;
+    let entry = item.section()?;
+    entry.required("input");
+    entry.required("output");
+    let (input, output) = (entry.number("input"), entry.number("output"));
+    entry.finish();
+    let price = Price::of_dollars(input?, output?);
+    if price.is_none() {
+        item.error("must be in USD per million tokens, zero or more");
+    }
+    price
+}
+
+/// What keeps calls together, as words.
+const AFFINITIES: [(&str, Affinity); 4] = [
+    ("off", affinity_of(false, false)),
+    ("session", affinity_of(true, false)),
+    ("prefix", affinity_of(false, true)),
+    ("session-or-prefix", affinity_of(true, true)),
+];
+
+const fn affinity_of(session: bool, prefix: bool) -> Affinity {
+    Affinity { session, prefix }
+}
+
+/// `affinity`: a word, or a list of them.
+pub fn affinity(section: &Section<'_>) -> Option<Affinity> {
+    let item = section.item("affinity")?;
+    let Kind::List(_) = &item.node.kind else {
+        return item.word(&AFFINITIES);
+    };
+    let items = item.list();
+    let words = items.iter().filter_map(|item| item.word(&AFFINITIES));
+    Some(words.fold(Affinity::default(), |all, one| {
+        affinity_of(all.session || one.session, all.prefix || one.prefix)
+    }))
+}
+
 /// A mapping of header names to values.
 pub fn headers(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
     let Some(map) = section.section(key) else {
@@ -82,6 +124,7 @@ pub fn add_key(provider: &mut Provider, api_key: Secret) {
         name,
         api_key,
         weight: 1,
+        priority: 0,
     });
 }
 

@@ -68,6 +68,7 @@ fn model(name: &str, item: &Item<'_>, pool: &mut Pool) {
         let mapping = Mapping {
             pattern: Pattern::exact(name),
             target: target.clone(),
+            price: None,
         };
         if let Some(named) = pool.add(provider, mapping, &entry.spot) {
             entry.names().borrow_mut().providers.push(named);

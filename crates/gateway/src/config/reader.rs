@@ -275,13 +275,7 @@ impl<'a> Section<'a> {
 
     /// One of these words; underscores and hyphens are alike.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let expected = format!("one of: {}", names.join(", "));
-        self.item(key)?.parsed(&expected, |text| {
-            let text = text.replace('_', "-");
-            let found = words.iter().find(|(word, _)| *word == text);
-            found.map(|(_, value)| *value)
-        })
+        self.item(key)?.word(words)
     }
 
     /// A mapping under a key.

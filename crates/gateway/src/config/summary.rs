@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Config, Model, Provider, Retry, Strategy, WireApi};
+use polygate_engine::config::{Affinity, Config, Model, Provider, Retry, WireApi};
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
@@ -62,6 +62,9 @@ fn provider_line(provider: &Provider) -> String {
         out.push_str(&text);
     };
     add(format!("weight {}", provider.weight));
+    if provider.priority != 0 {
+        add(format!("priority {}", provider.priority));
+    }
     if let Some(prefix) = &provider.prefix {
         add(format!("prefix {prefix}"));
     }
@@ -118,18 +121,35 @@ fn model_line(model: &Model) -> String {
     let targets = model.targets.iter().map(|target| {
         let name = target.model.as_deref().unwrap_or(&model.name);
         let weight = target.weight.map(|weight| format!(" ×{weight}"));
-        format!("{}/{name}{}", target.provider, weight.unwrap_or_default())
+        let tier = target
+            .priority
+            .map(|priority| format!(" (priority {priority})"));
+        format!(
+            "{}/{name}{}{}",
+            target.provider,
+            weight.unwrap_or_default(),
+            tier.unwrap_or_default()
+        )
     });
     let targets: Vec<String> = targets.collect();
     let mut out = format!("{} -> {}", model.name, targets.join(", "));
     if let Some(strategy) = model.strategy {
-        let _ = write!(out, ", {}", strategy_name(strategy));
+        let _ = write!(out, ", {}", strategy.name());
     }
     if model.strict {
         out.push_str(", strict");
     }
-    if !model.fallbacks.is_empty() {
-        let _ = write!(out, ", else {}", model.fallbacks.join(", "));
+    if let Some(affinity) = model.affinity {
+        let _ = write!(out, ", {}", affinity_name(affinity));
+    }
+    for (cause, names) in model.fallbacks.by_cause() {
+        if !names.is_empty() {
+            let cause = match cause {
+                "any" => String::new(),
+                cause => format!(" ({cause})"),
+            };
+            let _ = write!(out, ", else{cause} {}", names.join(", "));
+        }
     }
     out
 }
@@ -153,17 +173,21 @@ fn callers(config: &Config) -> String {
     }
 }
 
-fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Weighted => "weighted",
-        Strategy::RoundRobin => "round-robin",
-        Strategy::FillFirst => "fill-first",
+fn affinity_name(affinity: Affinity) -> &'static str {
+    match (affinity.session, affinity.prefix) {
+        (false, false) => "no affinity",
+        (true, false) => "affinity by session",
+        (false, true) => "affinity by prefix",
+        (true, true) => "affinity by session or prefix",
     }
 }
 
 fn routing(config: &Config) -> String {
     let routing = &config.routing;
-    let mut out = strategy_name(routing.strategy).to_owned();
+    let mut out = routing.strategy.name().to_owned();
+    if routing.affinity != Affinity::default() {
+        let _ = write!(out, ", {}", affinity_name(routing.affinity));
+    }
     if routing.force_model_prefix {
         out.push_str(", prefixed providers by prefix only");
     }

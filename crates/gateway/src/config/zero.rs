@@ -31,6 +31,7 @@ fn provider(environment: &Environment, row: &Row) -> Option<Provider> {
         name: variable.to_owned(),
         api_key: Secret::new(key.trim()),
         weight: 1,
+        priority: 0,
     });
     Some(provider)
 }

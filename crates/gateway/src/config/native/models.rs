@@ -1,10 +1,12 @@
 //! `models`: names that say themselves where they go.
 
-use polygate_engine::config::{Model, Target};
+use polygate_engine::config::{Fallbacks, Model, Target};
 
 use super::settings::STRATEGIES;
 use crate::config::names::{Named, Reference};
+use crate::config::pieces::{affinity, price};
 use crate::config::reader::{Item, Section};
+use crate::config::yaml::Kind;
 
 /// Every model of the section.
 pub fn read(section: &Section<'_>) -> Vec<Model> {
@@ -17,6 +19,7 @@ pub fn read(section: &Section<'_>) -> Vec<Model> {
 fn model(name: &str, item: &Item<'_>) -> Option<Model> {
     let section = item.section()?;
     let strategy = section.word("strategy", &STRATEGIES);
+    let affinity = affinity(&section);
     let items = section
         .required("targets")
         .map(|targets| (targets.list(), targets));
@@ -35,6 +38,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
     Some(Model {
         name: name.to_owned(),
         strategy,
+        affinity,
         targets,
         fallbacks,
         strict,
@@ -46,6 +50,7 @@ fn target(by: &str, item: &Item<'_>) -> Option<Target> {
     let provider = section.required_text("provider");
     let model = section.text("model");
     let weight = section.number("weight");
+    let (priority, price) = (section.number("priority"), price(&section));
     if let (Some(name), Some(said)) = (&provider, section.item("provider")) {
         let reference = reference(name, by, &said);
         item.names().borrow_mut().targets.push(reference);
@@ -55,20 +60,47 @@ fn target(by: &str, item: &Item<'_>) -> Option<Target> {
         provider: provider?,
         model,
         weight,
+        priority,
+        price,
     })
 }
 
-fn fallbacks(by: &str, section: &Section<'_>) -> Vec<String> {
-    let mut fallbacks = Vec::new();
-    for item in section.items("fallbacks") {
+/// A list is for any failure; a mapping has a list a cause.
+fn fallbacks(by: &str, section: &Section<'_>) -> Fallbacks {
+    let Some(item) = section.item("fallbacks") else {
+        return Fallbacks::default();
+    };
+    if !matches!(item.node.kind, Kind::Map(_)) {
+        return Fallbacks {
+            any: names(by, &item.list()),
+            ..Fallbacks::default()
+        };
+    }
+    let Some(section) = item.section() else {
+        return Fallbacks::default();
+    };
+    let list = |key| names(by, &section.items(key));
+    let fallbacks = Fallbacks {
+        quota: list("quota"),
+        any: list("any"),
+        context_length: list("context_length"),
+        content_policy: list("content_policy"),
+    };
+    section.finish();
+    fallbacks
+}
+
+fn names(by: &str, items: &[Item<'_>]) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in items {
         let Some(name) = item.text() else {
             continue;
         };
-        let reference = reference(&name, by, &item);
+        let reference = reference(&name, by, item);
         item.names().borrow_mut().fallbacks.push(reference);
-        fallbacks.push(name);
+        names.push(name);
     }
-    fallbacks
+    names
 }
 
 fn reference(name: &str, by: &str, item: &Item<'_>) -> Reference {

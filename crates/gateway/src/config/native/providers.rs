@@ -3,8 +3,9 @@
 use polygate_core::Secret;
 use polygate_engine::config::{Credential, Mapping, Provider};
 use polygate_engine::pattern::Pattern;
+use polygate_providers::Price;
 
-use crate::config::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set};
+use crate::config::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, price, set};
 use crate::config::reader::{Item, Section};
 use crate::config::yaml::Kind;
 
@@ -16,6 +17,7 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     provider.api_base = section.text("api_base");
     let has_keys_left = credentials(&section, &mut provider);
     set(&mut provider.weight, section.number("weight"));
+    set(&mut provider.priority, section.number("priority"));
     let enabled = section.boolean("enabled").unwrap_or(true);
     provider.disabled = section.boolean("disabled").unwrap_or(false) || !enabled;
     provider.prefix = section.text("prefix");
@@ -72,6 +74,7 @@ fn credential(item: &Item<'_>, provider: &mut Provider) {
     };
     let api_key = entry.required("key").and_then(|key| key.secret());
     let (name, weight) = (entry.text("name"), entry.number("weight"));
+    let priority = entry.number("priority");
     entry.finish();
     if let Some(api_key) = api_key {
         let numbered = format!("{}#{}", provider.name, provider.credentials.len() + 1);
@@ -79,6 +82,7 @@ fn credential(item: &Item<'_>, provider: &mut Provider) {
             name: name.unwrap_or(numbered),
             api_key,
             weight: weight.unwrap_or(1),
+            priority: priority.unwrap_or(0),
         });
     }
 }
@@ -91,8 +95,11 @@ fn model_mapping(section: &Section<'_>) -> Vec<Mapping> {
     if let Kind::List(_) = &whole.node.kind {
         let passed = |item: &Item<'_>| {
             let pattern = pattern(item, item.text()?.trim(), Pattern::mapping)?;
-            let target = None;
-            Some(Mapping { pattern, target })
+            Some(Mapping {
+                pattern,
+                target: None,
+                price: None,
+            })
         };
         return whole.list().iter().filter_map(passed).collect();
     }
@@ -100,9 +107,12 @@ fn model_mapping(section: &Section<'_>) -> Vec<Mapping> {
     let mut has_extras = false;
     let mappings = entries.into_iter().flatten().filter_map(|(name, item)| {
         let pattern = pattern(&item, name, Pattern::mapping);
-        let target = target(&item, &mut has_extras);
-        let pattern = pattern?;
-        Some(Mapping { pattern, target })
+        let (target, price) = target(&item, &mut has_extras);
+        Some(Mapping {
+            pattern: pattern?,
+            target,
+            price,
+        })
     });
     let mappings = mappings.collect();
     if has_extras {
@@ -114,10 +124,18 @@ fn model_mapping(section: &Section<'_>) -> Vec<Mapping> {
     mappings
 }
 
-fn target(item: &Item<'_>, has_extras: &mut bool) -> Option<String> {
+/// The name there, and what it costs.
+fn target(item: &Item<'_>, has_extras: &mut bool) -> (Option<String>, Option<Price>) {
+    let mut price = None;
+    let name = target_name(item, has_extras, &mut price);
+    (name, price)
+}
+
+fn target_name(item: &Item<'_>, has_extras: &mut bool, cost: &mut Option<Price>) -> Option<String> {
     let text = if let Kind::Map(_) = &item.node.kind {
         let object = item.section()?;
         let target = object.required_text("mapped_model");
+        *cost = price(&object);
         *has_extras |= object.pass_over(is_extra);
         object.finish();
         target?

@@ -2,15 +2,23 @@
 
 use polygate_engine::config::{HealthCheck, Retry, Routing, Server, Strategy, Timeouts};
 
-use crate::config::pieces::set;
+use crate::config::pieces::{affinity, set};
 use crate::config::reader::Section;
 
 /// Names of strategies.
-pub const STRATEGIES: [(&str, Strategy); 4] = [
+pub const STRATEGIES: [(&str, Strategy); 11] = [
     ("weighted", Strategy::Weighted),
     ("weighted-round-robin", Strategy::Weighted),
     ("round-robin", Strategy::RoundRobin),
     ("fill-first", Strategy::FillFirst),
+    // Tiers are asked in order whatever the strategy: within one it is the first.
+    ("priority", Strategy::FillFirst),
+    ("random", Strategy::Random),
+    ("least-busy", Strategy::LeastBusy),
+    ("lowest-latency", Strategy::LowestLatency),
+    ("latency", Strategy::LowestLatency),
+    ("cheapest", Strategy::Cheapest),
+    ("cost", Strategy::Cheapest),
 ];
 
 /// `server`.
@@ -32,6 +40,7 @@ pub fn server(section: Section<'_>, server: &mut Server) {
 /// `routing`.
 pub fn routing(section: Section<'_>, routing: &mut Routing) {
     set(&mut routing.strategy, section.word("strategy", &STRATEGIES));
+    set(&mut routing.affinity, affinity(&section));
     set(
         &mut routing.force_model_prefix,
         section.boolean("force_model_prefix"),

@@ -111,6 +111,17 @@ impl<'a> Item<'a> {
         Some(Secret::new(text))
     }
 
+    /// As one of these words; underscores and hyphens are alike.
+    pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let expected = format!("one of: {}", names.join(", "));
+        self.parsed(&expected, |text| {
+            let text = text.replace('_', "-");
+            let found = words.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value)
+        })
+    }
+
     /// As a value by way of its text.
     pub(super) fn parsed<T>(
         &self,

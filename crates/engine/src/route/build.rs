@@ -1,0 +1,224 @@
+//! Builds a route: targets into tiers, tiers into groups, fallbacks after them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use polygate_providers::{Price, price_of};
+
+use super::way::{Cause, Edge};
+use super::{Candidate, Group, Step};
+use crate::config::Strategy;
+use crate::pattern::Pattern;
+use crate::policy::{Policy, Standing};
+use crate::snapshot::{Credential, Snapshot, Upstream};
+
+/// How deep fallbacks of fallbacks go, and how many models a route has at most.
+const FALLBACK_DEPTH: usize = 8;
+const MODELS: usize = 64;
+
+/// A provider under the name that the model has there.
+struct Place<'a> {
+    upstream: &'a Arc<Upstream>,
+    model: &'a str,
+    weight: u32,
+    priority: i32,
+    price: Option<Price>,
+}
+
+/// One key of a place.
+type Seat<'a> = (&'a Place<'a>, &'a Arc<Credential>);
+
+/// Collects a route.
+struct Builder<'a> {
+    snapshot: &'a Snapshot,
+    steps: Vec<Step>,
+    label: Option<Arc<str>>,
+    /// Models that were seen, each with the fallbacks that lead to it and do not always.
+    seen: Vec<(&'a str, Vec<Edge>)>,
+    /// The models on the way to this one.
+    above: Vec<&'a str>,
+}
+
+/// The groups of a name in the order they are asked, and what metrics call it.
+pub(super) fn steps(snapshot: &Snapshot, requested: &str) -> (Vec<Step>, Option<Arc<str>>) {
+    let mut builder = Builder {
+        snapshot,
+        steps: Vec::new(),
+        label: None,
+        seen: Vec::new(),
+        above: Vec::new(),
+    };
+    builder.model(requested, &[]);
+    (builder.steps, builder.label)
+}
+
+impl<'a> Builder<'a> {
+    fn model(&mut self, requested: &'a str, path: &[Edge]) {
+        let conditions: Vec<Edge> = path
+            .iter()
+            .copied()
+            .filter(|edge| edge.cause != Cause::Any)
+            .collect();
+        let place = (requested, conditions);
+        let is_over = self.above.len() >= FALLBACK_DEPTH || self.seen.len() >= MODELS;
+        if is_over || self.above.contains(&requested) || self.seen.contains(&place) {
+            return;
+        }
+        let node = self.seen.len();
+        self.seen.push(place);
+        let Some(model) = self.snapshot.models.get(requested) else {
+            return self.offered(requested, node, path);
+        };
+        self.label.get_or_insert_with(|| requested.into());
+        let targets = model.targets.iter().filter_map(|target| {
+            Some(Place {
+                upstream: self.snapshot.upstreams.get(target.upstream)?,
+                model: target.model.as_deref().unwrap_or(requested),
+                weight: target.weight,
+                priority: target.priority,
+                price: target.price,
+            })
+        });
+        let targets = targets.collect();
+        self.push(model.strategy, targets, node, path);
+        self.above.push(requested);
+        for (cause, names) in [
+            (Cause::Quota, &model.fallbacks.quota),
+            (Cause::Any, &model.fallbacks.any),
+            (Cause::ContextLength, &model.fallbacks.context_length),
+            (Cause::ContentPolicy, &model.fallbacks.content_policy),
+        ] {
+            let path = [path, &[Edge { node, cause }]].concat();
+            for name in names {
+                self.model(name, &path);
+            }
+        }
+        self.above.pop();
+    }
+
+    /// What providers themselves offer under this name: those that mean it first, then vendors that surely call their models
+    /// otherwise.
+    fn offered(&mut self, requested: &'a str, node: usize, path: &[Edge]) {
+        let snapshot = self.snapshot;
+        let routing = &snapshot.config.routing;
+        let (mut own, mut strangers) = (Vec::new(), Vec::new());
+        for upstream in &snapshot.upstreams {
+            let Some(bare) = upstream.unprefixed(requested, routing.force_model_prefix) else {
+                continue;
+            };
+            let Some((model, price)) = upstream.mapped(bare) else {
+                continue;
+            };
+            let place = Place {
+                upstream,
+                model,
+                weight: upstream.weight,
+                priority: upstream.priority,
+                price,
+            };
+            if upstream.is_stranger_to(bare) && bare == requested {
+                strangers.push(place);
+            } else {
+                own.push(place);
+            }
+            if let Some(matched) = matched_label(upstream, bare) {
+                self.label.get_or_insert(matched);
+            }
+        }
+        self.push(routing.strategy, own, node, path);
+        self.push(routing.strategy, strangers, node, path);
+    }
+
+    /// A group a tier, of those with a share; then the drained, who serve only when all others are out.
+    fn push(&mut self, strategy: Strategy, places: Vec<Place<'_>>, node: usize, path: &[Edge]) {
+        let mut tiers: BTreeMap<(bool, i32, i32), Vec<Seat<'_>>> = BTreeMap::new();
+        for place in &places {
+            for key in &place.upstream.credentials {
+                let is_drained = place.weight == 0 || key.weight == 0;
+                let tier = tiers.entry((is_drained, place.priority, key.priority));
+                tier.or_default().push((place, key));
+            }
+        }
+        for tier in tiers.into_values() {
+            self.steps.push(Step {
+                group: Arc::new(group(strategy, &tier)),
+                node,
+                path: path.to_vec(),
+            });
+        }
+    }
+}
+
+fn group(strategy: Strategy, tier: &[Seat<'_>]) -> Group {
+    // A provider's share is its own however many keys it has.
+    let keys_of = |place: &Place<'_>| -> Vec<u32> {
+        let same = tier.iter().filter(|(other, _)| std::ptr::eq(place, *other));
+        same.map(|(_, key)| key.weight).collect()
+    };
+    let keys = tier
+        .iter()
+        .map(|(place, _)| u32::try_from(keys_of(place).len()).unwrap_or(u32::MAX))
+        .fold(1, lcm);
+    let (mut candidates, mut standings) = (Vec::new(), Vec::new());
+    for (place, key) in tier {
+        let total = keys_of(place).into_iter().fold(0, u32::saturating_add);
+        let share = place
+            .weight
+            .max(1)
+            .saturating_mul(keys)
+            .saturating_mul(key.weight)
+            / total.max(1);
+        let candidate = Candidate::new(place.upstream, key, place.model);
+        let price = place
+            .price
+            .or_else(|| price_of(place.upstream.said, place.model));
+        standings.push(Standing {
+            weight: share.max(1),
+            price: price.map(Price::blend),
+            id: key.id ^ crate::affinity::hash(&[place.model.as_bytes()]),
+            target: candidate.target.clone(),
+        });
+        candidates.push(candidate);
+    }
+    Group {
+        policy: Policy::new(strategy, &standings),
+        candidates,
+        standings,
+    }
+}
+
+fn lcm(a: u32, b: u32) -> u32 {
+    let (mut x, mut y) = (a, b.max(1));
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x.max(1)).saturating_mul(b.max(1)).min(5040)
+}
+
+/// The configured name or pattern, or the catalogue's, that this name matched.
+fn matched_label(upstream: &Upstream, bare: &str) -> Option<Arc<str>> {
+    let mapped = upstream
+        .mappings
+        .iter()
+        .find(|mapping| mapping.pattern.matches(bare))
+        .map(|mapping| mapping.pattern.source());
+    let is_discovered = || {
+        upstream
+            .discovered
+            .load()
+            .iter()
+            .any(|name| name == bare)
+            .then_some(bare)
+    };
+    let claimed = || {
+        upstream
+            .claims
+            .iter()
+            .find(|claim| claim.matches(bare))
+            .map(Pattern::source)
+    };
+    mapped
+        .or_else(is_discovered)
+        .or_else(claimed)
+        .map(Arc::from)
+}

@@ -1,0 +1,67 @@
+//! Which groups of a route are open: fallbacks for a failure of a kind are asked after such a failure, and then only they.
+
+use polygate_core::Why;
+
+use super::Step;
+
+/// Why a fallback is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A limit or a spent quota.
+    Quota,
+    /// Any failure that another might not have.
+    Any,
+    /// The conversation is too long.
+    ContextLength,
+    /// The provider refuses to talk about it.
+    ContentPolicy,
+}
+
+/// From a model to one of its fallbacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The model that has the fallback.
+    pub node: usize,
+    /// What it is for.
+    pub cause: Cause,
+}
+
+/// What a call may still ask: at first all that no fallback for a failure of the request leads to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Open {
+    within: Option<Edge>,
+    /// Models before it are through.
+    from: usize,
+}
+
+impl Cause {
+    /// The fallbacks for this.
+    pub fn of(why: Why) -> Self {
+        match why {
+            Why::ContextLength => Cause::ContextLength,
+            Why::ContentPolicy => Cause::ContentPolicy,
+        }
+    }
+
+    /// The request itself failed, so that only models that were named for it can help.
+    fn is_final(self) -> bool {
+        matches!(self, Cause::ContextLength | Cause::ContentPolicy)
+    }
+}
+
+impl Open {
+    /// Behind this fallback only, and only models from this one on.
+    pub(super) fn within(edge: Edge, from: usize) -> Self {
+        Self {
+            within: Some(edge),
+            from,
+        }
+    }
+
+    /// Whether a group is open, limits aside.
+    pub(super) fn leads_to(&self, step: &Step) -> bool {
+        let mut last = step.path.iter().rev();
+        let last = last.find(|edge| edge.cause.is_final()).copied();
+        step.node >= self.from && last == self.within
+    }
+}
