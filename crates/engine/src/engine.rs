@@ -187,8 +187,9 @@ impl Engine {
         )
         .prefer(affinity::key(call, route.affinity));
         loop {
-            let place = match plan.next(self.clock.now()) {
-                Next::Ask(place) => place,
+            // Held until it is known how the attempt came out.
+            let (place, _trial) = match plan.next(self.clock.now()) {
+                Next::Ask(place, trial) => (place, trial),
                 Next::Wait(wait) => {
                     tokio::time::sleep(wait).await;
                     continue;
@@ -231,7 +232,7 @@ impl Engine {
             let now = self.clock.now();
             let failure = match result {
                 Ok(mut reply) => {
-                    candidate.resters().succeeded();
+                    candidate.resters().succeeded(now);
                     candidate.measure(now, now.saturating_sub(started), None);
                     reply.note_attempt(attempt_record(
                         candidate,
@@ -255,7 +256,7 @@ impl Engine {
                 .resters()
                 .note(&failure, &snapshot.config.retry, now);
             tracing::debug!(request_id = &*call.inbound.request_id, candidate = ?candidate, failure = %failure, "attempt failed");
-            plan.failed(place, failure)?;
+            plan.failed(place, failure, now)?;
         }
     }
 

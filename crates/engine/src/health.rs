@@ -1,15 +1,21 @@
 //! What rests and until when: credentials, models on a provider, and providers behind a breaker. Shared atomics, no lock.
 //!
-//! States outlive configuration reloads: [`HealthBook`] hands the same [`Rest`] to the same thing again.
+//! States outlive configuration reloads: [`HealthBook`] hands the same ones to the same thing again.
+
+mod breaker;
+mod budget;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Retry;
-use crate::pulse::PulseBook;
+use crate::pulse::Pulses;
 use polygate_core::{Failure, Kind, Scope};
+
+pub use breaker::{Breaker, Trial, Turn};
+pub use budget::RetryBudget;
 
 /// The shortest rest after a limit: sub-second waits made retry storms elsewhere.
 const LIMIT_FLOOR: Duration = Duration::from_secs(1);
@@ -17,14 +23,12 @@ const LIMIT_FLOOR: Duration = Duration::from_secs(1);
 /// Rest without an end that anyone knows: until the configuration changes or a probe passes.
 const FOREVER: u64 = u64::MAX;
 
-/// Whether something may be used, and since how often it failed.
+/// Whether something may be used.
 #[derive(Debug, Default)]
 pub struct Rest {
     /// Milliseconds of the clock; 0 = does not rest.
     until: AtomicU64,
     reason: AtomicU8,
-    /// Failures in a row.
-    failures: AtomicU32,
 }
 
 /// Why something rests.
@@ -97,27 +101,20 @@ impl Rest {
         }
     }
 
-    /// It worked: counting begins anew. Rests by limits stay, since another credential's success says nothing of them.
-    pub fn succeeded(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// One more failure in a row; returns how many.
-    pub fn failed(&self) -> u32 {
-        self.failures
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
-    }
-
-    /// Ends a rest that has one of these reasons.
-    pub fn wake(&self, reasons: &[Reason]) {
+    /// Ends a rest that has one of these reasons; true where there was one.
+    pub fn wake(&self, reasons: &[Reason]) -> bool {
         let reason = Reason::from_code(self.reason.load(Ordering::Acquire));
-        if reason.is_some_and(|reason| reasons.contains(&reason)) {
-            self.until.store(0, Ordering::Release);
-            self.failures.store(0, Ordering::Relaxed);
+        let is_meant = reason.is_some_and(|reason| reasons.contains(&reason));
+        if is_meant {
+            self.reset();
         }
+        is_meant
+    }
+
+    /// Ends its rest, whatever the reason.
+    pub fn reset(&self) {
+        self.until.store(0, Ordering::Release);
+        self.reason.store(0, Ordering::Release);
     }
 }
 
@@ -129,7 +126,7 @@ pub struct Resters<'a> {
     /// The model on this provider.
     pub model: &'a Rest,
     /// The provider.
-    pub provider: &'a Rest,
+    pub provider: &'a Breaker,
 }
 
 impl Resters<'_> {
@@ -138,6 +135,9 @@ impl Resters<'_> {
         let asked = failure
             .retry_after
             .map(|wait| wait.clamp(LIMIT_FLOOR, retry.max_cooldown));
+        if is_answer(failure.kind) {
+            self.provider.answered(now);
+        }
         match failure.kind {
             Kind::UpstreamRateLimited => {
                 self.credential.rest(
@@ -180,44 +180,86 @@ impl Resters<'_> {
         retry: &Retry,
         now: Duration,
     ) {
-        if let Some(wait) = asked {
-            self.provider.rest(reason, now, Some(wait));
-        } else if self.provider.failed() >= retry.breaker_threshold {
-            self.provider.rest(reason, now, Some(cooldown));
+        match asked {
+            Some(wait) => self.provider.rest(reason, now, wait),
+            None => self.provider.failed(reason, cooldown, retry, now),
         }
     }
 
     /// An attempt worked.
-    pub fn succeeded(&self) {
-        self.provider.succeeded();
+    pub fn succeeded(&self, now: Duration) {
+        self.provider.succeeded(now);
     }
 }
 
-/// Keeps what rests over configuration reloads.
+/// Whether the provider itself refused the call: it is there, and its breaker may close.
+fn is_answer(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::UpstreamRateLimited | Kind::UpstreamQuota | Kind::UpstreamAuth | Kind::UpstreamModel
+    )
+}
+
+/// What is known of a provider over reloads.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Whether it may be asked.
+    pub breaker: Arc<Breaker>,
+    /// How many retries may fail there.
+    pub budget: RetryBudget,
+}
+
+/// Keeps states over configuration reloads: the same key, the same state.
+#[derive(Debug)]
+pub struct Shelf<T>(Mutex<HashMap<String, Arc<T>>>);
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Default> Shelf<T> {
+    /// The state of this thing; a new one knows nothing.
+    pub fn of(&self, key: &str) -> Arc<T> {
+        self.lock().entry(key.to_owned()).or_default().clone()
+    }
+
+    /// Forgets what nothing uses any more.
+    pub fn renew(&self) {
+        self.lock().retain(|_, state| Arc::strong_count(state) > 1);
+    }
+
+    /// All states.
+    pub fn each(&self, act: impl Fn(&T)) {
+        self.lock().values().for_each(|state| act(state));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that outlives a reload.
 #[derive(Debug, Default)]
 pub struct HealthBook {
     /// How targets do.
-    pub pulses: PulseBook,
-    cells: Mutex<HashMap<String, Arc<Rest>>>,
+    pub pulses: Shelf<Pulses>,
+    /// What of credentials rests.
+    pub rests: Shelf<Rest>,
+    /// How providers are.
+    pub providers: Shelf<Health>,
 }
 
 impl HealthBook {
-    /// The state of this thing; new ones do not rest.
-    pub fn cell(&self, key: String) -> Arc<Rest> {
-        self.lock().entry(key).or_default().clone()
-    }
-
     /// The configuration changed: refused credentials get another chance, and what nothing uses any more is forgotten.
     pub fn renew(&self) {
         self.pulses.renew();
-        self.lock().retain(|_, cell| {
-            cell.wake(&[Reason::Auth]);
-            Arc::strong_count(cell) > 1
+        self.rests.renew();
+        self.providers.renew();
+        self.rests.each(|rest| {
+            rest.wake(&[Reason::Auth]);
         });
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Rest>>> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -231,8 +273,8 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn note(failure: &Failure, times: u32) -> (Rest, Rest, Rest) {
-        let cells = (Rest::default(), Rest::default(), Rest::default());
+    fn note(failure: &Failure, times: u32) -> (Rest, Rest, Breaker) {
+        let cells = (Rest::default(), Rest::default(), Breaker::default());
         for _ in 0..times {
             let resters = Resters {
                 credential: &cells.0,
@@ -263,20 +305,15 @@ mod tests {
             Some(Reason::Model)
         );
         let (credential, model, provider) = note(&Failure::new(Kind::InvalidRequest, "x"), 9);
-        assert!(
-            [credential, model, provider]
-                .iter()
-                .all(|cell| cell.resting(S).is_none())
-        );
+        assert!(credential.resting(S).is_none() && model.resting(S).is_none());
+        assert!(provider.resting(S).is_none());
     }
 
     #[test]
-    fn a_breaker_opens_after_failures_in_a_row_and_closes_by_time() {
-        let (_, _, provider) = note(&Failure::new(Kind::Broken, "x"), 4);
-        assert!(provider.resting(S).is_none());
-        let (_, _, provider) = note(&Failure::new(Kind::Broken, "x"), 5);
-        assert!(provider.resting(S).is_some());
-        assert!(provider.resting(S * 12).is_none());
+    fn a_provider_rests_as_long_as_it_asks() {
+        let busy = Failure::new(Kind::UpstreamError, "x").retry_after(Some(7 * S));
+        let (_, _, provider) = note(&busy, 1);
+        assert_eq!(provider.resting(S), Some((Reason::Breaker, 7 * S)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use polygate_core::{Failure, Kind};
 
 use crate::config::Retry;
-use crate::health::Reason;
+use crate::health::{Reason, Trial, Turn};
 use crate::route::{Open, Place, Route};
 
 /// Further attempts where the configuration names no number: at least this many, and each candidate once.
@@ -18,6 +18,8 @@ pub struct Plan<'a> {
     retry: &'a Retry,
     /// Attempts that are still allowed.
     left: usize,
+    /// Attempts so far.
+    tries: u32,
     /// Asked in this round.
     asked: Vec<Place>,
     /// Not to be asked again: it may have been paid.
@@ -36,8 +38,8 @@ pub struct Plan<'a> {
 /// What to do now.
 #[derive(Debug)]
 pub enum Next {
-    /// Ask this candidate.
-    Ask(Place),
+    /// Ask this candidate; where it comes back from a rest, with the one turn to find out whether it is well.
+    Ask(Place, Option<Trial>),
     /// Wait, then ask again what to do.
     Wait(Duration),
     /// Nobody is left.
@@ -55,6 +57,7 @@ impl<'a> Plan<'a> {
             route,
             retry,
             left,
+            tries: 0,
             asked: vec![],
             burnt: vec![],
             rounds: 0,
@@ -78,11 +81,13 @@ impl<'a> Plan<'a> {
         if self.left == 0 {
             return Next::GiveUp(self.last_failure(now));
         }
-        let picked = self.route.pick(now, &self.asked, &self.open, self.affinity);
-        if let Some(place) = picked {
+        while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
             self.asked.push(place);
-            self.left -= 1;
-            return Next::Ask(place);
+            if let Some(trial) = self.turn(place, now) {
+                self.left -= 1;
+                self.tries += 1;
+                return Next::Ask(place, trial);
+            }
         }
         let has_failed = self.failure.is_some();
         if let Some(wait) = self
@@ -101,13 +106,35 @@ impl<'a> Plan<'a> {
         Next::GiveUp(self.last_failure(now))
     }
 
+    /// Whether this one may be asked now, as far as its provider goes.
+    fn turn(&mut self, place: Place, now: Duration) -> Option<Option<Trial>> {
+        let health = &self.route.candidate(place)?.upstream.health;
+        let is_retry = self.failure.is_some();
+        if is_retry && !health.budget.allows(now) {
+            self.burnt.push(place);
+            return None;
+        }
+        let trial = match health.breaker.turn(now) {
+            Turn::Free => None,
+            Turn::Trial(trial) => Some(trial),
+            Turn::Taken => return None,
+        };
+        if !is_retry {
+            health.budget.deposit(now);
+        }
+        Some(trial)
+    }
+
     /// Whether the attempt just handed out is the last.
     pub fn is_last(&self) -> bool {
         self.left == 0
     }
 
     /// An attempt failed. `Err`: no other may be asked.
-    pub fn failed(&mut self, place: Place, failure: Failure) -> Result<(), Failure> {
+    pub fn failed(&mut self, place: Place, failure: Failure, now: Duration) -> Result<(), Failure> {
+        if let Some(candidate) = self.route.candidate(place).filter(|_| self.tries > 1) {
+            candidate.upstream.health.budget.charge(now);
+        }
         if !failure.try_next() {
             // Final, unless other models are named for this very failure.
             let way = failure.why.and_then(|why| self.route.redirect(place, why));

@@ -63,7 +63,8 @@ async fn check_lost(engine: &Engine) {
     let now = engine.clock().now();
     let is_lost = |upstream: &&Arc<Upstream>| {
         upstream
-            .rest
+            .health
+            .breaker
             .resting(now)
             .is_some_and(|(reason, _)| reason == Reason::Unreachable)
     };
@@ -104,7 +105,7 @@ fn note(
     match result {
         Ok(list) => {
             // That it lists its models says that it is there, not that its chat works: the breaker stays.
-            upstream.rest.wake(&[Reason::Unreachable]);
+            upstream.health.breaker.wake(&[Reason::Unreachable]);
             credential.rest.wake(&[Reason::Auth]);
             if let Some(names) = list.and_then(|body| names(&body)) {
                 upstream.discovered.store(Arc::new(names));
@@ -114,14 +115,12 @@ fn note(
         Err(failure) => match failure.kind {
             // Only what nobody accepts is gone: a server that is busy with one answer, or has no list, may well serve.
             Kind::Connect => {
-                upstream.rest.rest(
+                upstream.health.breaker.rest(
                     Reason::Unreachable,
                     now,
-                    Some(
-                        retry
-                            .cooldown_network
-                            .max(snapshot.config.health_check.interval),
-                    ),
+                    retry
+                        .cooldown_network
+                        .max(snapshot.config.health_check.interval),
                 );
                 tracing::warn!(provider = &*upstream.name, failure = %failure, "health check failed");
                 false

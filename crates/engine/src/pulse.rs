@@ -1,10 +1,10 @@
 //! How a target does right now: calls in flight, and how long it takes to the first good event. Atomics, no lock.
 //!
-//! Pulses outlive configuration reloads: [`PulseBook`] hands the same ones to the same credential again.
+//! Pulses outlive configuration reloads: [`HealthBook`](crate::health::HealthBook) hands the same ones to the same credential again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -47,10 +47,6 @@ pub struct Target {
 /// A call in flight, until it is dropped.
 #[derive(Debug)]
 pub struct Flight(Target);
-
-/// Keeps pulses over configuration reloads.
-#[derive(Debug, Default)]
-pub struct PulseBook(Mutex<HashMap<String, Arc<Pulses>>>);
 
 impl Pulse {
     fn in_flight(&self) -> u32 {
@@ -167,23 +163,6 @@ impl Drop for Flight {
     }
 }
 
-impl PulseBook {
-    /// The pulses of this thing; new ones know nothing.
-    pub fn of(&self, key: &str) -> Arc<Pulses> {
-        self.lock().entry(key.to_owned()).or_default().clone()
-    }
-
-    /// Forgets what nothing uses any more.
-    pub fn renew(&self) {
-        self.lock()
-            .retain(|_, pulses| Arc::strong_count(pulses) > 1);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Pulses>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 fn decay(age: Duration) -> f32 {
     (-age.as_secs_f32() / DECAY.as_secs_f32()).exp()
 }
@@ -208,6 +187,7 @@ fn unpacked(packed: u64) -> (f32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Shelf;
 
     const S: Duration = Duration::from_secs(1);
     const MS: Duration = Duration::from_millis(1);
@@ -274,14 +254,19 @@ mod tests {
 
     #[test]
     fn pulses_outlive_a_reload_and_no_longer_than_they_are_used() {
-        let book = PulseBook::default();
+        let book = Shelf::<Pulses>::default();
         let pulses = book.of("k");
         let flight = pulses.target("m").begin();
         book.renew();
         assert_eq!(book.of("k").target("m").load(), 1);
-        drop((pulses, flight));
+        drop(pulses);
         book.renew();
-        assert!(book.lock().is_empty());
+        assert_eq!(
+            book.of("k").target("m").load(),
+            0,
+            "nobody used it: it is another"
+        );
+        drop(flight);
     }
 
     #[test]

@@ -87,11 +87,12 @@ impl Candidate {
 
     /// Why it must not be used now and how long still; the longest of its rests.
     pub fn resting(&self, now: Duration) -> Option<(Reason, Duration)> {
-        let rests = [&self.upstream.rest, &self.credential.rest, &self.model_rest];
-        rests
-            .into_iter()
-            .filter_map(|rest| rest.resting(now))
-            .max_by_key(|(_, wait)| *wait)
+        let rests = [
+            self.upstream.health.breaker.resting(now),
+            self.credential.rest.resting(now),
+            self.model_rest.resting(now),
+        ];
+        rests.into_iter().flatten().max_by_key(|(_, wait)| *wait)
     }
 
     /// Whether it rests because of a rate limit or a spent quota.
@@ -122,7 +123,7 @@ impl Candidate {
         Resters {
             credential: &self.credential.rest,
             model: &self.model_rest,
-            provider: &self.upstream.rest,
+            provider: &self.upstream.health.breaker,
         }
     }
 }
@@ -201,6 +202,7 @@ impl Route {
             if available.is_empty() {
                 continue;
             }
+            let available = group.gently(available, now);
             let policy = &group.policy;
             return policy
                 .pick(&group.standings, &available, key, now)
@@ -258,6 +260,23 @@ impl Route {
         };
         let mut quotas = step.path.iter().filter(|edge| edge.cause == Cause::Quota);
         open.leads_to(step) && quotas.all(|edge| is_limited(edge.node))
+    }
+}
+
+impl Group {
+    /// Leaves out, by chance, those that came back a moment ago, where others are there.
+    fn gently(&self, available: Vec<usize>, now: Duration) -> Vec<usize> {
+        if available.len() < 2 {
+            return available;
+        }
+        let takes_part = |at: &usize| {
+            self.candidates.get(*at).is_some_and(|one| {
+                let share = one.upstream.health.breaker.share(now);
+                share >= 1.0 || rand::random::<f64>() < share
+            })
+        };
+        let part: Vec<usize> = available.iter().copied().filter(takes_part).collect();
+        if part.is_empty() { available } else { part }
     }
 }
 

@@ -10,7 +10,7 @@ use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 
 use crate::config::{self, Config, Fallbacks, Strategy, WireApi};
-use crate::health::{HealthBook, Rest};
+use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
 use crate::route::{Route, RouteCache};
@@ -42,8 +42,8 @@ pub struct Upstream {
     pub provider: Arc<dyn Provider>,
     /// Its keys.
     pub credentials: Vec<Arc<Credential>>,
-    /// Its breaker.
-    pub rest: Arc<Rest>,
+    /// Its breaker and its budget of retries.
+    pub health: Arc<Health>,
     /// Share among providers.
     pub weight: u32,
     /// Its tier: lower ones are asked first.
@@ -304,7 +304,7 @@ fn compile_upstream(
         said: row,
         provider: built,
         credentials: credentials.collect(),
-        rest: book.cell(place.clone()),
+        health: book.providers.of(&place),
         weight: provider.weight,
         priority: provider.priority,
         prefix: provider.prefix.clone().filter(|prefix| !prefix.is_empty()),
@@ -336,7 +336,7 @@ fn compile_credential(
         priority: credential.priority,
         pulses: book.pulses.of(&key),
         id: id.unwrap_or_default() ^ place,
-        rest: book.cell(key),
+        rest: book.rests.of(&key),
     }
 }
 

@@ -122,7 +122,7 @@ fn refused(failure: &Failure) -> Response {
 }
 
 fn provider_health(upstream: &Upstream, now: std::time::Duration) -> Value {
-    let own = upstream.rest.resting(now);
+    let own = upstream.health.breaker.resting(now);
     let credentials: Vec<Value> = upstream
         .credentials
         .iter()
@@ -183,7 +183,7 @@ async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
 }
 
 fn is_up(upstream: &Upstream, now: std::time::Duration) -> bool {
-    upstream.rest.resting(now).is_none()
+    upstream.health.breaker.resting(now).is_none()
         && upstream
             .credentials
             .iter()
