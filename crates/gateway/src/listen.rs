@@ -18,6 +18,9 @@ use crate::config::env::Environment;
 /// Set for a process that takes over: its standard input is the socket to the one before it.
 pub const TAKES_OVER: &str = "POLYGATE_TAKES_OVER";
 
+/// How many connections may wait to be accepted.
+const QUEUE: i32 = 1024;
+
 /// The most listeners that are handed over.
 const MOST: usize = 16;
 
@@ -111,9 +114,11 @@ pub fn give(listeners: &[TcpListener], to: &UnixStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// As the runtime binds: an address that connections of a process before still use is free.
+/// With a longer queue than the standard library asks for: connections that find it full wait for seconds.
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address)
+    let listener = TcpListener::bind(address)?;
+    rustix::net::listen(&listener, QUEUE)?;
+    Ok(listener)
 }
 
 fn warn_of_others(listeners: &[TcpListener], address: SocketAddr) {

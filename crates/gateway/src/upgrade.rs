@@ -76,9 +76,14 @@ impl Program {
 }
 
 impl Upgrader {
-    /// Waits for the signal, until a new process has taken over.
+    /// Waits for the signal, until a new process has taken over or this one stops.
     pub async fn run(mut self) {
-        while self.asked.recv().await.is_some() {
+        let mut stop = self.stop.subscribe();
+        loop {
+            tokio::select! {
+                _ = stop.changed() => break,
+                Some(()) = self.asked.recv() => {}
+            }
             match self.upgrade().await {
                 Ok(process) => {
                     tracing::info!(
@@ -98,7 +103,8 @@ impl Upgrader {
                 ),
             }
         }
-        // Asked again, it must not end by the signal's default.
+        // Nobody accepts here any more, so nobody may wait. And asked again, it must not end by the signal's default.
+        drop(self.listeners);
         while self.asked.recv().await.is_some() {}
     }
 

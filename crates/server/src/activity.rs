@@ -87,6 +87,12 @@ impl Activity {
         self.calls.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether for so long nothing was asked that is not answered.
+    pub fn is_quiet_for(&self, time: Duration) -> bool {
+        let quiet = self.quiet_since.load(Ordering::Relaxed);
+        !self.is_busy() && self.after(quiet, time) <= Instant::now()
+    }
+
     /// Whether an answer lies ready that the client does not take.
     pub fn is_blocked(&self) -> bool {
         self.blocked_since.load(Ordering::Relaxed) != 0

@@ -28,7 +28,8 @@ use crate::load::Place;
 use crate::stream::{Socket, Stream};
 use crate::{State, ingress};
 
-/// How long a connection without a request stays when the gateway goes: its client may just be sending one.
+/// How long a connection without a request stays when the gateway goes: its client may just be sending one, for the last answer did
+/// not say that it is the last.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// How long the last bytes may take on a connection that goes.
@@ -58,7 +59,7 @@ pub struct Connection {
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Open,
-    /// The gateway goes; nothing is asked on this connection.
+    /// The gateway goes; the next answer says so, if something is asked in time.
     Lingering,
     /// It ends after what is being answered on it.
     Leaving(Instant),
@@ -153,7 +154,7 @@ impl Guide<'_> {
                     }
                 }
                 () = timer.as_mut() => {
-                    if self.stage == Stage::Lingering {
+                    if self.stage == Stage::Lingering && self.activity.is_quiet_for(LINGER) {
                         self.leave(connection.as_mut());
                     }
                 }
@@ -174,7 +175,7 @@ impl Guide<'_> {
         &mut self,
         connection: Pin<&mut C>,
     ) {
-        if self.activity.is_busy() || self.activity.is_multiplexed() {
+        if self.activity.is_multiplexed() {
             self.leave(connection);
         } else if self.stage == Stage::Open {
             self.stage = Stage::Lingering;

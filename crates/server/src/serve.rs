@@ -76,6 +76,7 @@ impl Server {
             },
             sooner = told(&mut stop) => sooner,
         };
+        doors.accept_waiting(&self.listeners).await;
         drop(self.listeners);
         doors.close(stopped.grace, &mut stop).await
     }
@@ -108,6 +109,13 @@ impl Doors {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Takes those that the system took already: they would be reset with the socket.
+    async fn accept_waiting(&mut self, listeners: &[TcpListener]) {
+        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, next(listeners)).await {
+            self.connect(stream, peer);
         }
     }
 

@@ -15,7 +15,7 @@ use super::reader::Section;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 30] = [
+pub const ALIASES: [(&str, &str); 25] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -25,11 +25,6 @@ pub const ALIASES: [(&str, &str); 30] = [
     ("shutdown_grace", "shutdown_grace_secs"),
     ("shutdown_delay", "shutdown_delay_secs"),
     ("upgrade_grace", "upgrade_grace_secs"),
-    ("handshake_timeout", "handshake_timeout_secs"),
-    ("header_timeout", "header_timeout_secs"),
-    ("body_timeout", "body_timeout_secs"),
-    ("write_timeout", "write_timeout_secs"),
-    ("idle_timeout", "idle_timeout_secs"),
     ("initial_backoff", "initial_backoff_ms"),
     ("initial_backoff", "initial_backoff_secs"),
     ("max_backoff", "max_backoff_secs"),

@@ -339,7 +339,10 @@ fn tls_stands_below_server_or_at_the_top_and_ai_proxy_has_it_off_unless_enabled(
     let pair = Some("a.pem b.pem".to_owned());
     for (text, expected) in [
         ("server: {tls: {cert: a.pem, key: b.pem}}", &pair),
-        ("server: {tls: {enable: false, cert: a.pem, key: b.pem}}", &None),
+        (
+            "server: {tls: {enable: false, cert: a.pem, key: b.pem}}",
+            &None,
+        ),
         ("tls: {enable: true, cert: a.pem, key: b.pem}", &pair),
         ("tls: {}", &None),
         ("tls:", &None),

@@ -18,7 +18,7 @@ use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::support::{ADMIN_KEY, Gate, calls, chat, mock, signal, until};
+use crate::support::{Gate, calls, chat, mock, signal, until};
 
 fn config(mock: &Mock, server: &str) -> String {
     format!(
@@ -146,7 +146,10 @@ async fn told_twice_it_does_not_wait() {
         .into_body();
     assert!(answer.frame().await.is_some());
     gate.signal("TERM");
-    until("it was heard", || gate.log().contains("what is in flight may finish")).await;
+    until("it was heard", || {
+        gate.log().contains("what is in flight may finish")
+    })
+    .await;
     let told = Instant::now();
     gate.signal("TERM");
     let text = text(answer).await;
@@ -165,7 +168,10 @@ async fn readiness_fails_before_connections_do() {
     let mut gate = Gate::start(&config(&mock, "shutdown_delay: 1"));
     assert_eq!(gate.get("/health/ready").await.status, 200);
     gate.signal("TERM");
-    until("it was heard", || gate.log().contains("what is in flight may finish")).await;
+    until("it was heard", || {
+        gate.log().contains("what is in flight may finish")
+    })
+    .await;
     let told = Instant::now();
     loop {
         let ready = gate.get("/health/ready").await;
@@ -263,18 +269,21 @@ impl Load {
         }
     }
 
+    /// How many plain calls and streams there were.
+    fn so_far(&self) -> (usize, usize) {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (load(&self.tally.plain), load(&self.tally.streams))
+    }
+
     /// Ends it; nothing may have failed. Returns how many plain calls and streams there were.
-    async fn end(self) -> (usize, usize) {
+    async fn end(mut self) -> (usize, usize) {
         self.enough.store(true, Ordering::Relaxed);
-        for task in self.tasks {
+        for task in std::mem::take(&mut self.tasks) {
             task.await.expect("it ran");
         }
         let bad = self.tally.bad.lock().expect("a list");
         assert!(bad.is_empty(), "{} failed: {:?}", bad.len(), bad.first());
-        (
-            self.tally.plain.load(Ordering::Relaxed),
-            self.tally.streams.load(Ordering::Relaxed),
-        )
+        self.so_far()
     }
 }
 
@@ -317,6 +326,12 @@ async fn twenty_upgrades_under_load_fail_nothing() {
     let load = Load::start(&gate.url);
     let mut process = gate.pid();
     for number in 1..=20 {
+        let (plain, streams) = load.so_far();
+        until("each of them serves some", || {
+            let now = load.so_far();
+            now.0 > plain + 20 && now.1 > streams + 4
+        })
+        .await;
         signal(process, "USR2");
         until("the new process serves", || {
             gate.log().matches("a new process serves").count() == number
@@ -325,7 +340,7 @@ async fn twenty_upgrades_under_load_fail_nothing() {
         process = *gate.successors().last().expect("its number");
     }
     let (plain, streams) = load.end().await;
-    assert!(plain > 20 && streams > 20, "{plain} {streams}");
+    eprintln!("20 upgrades, {plain} plain calls, {streams} streams");
     assert_eq!(gate.wait().code(), Some(0));
     let processes = gate.successors();
     assert_eq!(processes.len(), 20);
@@ -347,7 +362,13 @@ async fn twenty_upgrades_under_load_fail_nothing() {
 async fn a_new_process_that_does_not_serve_changes_nothing() {
     let mock = mock("p").await;
     let gate = Gate::start(&config(&mock, ""));
-    std::fs::write(gate.config_path(), "providers: [").expect("written");
+    // At once: a file that is being written is empty for a moment, and an empty one is valid.
+    let replace = |text: &str| {
+        let new = gate.dir().join("new");
+        std::fs::write(&new, text).expect("written");
+        std::fs::rename(new, gate.config_path()).expect("renamed");
+    };
+    replace("providers: [");
     for number in 1..=2 {
         gate.signal("USR2");
         until("it says so", || {
@@ -362,7 +383,7 @@ async fn a_new_process_that_does_not_serve_changes_nothing() {
             200
         );
     }
-    std::fs::write(gate.config_path(), config(&mock, "")).expect("written");
+    replace(&config(&mock, ""));
     gate.signal("USR2");
     until("a good one serves", || {
         gate.log().contains("a new process serves")
@@ -470,7 +491,6 @@ async fn reloads_under_load_fail_nothing() {
     let gate = Gate::start(&config(&mock, ""));
     let generation = async || {
         let answer = gate.admin("/admin/config").await;
-        assert_eq!(answer.header("x-request-id").is_empty(), false, "{ADMIN_KEY}");
         answer.json()["generation"].as_u64().expect("a number")
     };
     let load = Load::start(&gate.url);

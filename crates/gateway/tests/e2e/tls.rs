@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -14,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -113,14 +115,18 @@ async fn both_protocols_are_spoken_and_slow_handshakes_end() {
         .expect("HTTP/1.1");
     tokio::spawn(connection);
     assert_eq!(
-        send.send_request(request()).await.expect("an answer").status(),
+        send.send_request(request())
+            .await
+            .expect("an answer")
+            .status(),
         200
     );
     let mut silent = TcpStream::connect(gate.address())
         .await
         .expect("a connection");
-    let closed = tokio::time::timeout(std::time::Duration::from_secs(5), silent.read(&mut [0; 8]));
-    assert!(matches!(closed.await.expect("in time"), Ok(0) | Err(_)));
+    let mut byte = [0];
+    let closed = timeout(Duration::from_secs(5), silent.read(&mut byte)).await;
+    assert!(matches!(closed.expect("in time"), Ok(0) | Err(_)));
 }
 
 #[tokio::test]
@@ -140,10 +146,15 @@ async fn a_new_pair_is_taken_for_new_connections_and_a_bad_one_is_not() {
         gate.log().contains("a new certificate is in force")
     })
     .await;
-    connect(&gate, &[&second], b"h2").await.expect("the new one");
+    connect(&gate, &[&second], b"h2")
+        .await
+        .expect("the new one");
     assert!(connect(&gate, &[&first], b"h2").await.is_err());
     assert_eq!(
-        send.send_request(request()).await.expect("it lives").status(),
+        send.send_request(request())
+            .await
+            .expect("it lives")
+            .status(),
         200
     );
     let bad = [
@@ -160,7 +171,9 @@ async fn a_new_pair_is_taken_for_new_connections_and_a_bad_one_is_not() {
             log.contains(said) && log.contains("the new certificate is refused")
         })
         .await;
-        connect(&gate, &[&second], b"h2").await.expect("the old one");
+        connect(&gate, &[&second], b"h2")
+            .await
+            .expect("the old one");
     }
     let log = gate.log();
     for pair in [&first, &second, &other, &over] {
