@@ -21,11 +21,20 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// HTTP/2: what comes between requests need not be a head.
     multiplexed: AtomicBool,
+    /// HTTP/2: pieces of answers for which the client gives no window, and when the last of any was passed on. There the socket
+    /// takes bytes though the client takes none.
+    held: AtomicU32,
+    moved_at: AtomicU64,
 }
 
 /// A request that is being answered, until dropped.
 #[derive(Debug)]
-pub struct Busy(Arc<Activity>);
+pub struct Busy {
+    activity: Arc<Activity>,
+    multiplexed: bool,
+    /// It gave a piece and was not asked for the next one.
+    holds: bool,
+}
 
 /// What must become of a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +57,8 @@ impl Activity {
             head_since: AtomicU64::new(1),
             blocked_since: AtomicU64::new(0),
             multiplexed: AtomicBool::new(false),
+            held: AtomicU32::new(0),
+            moved_at: AtomicU64::new(0),
         }
     }
 
@@ -58,7 +69,11 @@ impl Activity {
         if multiplexed {
             self.multiplexed.store(true, Ordering::Relaxed);
         }
-        Busy(self.clone())
+        Busy {
+            activity: self.clone(),
+            multiplexed,
+            holds: false,
+        }
     }
 
     /// Bytes came.
@@ -106,6 +121,7 @@ impl Activity {
     /// What must become of it by now.
     pub fn verdict(&self, patience: &Patience) -> Verdict {
         let load = |time: &AtomicU64| time.load(Ordering::Relaxed);
+        let load_count = |count: &AtomicU32| count.load(Ordering::Relaxed);
         let now = self.now();
         let (blocked, head) = (load(&self.blocked_since), load(&self.head_since));
         // What may begin at any moment is over, at the earliest, so long after now.
@@ -116,6 +132,12 @@ impl Activity {
                 return Verdict::TooSlow;
             }
         } else if self.is_busy() {
+            if load_count(&self.held) > 0 {
+                due = self.after(load(&self.moved_at), patience.write);
+                if due <= Instant::now() {
+                    return Verdict::TooSlow;
+                }
+            }
         } else if head != 0 {
             due = due.min(self.after(head, patience.header));
             if due <= Instant::now() {
@@ -144,11 +166,34 @@ impl Activity {
     }
 }
 
+impl Busy {
+    /// The client asks for a piece of the answer. HTTP/1.1 needs no such notes: its socket tells.
+    pub fn asked(&mut self) {
+        if std::mem::replace(&mut self.holds, false) {
+            self.activity.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It got one.
+    pub fn gave(&mut self) {
+        if self.multiplexed {
+            let now = self.activity.now();
+            self.activity.moved_at.store(now, Ordering::Relaxed);
+            self.activity.held.fetch_add(1, Ordering::Relaxed);
+            self.holds = true;
+        }
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.asked();
+        let activity = &self.activity;
         // The time first: who sees no call sees since when.
-        self.0.quiet_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.calls.fetch_sub(1, Ordering::Release);
+        activity
+            .quiet_since
+            .store(activity.now(), Ordering::Relaxed);
+        activity.calls.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -222,5 +267,22 @@ mod tests {
         advance(Duration::from_secs(5)).await;
         activity.wrote(false);
         assert_eq!(end(&activity).await, (Verdict::TooSlow, 15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_no_window_is_too_slow_and_who_waits_for_an_answer_is_not() {
+        let activity = Arc::new(Activity::new());
+        let mut busy = activity.call(true);
+        busy.asked();
+        advance(Duration::from_secs(1000)).await;
+        assert!(matches!(activity.verdict(&PATIENCE), Verdict::Bearable(_)));
+        busy.gave();
+        busy.asked();
+        advance(Duration::from_secs(1000)).await;
+        assert!(matches!(activity.verdict(&PATIENCE), Verdict::Bearable(_)));
+        busy.gave();
+        assert_eq!(end(&activity).await, (Verdict::TooSlow, 20));
+        drop(busy);
+        assert_eq!(end(&activity).await, (Verdict::Idle, 40));
     }
 }

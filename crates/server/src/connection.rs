@@ -93,7 +93,7 @@ impl Connection {
                     let (state, pages) = &*shared;
                     let answer = ingress::handle(state, pages, peer, is_reserved, request).await;
                     let goes = is_reserved || !state.life.is_ready();
-                    let mut answer = answer.map(|body| Tracked { body, _busy: busy });
+                    let mut answer = answer.map(|body| Tracked { body, busy });
                     if goes && version <= Version::HTTP_11 {
                         say_close(&mut answer);
                     }
@@ -261,7 +261,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 /// An answer's body; its connection counts as busy until it is gone.
 struct Tracked {
     body: AnswerBody,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl Body for Tracked {
@@ -272,7 +272,13 @@ impl Body for Tracked {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let Tracked { body, busy } = self.get_mut();
+        busy.asked();
+        let piece = Pin::new(body).poll_frame(cx);
+        if matches!(piece, Poll::Ready(Some(Ok(_)))) {
+            busy.gave();
+        }
+        piece
     }
 
     fn is_end_stream(&self) -> bool {

@@ -117,16 +117,20 @@ async fn slow_bodies_are_answered_with_408() {
     assert!(calls(&mock).is_empty());
 }
 
-#[tokio::test]
-async fn a_reader_that_reads_nothing_is_let_go_and_the_upstream_with_it() {
-    let mock = mock("p").await;
-    mock.script(Rule {
+fn more_than_sockets_hold() -> Rule {
+    Rule {
         then: Behaviour {
             text: Some(vec!["x".repeat(2000); 20_000].join(" ")),
             ..Behaviour::default()
         },
         ..Rule::default()
-    });
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_reads_nothing_is_let_go_and_the_upstream_with_it() {
+    let mock = mock("p").await;
+    mock.script(more_than_sockets_hold());
     let gate = Gate::start(&config(&mock, "write_timeout: 500ms"));
     let mut socket = connect(&gate).await;
     let body = chat("m", true).to_string();
@@ -141,6 +145,35 @@ async fn a_reader_that_reads_nothing_is_let_go_and_the_upstream_with_it() {
     })
     .await;
     until("the log says so", || gate.log().contains("client_gone")).await;
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_gives_no_window_is_let_go_too() {
+    let mock = mock("p").await;
+    mock.script(more_than_sockets_hold());
+    let gate = Gate::start(&config(&mock, "write_timeout: 500ms"));
+    let (mut send, connection) =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(1024)
+            .handshake(hyper_util::rt::TokioIo::new(connect(&gate).await))
+            .await
+            .expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("{}/v1/chat/completions", gate.url))
+        .header("content-type", "application/json")
+        .body(http_body_util::Full::new(bytes::Bytes::from(
+            chat("m", true).to_string(),
+        )));
+    let answer = send.send_request(request.expect("a request")).await;
+    let _unread = answer.expect("an answer");
+    let ended = timeout(Duration::from_secs(5), connection).await;
+    assert!(ended.is_ok(), "the connection is closed");
+    until("the upstream is let go", || {
+        calls(&mock)
+            .last()
+            .is_some_and(|call| call.outcome == Outcome::ClientGone)
+    })
+    .await;
 }
 
 #[tokio::test]
