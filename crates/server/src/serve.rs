@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -89,7 +89,7 @@ struct Doors {
     tls: Option<TlsAcceptor>,
     open: Load,
     /// Those beyond the limit, the oldest first: it makes room for the next.
-    reserved: VecDeque<AbortHandle>,
+    reserved: VecDeque<JoinHandle<()>>,
 }
 
 impl Doors {
@@ -99,7 +99,7 @@ impl Doors {
             match next(listeners).await {
                 Ok((stream, peer)) => {
                     is_failing = false;
-                    self.connect(stream, peer);
+                    self.connect(stream, peer).await;
                 }
                 Err(error) => {
                     // Once: it may go on for long, and a log that fills helps nobody.
@@ -115,21 +115,23 @@ impl Doors {
     /// Takes those that the system took already: they would be reset with the socket.
     async fn accept_waiting(&mut self, listeners: &[TcpListener]) {
         while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, next(listeners)).await {
-            self.connect(stream, peer);
+            self.connect(stream, peer).await;
         }
     }
 
-    fn connect(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let snapshot = self.state.engine.snapshot();
-        let server = &snapshot.config.server;
-        let limit = server.max_connections.unwrap_or(self.state.bearable);
+    async fn connect(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let (limit, patience) = {
+            let server = &self.state.engine.snapshot().config.server;
+            let limit = server.max_connections.unwrap_or(self.state.bearable);
+            (limit, server.patience)
+        };
         let place = self.open.take(limit);
         let is_reserved = place.is_none();
         let connection = Connection {
             state: self.state.clone(),
             pages: self.pages.clone(),
             peer,
-            patience: server.patience,
+            patience,
             tls: self.tls.clone(),
             is_reserved,
             place,
@@ -137,18 +139,21 @@ impl Doors {
         };
         let task = tokio::spawn(connection.serve(stream));
         if is_reserved {
-            self.reserve(task.abort_handle(), limit);
+            self.reserve(task, limit).await;
         }
     }
 
-    fn reserve(&mut self, connection: AbortHandle, limit: usize) {
+    /// Keeps one more beyond the limit, and lets the oldest of them go. The next is accepted when that has given its descriptor
+    /// back: a flood is accepted faster than tasks end.
+    async fn reserve(&mut self, connection: JoinHandle<()>, limit: usize) {
         self.reserved.retain(|earlier| !earlier.is_finished());
-        while self.reserved.len() >= (limit / RESERVED_PART).clamp(1, RESERVE) {
+        self.reserved.push_back(connection);
+        while self.reserved.len() > (limit / RESERVED_PART).clamp(1, RESERVE) {
             if let Some(oldest) = self.reserved.pop_front() {
                 oldest.abort();
+                let _ = oldest.await;
             }
         }
-        self.reserved.push_back(connection);
     }
 
     /// Lets what is in flight finish; returns how much did not.
