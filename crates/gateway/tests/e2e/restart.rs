@@ -318,6 +318,7 @@ fn is_running(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
+#[expect(clippy::print_stderr, reason = "the counts are the point")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_upgrades_under_load_fail_nothing() {
     let mock = mock("p").await;
@@ -480,6 +481,7 @@ fn memory(pid: u32) -> u64 {
 }
 
 /// `POLYGATE_RELOADS=10000` for the long run.
+#[expect(clippy::print_stderr, reason = "the counts are the point")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reloads_under_load_fail_nothing() {
     let count: u64 = std::env::var("POLYGATE_RELOADS")
