@@ -41,6 +41,15 @@ impl ReplyBody {
         })
     }
 
+    /// Ends it before its time: a stream with this failure as its last event, other bytes with a break. What is whole stays whole.
+    pub fn stop(&mut self, failure: Failure) {
+        match self {
+            ReplyBody::Whole(_) => {}
+            ReplyBody::Stream(relay) => relay.stop(failure),
+            ReplyBody::Passing(passing) => passing.stop(failure),
+        }
+    }
+
     /// Changes the record that travels with the body.
     pub fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
         match self {

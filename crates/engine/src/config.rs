@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use polygate_core::Secret;
@@ -49,6 +50,40 @@ pub struct Server {
     pub shutdown_grace: Duration,
     /// How long new connections are still taken after SIGTERM, for load balancers that look.
     pub shutdown_delay: Duration,
+    /// How long streams may go on after a new process has taken over.
+    pub upgrade_grace: Duration,
+    /// How many connections are taken at a time; `None`: what the limit of open files bears.
+    pub max_connections: Option<usize>,
+    /// How many model calls run at a time; `None`: what the limit of open files bears.
+    pub max_concurrent_requests: Option<usize>,
+    /// How long clients may take for what they do.
+    pub patience: Patience,
+    /// Certificate and key; `None`: plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// How long clients may take for what they do.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For a request's head, from its first byte; from the connection's beginning for the first.
+    pub header: Duration,
+    /// For the next piece of a request's body.
+    pub body: Duration,
+    /// For reading a piece of an answer.
+    pub write: Duration,
+    /// Between requests.
+    pub idle: Duration,
+}
+
+/// The files of the listening port's certificate. They are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and what leads to its root, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
 }
 
 /// One upstream: where, what it speaks, with which credentials, and which models it offers.
@@ -324,6 +359,24 @@ impl Default for Server {
             body_limit: 32 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(30),
             shutdown_delay: Duration::ZERO,
+            upgrade_grace: Duration::from_secs(3600),
+            max_connections: None,
+            max_concurrent_requests: None,
+            patience: Patience::default(),
+            tls: None,
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(60),
+            // Longer than what load balancers keep connections for: the one who sends must close first.
+            idle: Duration::from_secs(75),
         }
     }
 }

@@ -3,32 +3,49 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
 use polygate_core::{Secret, SystemClock};
 use polygate_engine::Engine;
-use polygate_engine::config::{Config, Credential, Provider};
+use polygate_engine::config::{self, Config, Credential, Provider, Tls};
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
-use polygate_server::{Server, State, Stop};
+use polygate_server::tls::Certificates;
+use polygate_server::{Life, Load, Server, State, Stop};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli;
 use crate::config::{Dialect, Flags, Loaded};
-use crate::reload::Reloader;
+use crate::listen::Given;
+use crate::reload::{Reloader, Renewal};
+use crate::systemd::Notifier;
+use crate::upgrade::{Program, Upgrader};
 
 /// The delay between two words of the demo, so that a stream looks like one.
 const DEMO_TOKEN_MS: u64 = 15;
 
+/// How the process was started.
+pub struct Start {
+    /// What the command line said.
+    pub flags: Flags,
+    /// Where.
+    pub directory: PathBuf,
+    /// The sockets that were there before.
+    pub given: Given,
+    /// Who wants to know how it goes.
+    pub notifier: Notifier,
+    /// How many connections, and how many calls, there is room for.
+    pub bearable: usize,
+}
+
 /// Serves until told to stop.
-pub async fn serve(mut loaded: Loaded, flags: Flags, directory: &Path) -> anyhow::Result<()> {
+pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
@@ -42,49 +59,103 @@ pub async fn serve(mut loaded: Loaded, flags: Flags, directory: &Path) -> anyhow
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
     let engine = Arc::new(engine);
     let pump = tokio::spawn(pump.run());
-    let address = SocketAddr::new(server.host, server.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
-    let address = listener.local_addr()?;
+    let certificates = certificates(&server)?;
+    let sockets = start
+        .given
+        .listeners(SocketAddr::new(server.host, server.port))?;
+    let address = match sockets.first() {
+        Some(socket) => socket.local_addr()?,
+        None => SocketAddr::new(server.host, server.port),
+    };
+    let listeners = listeners(&sockets)?;
     let admin_key = match loaded.admin_key {
         Some(key) => key,
         None => admin_key(&loaded.data_dir)?,
     };
+    // Taken before anyone knows that the gateway runs: untaken, they end the process.
     let hangup = signal(SignalKind::hangup())?;
-    announce(address, &engine, loaded.dialect, demo.is_some(), &model);
+    let (tell, stop) = watch::channel(None);
+    let tell = Arc::new(tell);
+    let notifier = Arc::new(start.notifier);
+    stop_signals(&engine, &tell, &notifier)?;
+    let upgrader = Upgrader {
+        asked: signal(SignalKind::user_defined2())?,
+        listeners: sockets,
+        program: Program::own(&start.directory),
+        engine: engine.clone(),
+        stop: tell,
+    };
+    let upgrader = tokio::spawn(upgrader.run());
+    let scheme = if certificates.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let probes = tokio::spawn(probe::run(engine.clone()));
+    let acceptor = certificates.as_ref().map(|(_, tls)| tls.acceptor());
+    let acceptor = acceptor.transpose()?;
     let reloader = Reloader {
         engine: engine.clone(),
-        flags,
-        directory: directory.to_path_buf(),
+        flags: start.flags,
+        directory: start.directory,
         path: loaded.path,
         hangup,
         text: loaded.text,
+        pair: certificates.map(|(files, certificates)| Renewal::new(files, certificates)),
+        notifier: notifier.clone(),
     };
     let reloader = tokio::spawn(reloader.run());
+    announce(
+        Listening {
+            address,
+            scheme,
+            dialect: loaded.dialect,
+            is_demo: demo.is_some(),
+            model: &model,
+        },
+        &engine,
+    );
     let state = State {
         engine,
         flush: flush.clone(),
         admin_key,
-        ready: Arc::new(AtomicBool::new(true)),
+        life: Life::new(),
+        calls: Load::default(),
+        bearable: start.bearable,
     };
-    let stop = stop_signals(Stop {
-        delay: server.shutdown_delay,
-        grace: server.shutdown_grace,
-    })?;
-    let cut = Server::new(listener, state).run(stop).await;
+    // What connects from here on waits in the sockets' queues, if only for a moment.
+    start.given.say_ready();
+    notifier.ready();
+    let cut = Server::new(listeners, acceptor, state).run(stop).await;
     if cut > 0 {
-        tracing::warn!(
-            connections = cut,
-            "the grace period is over: what was still open is cut"
-        );
+        tracing::warn!(cut, "the grace period is over: what was still open is cut");
     }
+    upgrader.abort();
     probes.abort();
     reloader.abort();
     flush.flush().await;
     pump.abort();
     Ok(())
+}
+
+/// The pair of certificate and key, with its files.
+fn certificates(server: &config::Server) -> anyhow::Result<Option<(Tls, Certificates)>> {
+    let Some(files) = &server.tls else {
+        return Ok(None);
+    };
+    let certificates = Certificates::read(&files.cert, &files.key)?;
+    if let Some(complaint) = certificates.complaint() {
+        tracing::error!(%complaint, cert = %files.cert.display(), "served all the same; clients may refuse it");
+    }
+    Ok(Some((files.clone(), certificates)))
+}
+
+/// Copies that the runtime watches; the originals are for whoever takes over.
+fn listeners(sockets: &[std::net::TcpListener]) -> std::io::Result<Vec<TcpListener>> {
+    sockets
+        .iter()
+        .map(|socket| TcpListener::from_std(socket.try_clone()?))
+        .collect()
 }
 
 /// Runs the simulated provider alone.
@@ -198,7 +269,23 @@ fn example_model(config: &Config, is_demo: bool) -> String {
         .unwrap_or_else(|| "MODEL".to_owned())
 }
 
-fn announce(address: SocketAddr, engine: &Engine, dialect: Dialect, is_demo: bool, model: &str) {
+/// What there is to say of a gateway that listens.
+struct Listening<'a> {
+    address: SocketAddr,
+    scheme: &'static str,
+    dialect: Dialect,
+    is_demo: bool,
+    model: &'a str,
+}
+
+fn announce(listening: Listening<'_>, engine: &Engine) {
+    let Listening {
+        address,
+        scheme,
+        dialect,
+        is_demo,
+        model,
+    } = listening;
     let shown = if address.ip().is_unspecified() {
         SocketAddr::from(([127, 0, 0, 1], address.port()))
     } else {
@@ -231,7 +318,7 @@ fn announce(address: SocketAddr, engine: &Engine, dialect: Dialect, is_demo: boo
         ""
     };
     say(&format!(
-        "Polygate listens on http://{shown}{note}. Try:\n\n  curl http://{shown}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n"
+        "Polygate listens on {scheme}://{shown}{note}. Try:\n\n  curl {scheme}://{shown}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n"
     ));
 }
 
@@ -270,9 +357,13 @@ fn admin_key(data_dir: &Path) -> anyhow::Result<Secret> {
     Ok(Secret::new(key))
 }
 
-/// SIGTERM and SIGINT stop; a second one stops at once.
-fn stop_signals(stop: Stop) -> anyhow::Result<watch::Receiver<Option<Stop>>> {
-    let (tell, told) = watch::channel(None);
+/// SIGTERM and SIGINT stop; the second ends what is in flight, the third ends everything at once.
+fn stop_signals(
+    engine: &Arc<Engine>,
+    tell: &Arc<watch::Sender<Option<Stop>>>,
+    notifier: &Arc<Notifier>,
+) -> anyhow::Result<()> {
+    let (engine, tell, notifier) = (engine.clone(), tell.clone(), notifier.clone());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -283,16 +374,27 @@ fn stop_signals(stop: Stop) -> anyhow::Result<watch::Receiver<Option<Stop>>> {
             }
         };
         next().await;
+        notifier.stopping();
+        let stop = {
+            let server = &engine.snapshot().config.server;
+            Stop {
+                delay: server.shutdown_delay,
+                grace: server.shutdown_grace,
+            }
+        };
         tracing::info!(
             grace_seconds = stop.grace.as_secs(),
             "stopping: what is in flight may finish"
         );
-        let _ = tell.send(Some(stop));
+        tell.send_replace(Some(stop));
         next().await;
-        tracing::warn!("stopping at once");
-        // Long enough for the log line, too short for anyone to wait.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tracing::warn!("stopping now: what is in flight ends");
+        tell.send_replace(Some(Stop {
+            delay: Duration::ZERO,
+            grace: Duration::ZERO,
+        }));
+        next().await;
         std::process::exit(1);
     });
-    Ok(told)
+    Ok(())
 }

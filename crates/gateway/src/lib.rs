@@ -3,5 +3,9 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod limits;
+pub mod listen;
 mod reload;
+pub mod systemd;
+mod upgrade;
 pub mod watch;

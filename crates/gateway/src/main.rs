@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use polygate::boot;
+use polygate::boot::{self, Start};
 use polygate::cli::{Cli, Command, Serve};
 use polygate::config::env::Environment;
 use polygate::config::{Flags, load, summary};
+use polygate::limits::bearable;
+use polygate::listen::Given;
+use polygate::systemd::Notifier;
 use tracing_subscriber::EnvFilter;
 
 /// sysexits' EX_CONFIG: the configuration cannot be used.
@@ -43,8 +46,21 @@ fn serve(args: Serve, directory: &Path) -> ExitCode {
         host: args.host,
         port: args.port,
     };
+    let given = match Given::take(&environment) {
+        Ok(given) => given,
+        Err(error) => return fail(&error),
+    };
     match load(&flags, &environment, directory) {
-        Ok(loaded) => run(boot::serve(loaded, flags, directory)),
+        Ok(loaded) => {
+            let start = Start {
+                flags,
+                directory: directory.to_path_buf(),
+                given,
+                notifier: Notifier::of(&environment),
+                bearable: bearable(),
+            };
+            run(boot::serve(loaded, start))
+        }
         Err(report) => refuse(&report),
     }
 }

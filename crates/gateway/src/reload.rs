@@ -1,15 +1,21 @@
-//! Hot reload: on changes of the file and on SIGHUP. A bad file is refused whole; the configuration in force stays.
+//! Hot reload: of the configuration and of the certificate, on changes of their files and on SIGHUP. A bad file is refused whole;
+//! what is in force stays.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use notify::RecommendedWatcher;
+
 use polygate_engine::Engine;
-use polygate_engine::config::Server;
+use polygate_engine::config::{Server, Tls};
+use polygate_server::tls::Certificates;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use crate::config::env::Environment;
 use crate::config::{Flags, load};
+use crate::systemd::Notifier;
 use crate::watch::watch;
 
 /// What reading the configuration again takes.
@@ -26,6 +32,18 @@ pub struct Reloader {
     pub hangup: Signal,
     /// What it said when it was read last.
     pub text: String,
+    /// The certificate, where TLS is spoken.
+    pub pair: Option<Renewal>,
+    /// Who wants to know.
+    pub notifier: Arc<Notifier>,
+}
+
+/// A pair of certificate and key that is read again when its files change.
+pub struct Renewal {
+    files: Tls,
+    certificates: Certificates,
+    /// What the files said when they were read last: a refusal is told once, not whenever something else changes beside them.
+    seen: u64,
 }
 
 impl Reloader {
@@ -36,14 +54,46 @@ impl Reloader {
         if let Some(Err(error)) = &watcher {
             tracing::warn!(%error, "the configuration file cannot be watched; SIGHUP still reloads it");
         }
+        let mut watchers = self.watch_pair(&told);
         // The file may have changed between its first reading and now.
         self.reload(false);
         loop {
-            tokio::select! {
-                Some(()) = changes.recv() => self.reload(false),
-                Some(()) = self.hangup.recv() => self.reload(true),
+            let asked = tokio::select! {
+                Some(()) = changes.recv() => false,
+                Some(()) = self.hangup.recv() => true,
+            };
+            if asked {
+                self.notifier.reloading();
+            }
+            self.reload(asked);
+            if let Some(pair) = &mut self.pair {
+                let server = &self.engine.snapshot().config.server;
+                if pair.follow(server.tls.as_ref()) {
+                    drop(watchers);
+                    watchers = self.watch_pair(&told);
+                } else {
+                    pair.renew(asked);
+                }
+            }
+            if asked {
+                self.notifier.ready();
             }
         }
+    }
+
+    fn watch_pair(&self, told: &mpsc::Sender<()>) -> Vec<RecommendedWatcher> {
+        let files = self
+            .pair
+            .iter()
+            .flat_map(|pair| [&pair.files.cert, &pair.files.key]);
+        let watch = |file: &PathBuf| match watch(file, told.clone()) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "the certificate's files cannot be watched; SIGHUP still reads them again");
+                None
+            }
+        };
+        files.filter_map(watch).collect()
     }
 
     fn reload(&mut self, asked: bool) {
@@ -75,8 +125,56 @@ impl Reloader {
     }
 }
 
+impl Renewal {
+    /// A pair that was just read.
+    pub fn new(files: Tls, certificates: Certificates) -> Self {
+        let seen = fingerprint(&files);
+        Self {
+            files,
+            certificates,
+            seen,
+        }
+    }
+
+    /// Goes on with the files that the configuration names now. Whether they are others.
+    fn follow(&mut self, files: Option<&Tls>) -> bool {
+        let Some(files) = files.filter(|files| **files != self.files) else {
+            return false;
+        };
+        self.files = files.clone();
+        self.renew(true);
+        true
+    }
+
+    fn renew(&mut self, asked: bool) {
+        let fingerprint = fingerprint(&self.files);
+        if !asked && fingerprint == self.seen {
+            return;
+        }
+        self.seen = fingerprint;
+        match self.certificates.renew(&self.files.cert, &self.files.key) {
+            Ok(true) => tracing::info!("a new certificate is in force for new connections"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the new certificate is refused; the old one stays");
+            }
+        }
+    }
+}
+
+fn fingerprint(files: &Tls) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in [&files.cert, &files.key] {
+        std::fs::read(path).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 fn warn_of_fixed(old: &Server, new: &Server) {
     if (old.host, old.port) != (new.host, new.port) {
         tracing::warn!("another address to listen on takes effect at the next start");
+    }
+    if old.tls.is_some() != new.tls.is_some() {
+        tracing::warn!("TLS is switched on and off at the next start, or by an upgrade (SIGUSR2)");
     }
 }

@@ -9,14 +9,25 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use polygate_engine::body::ReplyBody;
 
+use crate::life::Life;
+use crate::load::{Place, stopping};
+
 /// What goes out.
 pub enum AnswerBody {
     /// Bytes made here.
     Whole(Option<Bytes>),
     /// A call's answer.
-    Reply(ReplyBody),
+    Reply(Reply),
     /// A page of the web framework.
     Page(axum::body::Body),
+}
+
+/// A call's answer with its place among the calls.
+pub struct Reply {
+    body: ReplyBody,
+    life: Life,
+    is_stopped: bool,
+    _place: Place,
 }
 
 /// An answer.
@@ -41,6 +52,27 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
     bytes(status, "application/json", value.to_string())
 }
 
+impl Reply {
+    /// An answer that ends when the gateway cannot wait for it any longer.
+    pub fn new(body: ReplyBody, life: Life, place: Place) -> Self {
+        Self {
+            body,
+            life,
+            is_stopped: false,
+            _place: place,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.life.is_cut() && !std::mem::replace(&mut self.is_stopped, true) {
+            self.body.stop(stopping());
+        }
+        Pin::new(&mut self.body)
+            .poll_frame(cx)
+            .map_err(BoxError::from)
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = BoxError;
@@ -53,7 +85,7 @@ impl Body for AnswerBody {
             AnswerBody::Whole(bytes) => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
-            AnswerBody::Reply(reply) => Pin::new(reply).poll_frame(cx).map_err(BoxError::from),
+            AnswerBody::Reply(reply) => reply.poll_frame(cx),
             AnswerBody::Page(page) => Pin::new(page).poll_frame(cx).map_err(BoxError::from),
         }
     }
@@ -61,7 +93,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::Reply(reply) => reply.is_end_stream(),
+            AnswerBody::Reply(reply) => reply.body.is_end_stream(),
             AnswerBody::Page(page) => page.is_end_stream(),
         }
     }
@@ -71,7 +103,7 @@ impl Body for AnswerBody {
             AnswerBody::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            AnswerBody::Reply(reply) => reply.size_hint(),
+            AnswerBody::Reply(reply) => reply.body.size_hint(),
             AnswerBody::Page(page) => page.size_hint(),
         }
     }

@@ -13,8 +13,8 @@ use polygate_engine::InboundBody;
 use polygate_engine::transport::UpstreamBody;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a client may be silent in the middle of its body.
-const SILENCE: Duration = Duration::from_secs(30);
+/// What a body must bring on average, in bytes a second, beyond the patience that each has: one that drips would never end.
+const SLOWEST: u64 = 4 * 1024;
 
 /// How much of a refused body is read so that the client, still sending, gets to read the refusal; and for how long.
 const DRAIN: usize = 64 * 1024 * 1024;
@@ -27,10 +27,11 @@ const HELD: u64 = 1024 * 1024;
 pub async fn read_json(
     request: Request<Incoming>,
     limit: usize,
+    patience: Duration,
 ) -> Result<(HeaderMap, Bytes), Failure> {
     let (head, body) = request.into_parts();
     check_type(&head.headers)?;
-    let body = read(&head.headers, body, limit).await?;
+    let body = read(&head.headers, body, limit, patience).await?;
     Ok((head.headers, body))
 }
 
@@ -38,6 +39,7 @@ pub async fn read_json(
 pub async fn read_proxied(
     request: Request<Incoming>,
     limit: usize,
+    patience: Duration,
 ) -> Result<(HeaderMap, InboundBody), Failure> {
     let (head, body) = request.into_parts();
     if declared(&head.headers).is_some_and(|length| length > limit as u64) {
@@ -48,7 +50,7 @@ pub async fn read_proxied(
         .exact()
         .is_some_and(|length| length <= HELD)
     {
-        let bytes = read(&head.headers, body, limit).await?;
+        let bytes = read(&head.headers, body, limit, patience).await?;
         return Ok((head.headers, InboundBody::Whole(bytes)));
     }
     let passing = http_body_util::Limited::new(body, limit);
@@ -98,7 +100,13 @@ fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
     ))
 }
 
-async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, Failure> {
+    let began = Instant::now();
     let declared = declared(headers);
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(refuse(headers, body, limit).await);
@@ -106,7 +114,10 @@ async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<B
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        let piece = match timeout_at(Instant::now() + SILENCE, body.frame()).await {
+        let brought = (first.len() + all.len()) as u64;
+        let slowest = began + patience + Duration::from_secs(brought / SLOWEST);
+        let due = slowest.min(Instant::now() + patience);
+        let piece = match timeout_at(due, body.frame()).await {
             Err(_) => {
                 return Err(Failure::new(
                     Kind::ClientTimeout,

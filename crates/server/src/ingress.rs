@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -12,7 +13,9 @@ use polygate_engine::{Answered, Endpoint, Inbound, InboundBody, Trail};
 use polygate_wire::Format;
 use tower::ServiceExt;
 
-use crate::answer::{Answer, AnswerBody};
+use crate::answer::{Answer, AnswerBody, Reply};
+use crate::life::Life;
+use crate::load::{overloaded, stopping};
 use crate::render::render;
 use crate::router::{Matched, route};
 use crate::{State, body, cors, given, key, models};
@@ -25,6 +28,7 @@ pub async fn handle(
     state: &State,
     pages: &axum::Router,
     peer: IpAddr,
+    is_reserved: bool,
     request: Request<Incoming>,
 ) -> Answer {
     let request_id = request_id(request.headers());
@@ -43,8 +47,15 @@ pub async fn handle(
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let mut answer = match matched {
+        Ok(Matched::Model { endpoint, .. }) if is_reserved => {
+            render(&overloaded("connections"), endpoint.format(), &request_id)
+        }
         Ok(Matched::Model { endpoint, model }) => {
-            model_call(state, peer, request, endpoint, model, &request_id).await
+            let format = endpoint.format();
+            let call = model_call(state, peer, request, endpoint, model, &request_id);
+            unless_cut(&state.life, call)
+                .await
+                .unwrap_or_else(|| render(&stopping(), format, &request_id))
         }
         Ok(Matched::Models { gemini, id }) => models::answer(
             state,
@@ -93,10 +104,17 @@ async fn model_call(
         Err(failure) => return render(&failure, format, request_id),
     };
     let method = request.method().clone();
-    let limit = state.engine.snapshot().config.server.body_limit;
+    let snapshot = state.engine.snapshot();
+    let server = &snapshot.config.server;
+    let most = server.max_concurrent_requests.unwrap_or(state.bearable);
+    let Some(place) = state.calls.take(most) else {
+        return render(&overloaded("calls at a time"), format, request_id);
+    };
+    let (limit, patience) = (server.body_limit, server.patience.body);
+    drop(snapshot);
     let read = match endpoint {
-        Endpoint::Proxy(_) => body::read_proxied(request, limit).await,
-        _ => body::read_json(request, limit)
+        Endpoint::Proxy(_) => body::read_proxied(request, limit, patience).await,
+        _ => body::read_json(request, limit, patience)
             .await
             .map(|(headers, bytes)| (headers, InboundBody::Whole(bytes))),
     };
@@ -116,7 +134,11 @@ async fn model_call(
     let Answered { result, trail } = state.engine.call(inbound).await;
     let mut answer = match result {
         Ok(reply) => {
-            let mut answer = Response::new(AnswerBody::Reply(reply.body));
+            let mut answer = Response::new(AnswerBody::Reply(Reply::new(
+                reply.body,
+                state.life.clone(),
+                place,
+            )));
             *answer.status_mut() = reply.status;
             *answer.headers_mut() = reply.headers;
             answer
@@ -125,6 +147,18 @@ async fn model_call(
     };
     show_trail(&trail, answer.headers_mut());
     answer
+}
+
+/// What comes of it, unless the gateway can wait no longer. Whoever wakes this task when it is so, wakes the call.
+async fn unless_cut<T>(life: &Life, call: impl Future<Output = T>) -> Option<T> {
+    let mut call = std::pin::pin!(call);
+    std::future::poll_fn(|cx| {
+        if life.is_cut() {
+            return Poll::Ready(None);
+        }
+        call.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
 
 /// Who calls.

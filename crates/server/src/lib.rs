@@ -3,25 +3,32 @@
 //! Model endpoints are matched by [`router`] before the web framework, whose routing costs more than all we do to a call;
 //! everything else (health, metrics, admin) is an axum [`pages`] router.
 
+mod activity;
 mod answer;
 mod body;
+mod connection;
 mod cors;
 mod given;
 mod ingress;
 mod key;
+mod life;
+mod load;
 mod models;
 mod pages;
 mod render;
 mod router;
 mod serve;
+mod stream;
+pub mod tls;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use polygate_core::Secret;
 use polygate_engine::Engine;
 use polygate_engine::observe::Flush;
 
+pub use life::{Life, Phase};
+pub use load::Load;
 pub use serve::{Server, Stop};
 
 /// What every handler can reach.
@@ -33,13 +40,10 @@ pub struct State {
     pub flush: Flush,
     /// The admin's key. Never empty.
     pub admin_key: Secret,
-    /// False from the moment the gateway begins to stop.
-    pub ready: Arc<AtomicBool>,
-}
-
-impl State {
-    /// Whether new work should come here.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
+    /// How far the gateway is on its way out.
+    pub life: Life,
+    /// The model calls that run.
+    pub calls: Load,
+    /// How many connections, and how many calls, the process bears where the configuration does not say.
+    pub bearable: usize,
 }

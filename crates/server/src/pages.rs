@@ -78,7 +78,7 @@ async fn health(Shared(state): Shared<State>) -> Json<Value> {
 }
 
 async fn ready(Shared(state): Shared<State>) -> Response {
-    if state.is_ready() {
+    if state.life.is_ready() {
         return Json(json!({"status": "ready"})).into_response();
     }
     error(
@@ -250,7 +250,7 @@ fn redacted(snapshot: &Snapshot) -> Value {
         "generation": snapshot.generation,
         "host": config.server.host,
         "port": config.server.port,
-        "tls": {"enable": false},
+        "tls": {"enable": config.server.tls.is_some()},
         "api_keys_count": keys.map_or(0, Vec::len),
         "keys": keys.map(|keys| keys.iter().map(|key| &key.name).collect::<Vec<_>>()),
         "routing": {"strategy": format!("{:?}", config.routing.strategy), "force-model-prefix": config.routing.force_model_prefix},

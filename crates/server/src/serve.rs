@@ -1,30 +1,37 @@
-//! The accept loop: our own, so that slow clients meet deadlines and a stop lets streams finish.
+//! The accept loop: our own, so that slow clients meet deadlines, floods are bounded and a stop lets streams finish.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 
-use crate::{State, ingress, pages};
-
-/// How long a client may take for a request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+use crate::connection::Connection;
+use crate::life::Phase;
+use crate::load::Load;
+use crate::{State, pages};
 
 /// Pause after a failed accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections kept free for health, metrics and admin when all others are taken: so many, but no more than this part of them.
+const RESERVE: usize = 64;
+const RESERVED_PART: usize = 8;
+
+/// How long the errors that end what is cut off may take to reach their clients.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
+
 /// A server that listens.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     state: State,
+    tls: Option<TlsAcceptor>,
 }
 
 /// How a server stops.
@@ -37,126 +44,162 @@ pub struct Stop {
 }
 
 impl Server {
-    /// A server on a bound listener.
-    pub fn new(listener: TcpListener, state: State) -> Self {
-        Self { listener, state }
-    }
-
-    /// Serves until told to stop, then until nothing is in flight or the grace is over. Returns how many connections were cut.
-    pub async fn run(self, mut stop: watch::Receiver<Option<Stop>>) -> usize {
-        let Server { listener, state } = self;
-        let doors = Doors::new(state);
-        let stopped = tokio::select! {
-            never = doors.accept(&listener) => match never {},
-            stopped = told(&mut stop) => stopped,
-        };
-        doors.state.ready.store(false, Ordering::Relaxed);
-        // Load balancers need time to see that readiness fails.
-        let _ = tokio::time::timeout(stopped.delay, doors.accept(&listener)).await;
-        drop(listener);
-        doors.close(stopped.grace).await
-    }
-}
-
-/// What every connection needs, and what knows of them all.
-struct Doors {
-    state: State,
-    pages: axum::Router,
-    builder: Arc<Builder<TokioExecutor>>,
-    connections: GracefulShutdown,
-    /// True when connections on which nothing was said yet must go.
-    closing: watch::Sender<bool>,
-}
-
-impl Doors {
-    fn new(state: State) -> Self {
-        let pages = pages::router(state.clone());
-        let connections = GracefulShutdown::new();
+    /// A server on bound listeners.
+    pub fn new(listeners: Vec<TcpListener>, tls: Option<TlsAcceptor>, state: State) -> Self {
         Self {
+            listeners,
             state,
-            pages,
-            builder: Arc::new(builder()),
-            connections,
-            closing: watch::Sender::new(false),
+            tls,
         }
     }
 
-    async fn accept(&self, listener: &TcpListener) -> Infallible {
+    /// Serves until told to stop, then until nothing is in flight or the grace is over; told again, it hurries. Returns how many
+    /// connections and streams were cut.
+    pub async fn run(self, mut stop: watch::Receiver<Option<Stop>>) -> usize {
+        let mut doors = Doors {
+            pages: pages::router(self.state.clone()),
+            state: self.state,
+            tls: self.tls,
+            open: Load::default(),
+            reserved: VecDeque::new(),
+        };
+        let stopped = tokio::select! {
+            never = doors.accept(&self.listeners) => match never {},
+            stopped = told(&mut stop) => stopped,
+        };
+        doors.state.life.enter(Phase::Unready);
+        // Load balancers need time to see that readiness fails.
+        let stopped = tokio::select! {
+            never = timeout(stopped.delay, doors.accept(&self.listeners)) => match never {
+                Ok(never) => match never {},
+                Err(_) => stopped,
+            },
+            sooner = told(&mut stop) => sooner,
+        };
+        doors.accept_waiting(&self.listeners).await;
+        drop(self.listeners);
+        doors.close(stopped.grace, &mut stop).await
+    }
+}
+
+/// What every connection needs, and what counts them.
+struct Doors {
+    state: State,
+    pages: axum::Router,
+    tls: Option<TlsAcceptor>,
+    open: Load,
+    /// Those beyond the limit, the oldest first: it makes room for the next.
+    reserved: VecDeque<JoinHandle<()>>,
+}
+
+impl Doors {
+    async fn accept(&mut self, listeners: &[TcpListener]) -> Infallible {
+        let mut is_failing = false;
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => self.connect(stream, peer),
+            match next(listeners).await {
+                Ok((stream, peer)) => {
+                    is_failing = false;
+                    self.connect(stream, peer).await;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Once: it may go on for long, and a log that fills helps nobody.
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(%error, "connections cannot be accepted; trying again until they can");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    fn connect(&self, stream: TcpStream, peer: SocketAddr) {
-        // Two small writes would meet the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let inner = Arc::new((self.state.clone(), self.pages.clone()));
-        let (builder, watcher) = (self.builder.clone(), self.connections.watcher());
-        let mut closing = self.closing.subscribe();
-        tokio::spawn(async move {
-            tokio::select! {
-                spoken = says_something(&stream) => if !spoken { return },
-                _ = closing.wait_for(|closing| *closing) => return,
+    /// Takes those that the system took already: they would be reset with the socket.
+    async fn accept_waiting(&mut self, listeners: &[TcpListener]) {
+        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, next(listeners)).await {
+            self.connect(stream, peer).await;
+        }
+    }
+
+    async fn connect(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let (limit, patience) = {
+            let server = &self.state.engine.snapshot().config.server;
+            let limit = server.max_connections.unwrap_or(self.state.bearable);
+            (limit, server.patience)
+        };
+        let place = self.open.take(limit);
+        let is_reserved = place.is_none();
+        let connection = Connection {
+            state: self.state.clone(),
+            pages: self.pages.clone(),
+            peer,
+            patience,
+            tls: self.tls.clone(),
+            is_reserved,
+            place,
+            phase: self.state.life.follow(),
+        };
+        let task = tokio::spawn(connection.serve(stream));
+        if is_reserved {
+            self.reserve(task, limit).await;
+        }
+    }
+
+    /// Keeps one more beyond the limit, and lets the oldest of them go. The next is accepted when that has given its descriptor
+    /// back: a flood is accepted faster than tasks end.
+    async fn reserve(&mut self, connection: JoinHandle<()>, limit: usize) {
+        self.reserved.retain(|earlier| !earlier.is_finished());
+        self.reserved.push_back(connection);
+        while self.reserved.len() > (limit / RESERVED_PART).clamp(1, RESERVE) {
+            if let Some(oldest) = self.reserved.pop_front() {
+                oldest.abort();
+                let _ = oldest.await;
             }
-            let service = service_fn(move |request| {
-                let inner = inner.clone();
-                async move {
-                    let (state, pages) = &*inner;
-                    Ok::<_, Infallible>(ingress::handle(state, pages, peer.ip(), request).await)
-                }
-            });
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            // A client that leaves or breaks the protocol is no news.
-            let _ = watcher.watch(connection).await;
-        });
+        }
     }
 
-    /// Lets what is in flight finish; returns how many connections did not.
-    async fn close(self, grace: Duration) -> usize {
-        let _ = self.closing.send(true);
-        let open = self.connections.count();
-        let closed = tokio::time::timeout(grace, self.connections.shutdown()).await;
-        if closed.is_ok() { 0 } else { open }
+    /// Lets what is in flight finish; returns how much did not.
+    async fn close(self, grace: Duration, stop: &mut watch::Receiver<Option<Stop>>) -> usize {
+        let life = self.state.life.clone();
+        life.enter(Phase::Closing);
+        let mut deadline = Instant::now() + grace.min(Duration::from_secs(100 * 365 * 24 * 3600));
+        loop {
+            tokio::select! {
+                biased;
+                () = life.deserted() => return 0,
+                () = sleep_until(deadline) => break,
+                sooner = told(stop) => deadline = deadline.min(Instant::now() + sooner.grace),
+            }
+        }
+        let open = life.followers();
+        life.enter(Phase::Cut);
+        let _ = timeout(LAST_WORDS, life.deserted()).await;
+        open
     }
 }
 
-/// Whether the first byte comes in time: hyper's own deadline begins with it.
-async fn says_something(stream: &TcpStream) -> bool {
-    let first = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut [0])).await;
-    matches!(first, Ok(Ok(1)))
+/// The next connection of any of them.
+async fn next(listeners: &[TcpListener]) -> std::io::Result<(TcpStream, SocketAddr)> {
+    std::future::poll_fn(|cx| {
+        let ready = |listener: &TcpListener| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        };
+        listeners
+            .iter()
+            .find_map(ready)
+            .map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
+/// The next word on stopping.
 async fn told(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
     loop {
-        if let Some(told) = *stop.borrow_and_update() {
-            return told;
-        }
         if stop.changed().await.is_err() {
             // Nobody can stop us any more.
             std::future::pending::<()>().await;
         }
+        if let Some(told) = *stop.borrow_and_update() {
+            return told;
+        }
     }
-}
-
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(256 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
-        .max_header_list_size(64 * 1024)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    builder
 }

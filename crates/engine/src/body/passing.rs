@@ -22,6 +22,8 @@ pub struct Passing {
     idle: Duration,
     last_chunk: Instant,
     recorder: Recorder,
+    /// Why it was ended from here.
+    stopped: Option<Failure>,
 }
 
 impl Passing {
@@ -40,6 +42,18 @@ impl Passing {
             idle,
             last_chunk: now,
             recorder,
+            stopped: None,
+        }
+    }
+
+    /// Breaks it off.
+    pub(super) fn stop(&mut self, failure: Failure) {
+        if self.upstream.take().is_some() {
+            self.recorder.update(|record| {
+                record.outcome = Outcome::Failed;
+                record.error = Some(failure.kind.name());
+            });
+            self.stopped = Some(failure);
         }
     }
 
@@ -56,7 +70,7 @@ impl Passing {
         }
         loop {
             let Some(upstream) = self.upstream.as_mut() else {
-                return Poll::Ready(None);
+                return Poll::Ready(self.stopped.take().map(Err));
             };
             match Pin::new(upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {

@@ -128,6 +128,13 @@ impl Relay {
         }
     }
 
+    /// Ends a stream that has not ended with a failure that is nobody's but ours.
+    pub(super) fn stop(&mut self, failure: Failure) {
+        if self.upstream.is_some() && !self.meter.ended {
+            self.fail(failure);
+        }
+    }
+
     fn poll_commit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while !self.meter.good {
             if !ready!(self.poll_chunk(cx)) {

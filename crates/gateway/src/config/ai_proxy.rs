@@ -87,6 +87,9 @@ pub fn read(top: Section<'_>) -> Config {
     set(&mut config.server.host, top.address("host"));
     set(&mut config.server.port, top.number("port"));
     set(&mut config.server.body_limit, body_limit(&top));
+    if let Some(section) = top.section("tls") {
+        config.server.tls = super::native::settings::tls(section, false);
+    }
     config.access = Access {
         keys: api_keys(&top),
         allow_anonymous: false,

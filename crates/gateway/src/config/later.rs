@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 39] = [
+const TABLE: [Later; 38] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -63,7 +63,6 @@ const TABLE: [Later; 39] = [
     feature("request_log", "request logs"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),
-    feature("tls", "TLS on the listening port"),
     limit(
         "bootstrap-retries",
         "a bound of its own for streams (request-retry bounds them too)",

@@ -3,7 +3,7 @@
 mod access;
 mod models;
 mod providers;
-mod settings;
+pub(super) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,7 +15,7 @@ use super::reader::Section;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 24] = [
+pub const ALIASES: [(&str, &str); 25] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -24,6 +24,7 @@ pub const ALIASES: [(&str, &str); 24] = [
     ("model_mapping", "models"),
     ("shutdown_grace", "shutdown_grace_secs"),
     ("shutdown_delay", "shutdown_delay_secs"),
+    ("upgrade_grace", "upgrade_grace_secs"),
     ("initial_backoff", "initial_backoff_ms"),
     ("initial_backoff", "initial_backoff_secs"),
     ("max_backoff", "max_backoff_secs"),
@@ -104,6 +105,11 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     }
     if let Some(section) = top.section("server") {
         settings::server(section, &mut config.server);
+    }
+    // Where ai-proxy's files have it.
+    if let Some(section) = top.section("tls") {
+        let tls = settings::tls(section, true);
+        config.server.tls = tls.or(config.server.tls.take());
     }
     let providers = top.items("providers");
     let providers = providers.into_iter().map(|item| item.left_out_if_unset());

@@ -41,8 +41,9 @@ pub fn summary(loaded: &Loaded) -> String {
 fn listens(config: &Config) -> String {
     let server = &config.server;
     let address = std::net::SocketAddr::new(server.host, server.port);
+    let tls = if server.tls.is_some() { " (TLS)" } else { "" };
     format!(
-        "{address}, bodies up to {} bytes, grace {} after a delay of {}",
+        "{address}{tls}, bodies up to {} bytes, grace {} after a delay of {}",
         server.body_limit,
         time(server.shutdown_grace),
         time(server.shutdown_delay)

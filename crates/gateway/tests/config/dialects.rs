@@ -329,3 +329,30 @@ config.yaml:4:11: routing.strategy: must be one of: round-robin, fill-first, not
 config.yaml:5:1: body-limit-mb: must be a number of megabytes above zero"
     );
 }
+
+#[test]
+fn tls_stands_below_server_or_at_the_top_and_ai_proxy_has_it_off_unless_enabled() {
+    let tls = |text: &str| {
+        let tls = good(text).config.server.tls;
+        tls.map(|tls| format!("{} {}", tls.cert.display(), tls.key.display()))
+    };
+    let pair = Some("a.pem b.pem".to_owned());
+    for (text, expected) in [
+        ("server: {tls: {cert: a.pem, key: b.pem}}", &pair),
+        (
+            "server: {tls: {enable: false, cert: a.pem, key: b.pem}}",
+            &None,
+        ),
+        ("tls: {enable: true, cert: a.pem, key: b.pem}", &pair),
+        ("tls: {}", &None),
+        ("tls:", &None),
+        (
+            "request-retry: 1\ntls: {enable: true, cert: a.pem, key: b.pem}",
+            &pair,
+        ),
+        ("request-retry: 1\ntls: {cert: a.pem, key: b.pem}", &None),
+        ("request-retry: 1\ntls: {enable: false}", &None),
+    ] {
+        assert_eq!(tls(text), *expected, "{text}");
+    }
+}

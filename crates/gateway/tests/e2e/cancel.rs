@@ -185,3 +185,92 @@ async fn connections_on_which_nothing_was_said_do_not_hold_it_up() {
         told.elapsed()
     );
 }
+
+#[tokio::test]
+async fn a_client_that_goes_while_a_call_backs_off_is_not_called_for_again() {
+    let mock = mock("p").await;
+    mock.script(Rule {
+        then: Behaviour {
+            status: Some(503),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    // Full jitter: of ten waits up to 300 ms, most are still to come when the client has gone.
+    let gate = Gate::start(&format!(
+        "retry: {{max_retries: 10, initial_backoff: 300ms, max_backoff: 300ms, breaker_threshold: 100}}\nproviders: [{{name: p, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}",
+        mock.url()
+    ));
+    let socket = ask_raw(&gate, true).await;
+    until("it was asked again", || calls(&mock).len() >= 2).await;
+    drop(socket);
+    until("the log says so", || gate.log().contains("client_gone")).await;
+    let asked = calls(&mock).len();
+    assert!(asked < 11, "all attempts were over before");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(calls(&mock).len(), asked);
+}
+
+#[tokio::test]
+async fn a_reset_http_2_stream_closes_its_upstream_and_no_other() {
+    let mock = mock("p").await;
+    let gate = gate(&mock);
+    let socket = TcpStream::connect(gate.address())
+        .await
+        .expect("a connection");
+    let (mut send, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(socket),
+    )
+    .await
+    .expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = || {
+        http::Request::post(format!("{}/v1/chat/completions", gate.url))
+            .header("content-type", "application/json")
+            .body(http_body_util::Full::new(bytes::Bytes::from(
+                chat("m", true).to_string(),
+            )))
+            .expect("a request")
+    };
+    mock.script(Rule {
+        then: Behaviour {
+            token_ms: 20,
+            tokens: Some(60),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let mut kept = send
+        .send_request(request())
+        .await
+        .expect("an answer")
+        .into_body();
+    mock.clear();
+    for (count, fault) in [Fault::Stall, Fault::StallAfter(1)].into_iter().enumerate() {
+        mock.script(Rule {
+            then: Behaviour {
+                fault: Some(fault),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+        let asked = tokio::spawn(send.send_request(request()));
+        until("the upstream was asked", || calls(&mock).len() == count + 2).await;
+        asked.abort();
+        until("it was let go", || {
+            let calls = calls(&mock);
+            let gone = calls
+                .iter()
+                .filter(|call| call.outcome == Outcome::ClientGone);
+            gone.count() == count + 1
+        })
+        .await;
+        mock.clear();
+    }
+    let mut text = String::new();
+    while let Some(Ok(frame)) = kept.frame().await {
+        text.push_str(&String::from_utf8_lossy(frame.data_ref().expect("data")));
+    }
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+}

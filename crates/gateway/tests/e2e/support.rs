@@ -50,14 +50,32 @@ impl Gate {
 
     /// The same with what is in a directory.
     pub fn start_in(dir: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Gate {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_polygate"));
+        command.args(args).stdin(Stdio::null());
+        Self::start_as(dir, command, variables)
+    }
+
+    /// The same in a shell that first does something.
+    pub fn start_after(config: &str, preparation: &str) -> Gate {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("config.yaml"), config)
+            .expect("the configuration is written");
+        let mut command = Command::new("/bin/sh");
+        let script = format!("{preparation} && exec \"$0\" --port 0");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_polygate")])
+            .stdin(Stdio::null());
+        Self::start_as(dir, command, &[])
+    }
+
+    /// The same with a command that becomes the gateway.
+    pub fn start_as(dir: TempDir, mut command: Command, variables: &[(&str, &str)]) -> Gate {
         let log = std::fs::File::create(dir.path().join("gate.log")).expect("a log");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_polygate"))
-            .args(args)
+        let mut child = command
             .current_dir(dir.path())
             .env_clear()
             .env("ADMIN_KEY", ADMIN_KEY)
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -113,10 +131,26 @@ impl Gate {
 
     /// Sends a signal by name: `TERM`, `HUP`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([format!("-{name}"), self.pid().to_string()])
-            .status();
-        assert!(status.expect("kill runs").success());
+        signal(self.pid(), name);
+    }
+
+    /// The processes that were started to take over, in order.
+    pub fn successors(&self) -> Vec<u32> {
+        self.log()
+            .lines()
+            .filter(|line| line.contains("a new process was started"))
+            .filter_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                u32::try_from(line["process"].as_u64()?).ok()
+            })
+            .collect()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        self.url
+            .split_once("://")
+            .map_or(&*self.url, |(_, address)| address)
     }
 
     /// Waits for the process to end.
@@ -194,7 +228,22 @@ impl Drop for Gate {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let dir = self.dir.path().canonicalize().unwrap_or_default();
+        for pid in self.successors() {
+            // A number may be somebody else's by now; the directory is ours alone.
+            if std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir) {
+                signal(pid, "KILL");
+            }
+        }
     }
+}
+
+/// Sends a signal by name to a process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status();
+    assert!(status.expect("kill runs").success());
 }
 
 impl Reply {

@@ -1,6 +1,6 @@
 //! Sections of numbers and switches: server, routing, retry, timeouts, health checks.
 
-use polygate_engine::config::{HealthCheck, Retry, Routing, Server, Strategy, Timeouts};
+use polygate_engine::config::{HealthCheck, Retry, Routing, Server, Strategy, Timeouts, Tls};
 
 use crate::config::pieces::{affinity, set};
 use crate::config::reader::Section;
@@ -34,7 +34,52 @@ pub fn server(section: Section<'_>, server: &mut Server) {
         &mut server.shutdown_delay,
         section.duration("shutdown_delay"),
     );
+    set(&mut server.upgrade_grace, section.duration("upgrade_grace"));
+    server.max_connections = at_least_one(&section, "max_connections");
+    server.max_concurrent_requests = at_least_one(&section, "max_concurrent_requests");
+    let patience = &mut server.patience;
+    for (place, key) in [
+        (&mut patience.handshake, "handshake_timeout"),
+        (&mut patience.header, "header_timeout"),
+        (&mut patience.body, "body_timeout"),
+        (&mut patience.write, "write_timeout"),
+        (&mut patience.idle, "idle_timeout"),
+    ] {
+        set(place, section.patience(key));
+    }
+    if let Some(section) = section.section("tls") {
+        server.tls = tls(section, true);
+    }
     section.finish();
+}
+
+/// `tls`, on its own or below `server`.
+pub fn tls(section: Section<'_>, on_by_default: bool) -> Option<Tls> {
+    let enable = section.boolean("enable");
+    let is_empty = section.item("cert").is_none() && section.item("key").is_none();
+    let on = enable.unwrap_or(on_by_default && !is_empty);
+    let files = if on {
+        [section.required_text("cert"), section.required_text("key")]
+    } else {
+        [section.text("cert"), section.text("key")]
+    };
+    section.finish();
+    let [Some(cert), Some(key)] = files else {
+        return None;
+    };
+    let (cert, key) = (cert.into(), key.into());
+    on.then_some(Tls { cert, key })
+}
+
+fn at_least_one(section: &Section<'_>, key: &'static str) -> Option<usize> {
+    let number = section.number(key)?;
+    if number == 0 {
+        section.error(
+            key,
+            "must be at least 1; leave it out for no limit of its own",
+        );
+    }
+    Some(number)
 }
 
 /// `routing`.

@@ -1,0 +1,108 @@
+//! A client's socket, plain or with TLS, that notes what its connection does.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::activity::Activity;
+
+/// A client's socket.
+pub struct Stream {
+    socket: Socket,
+    activity: Arc<Activity>,
+}
+
+/// With TLS or without.
+pub enum Socket {
+    /// Bytes as they are.
+    Plain(TcpStream),
+    /// TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Notes what a socket does.
+    pub fn new(socket: Socket, activity: Arc<Activity>) -> Self {
+        Self { socket, activity }
+    }
+
+    /// A write's outcome: that the client takes nothing shows in that it must be waited for.
+    fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.activity.wrote(outcome.is_ready());
+        outcome
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Socket::Tls(socket) => Pin::new(socket).poll_read(cx, buffer),
+        };
+        if buffer.filled().len() > before {
+            self.activity.heard();
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Socket::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+        };
+        self.note(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, pieces),
+            Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, pieces),
+        };
+        self.note(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(socket) => socket.is_write_vectored(),
+            Socket::Tls(socket) => socket.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            // Nothing is held back in it.
+            Socket::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Socket::Tls(socket) => {
+                let outcome = Pin::new(socket).poll_flush(cx);
+                self.note(outcome)
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Socket::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
