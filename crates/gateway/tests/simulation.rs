@@ -243,11 +243,6 @@ impl<'a> Simulation<'a> {
             let until = self.seen.limited.entry(key.to_owned()).or_default();
             *until = (*until).max(now + wait);
         }
-        let is_shut = self
-            .seen
-            .shut
-            .get(provider)
-            .is_some_and(|until| *until > now);
         if failure.scope != Scope::Provider && is_trial {
             // It refuses, so it is there.
             self.seen.in_a_row.insert(provider.to_owned(), 0);

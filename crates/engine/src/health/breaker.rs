@@ -8,9 +8,8 @@ use std::time::Duration;
 use super::{Reason, Rest, millis};
 use crate::config::Retry;
 
-/// Outcomes are counted over so long; so many of them, half of them failures, open the breaker.
+/// Outcomes are counted over so long: the breaker opens where so many failures as would in a row are half of them.
 const WINDOW: Duration = Duration::from_secs(10);
-const LEAST_CALLS: u32 = 10;
 
 /// Each failed trial doubles the time until the next, so many times at most.
 const DOUBLINGS: u32 = 3;
@@ -99,7 +98,7 @@ impl Breaker {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
-        self.window.count(now, false);
+        self.window.count(now, false, 0);
     }
 
     /// It answered, if only to refuse: good enough to close by, but no success. What was asked before it opened says nothing.
@@ -121,7 +120,7 @@ impl Breaker {
             return;
         }
         let in_a_row = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_bad = self.window.count(now, true);
+        let is_bad = self.window.count(now, true, retry.breaker_threshold);
         if in_a_row >= retry.breaker_threshold || is_bad {
             self.open(reason, cooldown, 0, now);
         }
@@ -168,8 +167,8 @@ impl Breaker {
 struct Window(AtomicU64);
 
 impl Window {
-    /// Counts an outcome; true where at least half of enough outcomes are bad.
-    fn count(&self, now: Duration, is_bad: bool) -> bool {
+    /// Counts an outcome; true where so many are bad and no more are good.
+    fn count(&self, now: Duration, is_bad: bool, threshold: u32) -> bool {
         let second = now.as_secs() as u32;
         let counted = |packed: u64| {
             let (began, all, bad) = unpacked(packed);
@@ -191,7 +190,7 @@ impl Window {
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
         let (_, all, bad) = last;
-        u32::from(all) >= LEAST_CALLS && u32::from(bad) * 2 >= u32::from(all)
+        u32::from(bad) >= threshold && u32::from(bad) * 2 >= u32::from(all)
     }
 
     fn clear(&self) {
