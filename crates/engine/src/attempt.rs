@@ -19,6 +19,7 @@ use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
 use crate::count;
 use crate::engine::Trail;
+use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
 use crate::observe::{AttemptRecord, Recorder};
@@ -184,9 +185,10 @@ impl Attempt<'_> {
     /// Sends and waits for the head of the answer.
     pub(crate) async fn exchange(
         &self,
-        request: Request<UpstreamBody>,
+        mut request: Request<UpstreamBody>,
         started: Instant,
     ) -> Result<Response<Incoming>, Failure> {
+        hops::count(&self.call.inbound.headers, request.headers_mut());
         let sent = timeout_at(
             started + self.patience(),
             self.snapshot.transport().send(request),

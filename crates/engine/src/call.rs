@@ -12,6 +12,7 @@ use polygate_wire::{Format, Ingress, RawObject, ingress};
 use serde_json::value::RawValue;
 
 use crate::admit::Caller;
+use crate::further::{self, Further};
 use crate::kept::Continued;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
@@ -215,6 +216,8 @@ pub struct Call {
     pub strict: bool,
     /// What this call goes on from, where the gateway kept it: the body has the conversation in it.
     pub continued: Option<Continued>,
+    /// Models that are tried after this one, as the request says.
+    pub further: Vec<Further>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -242,8 +245,11 @@ impl Call {
         };
         if let Some(object) = &object {
             object.refuse_duplicates(&DECISIVE)?;
-            check_other_models(object, &inbound.caller)?;
         }
+        let further = match &object {
+            Some(object) => further::read(snapshot, object, &inbound.caller)?,
+            None => Vec::new(),
+        };
         let strict = is_strict(&inbound);
         Ok((
             Self {
@@ -253,6 +259,7 @@ impl Call {
                 stream,
                 strict,
                 continued: None,
+                further,
             },
             body,
         ))
@@ -290,31 +297,4 @@ fn missing_model() -> Failure {
         "the request names no model: 'model' is missing",
     )
     .param("model")
-}
-
-/// Some providers take further models to try: each must be allowed, or the key's list would mean nothing.
-fn check_other_models(object: &RawObject, caller: &Caller) -> Result<(), Failure> {
-    for member in ["models", "fallbacks"] {
-        let Some(text) = object.get(member) else {
-            continue;
-        };
-        // Other shapes are the upstream's business.
-        let Ok(names) = serde_json::from_str::<Vec<Cow<'_, str>>>(text) else {
-            if caller.has_model_list() {
-                let message = format!(
-                    "'{member}' must be a list of model names for a key with allowed models"
-                );
-                return Err(Failure::new(Kind::Forbidden, message).param(member));
-            }
-            continue;
-        };
-        if let Some(name) = names.iter().find(|name| !caller.may_use(name)) {
-            return Err(Failure::new(
-                Kind::Forbidden,
-                format!("this key may not use model '{name}'"),
-            )
-            .param(member));
-        }
-    }
-    Ok(())
 }

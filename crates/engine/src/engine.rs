@@ -12,7 +12,9 @@ use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
+use crate::further;
 use crate::health::HealthBook;
+use crate::hops;
 use crate::kept::Kept;
 use crate::observe::{AttemptRecord, CallRecord, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::{Next, Plan};
@@ -139,6 +141,7 @@ impl Engine {
         recorder: &mut Option<Recorder>,
         trail: &mut Trail,
     ) -> Result<Reply, Failure> {
+        hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
         let (mut call, body) = Call::read(&snapshot, inbound)?;
         note(recorder, |record| {
@@ -149,6 +152,7 @@ impl Engine {
         let route = snapshot
             .route(&call.model)
             .ok_or_else(|| unknown_model(&call.model))?;
+        let route = further::extend(&snapshot, &mut call, route)?;
         note(recorder, |record| record.label = route.label.clone());
         call.strict |= route.strict;
         self.go_on(&mut call)?;

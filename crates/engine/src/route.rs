@@ -24,7 +24,7 @@ const NAME_LIMIT: usize = 256;
 const REMEMBERED: usize = 2048;
 
 /// Where calls of one model name may go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// What metrics call the model: the configured name or pattern that matched, else a catalogue name, else `other`.
     pub label: Arc<str>,
@@ -73,6 +73,17 @@ pub struct Place {
     at: usize,
 }
 
+impl Step {
+    /// The same behind so many models.
+    fn behind(mut self, nodes: usize) -> Self {
+        self.node += nodes;
+        for edge in &mut self.path {
+            edge.node += nodes;
+        }
+        self
+    }
+}
+
 impl Candidate {
     fn new(upstream: &Arc<Upstream>, credential: &Arc<Credential>, model: &str) -> Self {
         let model_rest = upstream.model_rests.cell(model);
@@ -93,6 +104,11 @@ impl Candidate {
             self.model_rest.resting(now),
         ];
         rests.into_iter().flatten().max_by_key(|(_, wait)| *wait)
+    }
+
+    /// Whether this is the same place, which several models may lead to.
+    fn is(&self, other: &Candidate) -> bool {
+        Arc::ptr_eq(&self.credential, &other.credential) && self.model == other.model
     }
 
     /// Whether it rests because of a rate limit or a spent quota.
@@ -156,6 +172,18 @@ impl Route {
         })
     }
 
+    /// This route, then these: further models that the request itself names.
+    pub fn then(&self, further: &[Arc<Route>]) -> Route {
+        let mut all = self.clone();
+        for route in further {
+            let nodes = all.steps.iter().map(|step| step.node + 1).max();
+            let first = nodes.unwrap_or_default();
+            let steps = route.steps.iter().cloned();
+            all.steps.extend(steps.map(|step| step.behind(first)));
+        }
+        all
+    }
+
     /// How many candidates there are in all.
     pub fn len(&self) -> usize {
         let candidates = self.steps.iter().map(|step| step.group.candidates.len());
@@ -182,6 +210,11 @@ impl Route {
         open: &Open,
         key: Option<u64>,
     ) -> Option<Place> {
+        let excluded: Vec<_> = excluded
+            .iter()
+            .map(|place| self.candidate(*place))
+            .collect();
+        let is_excluded = |one: &Candidate| excluded.iter().flatten().any(|other| one.is(other));
         for (group_at, step) in self.steps.iter().enumerate() {
             if !self.is_open(step, open, now) {
                 continue;
@@ -192,11 +225,8 @@ impl Route {
                 at,
             };
             let usable = |at: &usize| {
-                !excluded.contains(&place(*at))
-                    && group
-                        .candidates
-                        .get(*at)
-                        .is_some_and(|one| one.resting(now).is_none())
+                let one = group.candidates.get(*at);
+                one.is_some_and(|one| !is_excluded(one) && one.resting(now).is_none())
             };
             let available: Vec<usize> = (0..group.candidates.len()).filter(usable).collect();
             if available.is_empty() {
@@ -218,11 +248,19 @@ impl Route {
         // The model's own fallbacks, then those of the models that it is a fallback of.
         let nodes = failed.path.iter().map(|edge| edge.node);
         let mut nodes = std::iter::once(failed.node).chain(nodes.rev());
-        nodes.find_map(|node| {
+        let named = nodes.find_map(|node| {
             let open = Open::within(Edge { node, cause }, failed.node + 1);
             let mut steps = self.steps.iter();
             steps.any(|step| open.leads_to(step)).then_some(open)
-        })
+        });
+        named.or_else(|| self.further(failed))
+    }
+
+    /// The next model that the request itself names, for whatever failure.
+    fn further(&self, failed: &Step) -> Option<Open> {
+        let mut steps = self.steps.iter();
+        let is_next = |step: &&Step| step.path.is_empty() && step.node > failed.node;
+        steps.find(is_next).map(|step| Open::from(step.node))
     }
 
     /// All candidates in order.

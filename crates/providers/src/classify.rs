@@ -85,6 +85,8 @@ fn kind_of(status: u16, said: Option<&UpstreamError>, has_wait: bool) -> Kind {
         403 if says(&REQUEST_WORDS) => Kind::InvalidRequest,
         401 | 403 => Kind::UpstreamAuth,
         404 => Kind::UpstreamModel,
+        // Whoever is asked, the call comes back here; asking more of them in every round would multiply it.
+        508 => Kind::Loop,
         408 | 500..=599 => Kind::UpstreamError,
         400..=499 => Kind::InvalidRequest,
         // Success without meaning it, and redirects: never followed.
@@ -202,6 +204,7 @@ mod tests {
                 Kind::UpstreamQuota,
             ),
             (500, "", Kind::UpstreamError),
+            (508, "", Kind::Loop),
             (529, "", Kind::UpstreamError),
             (307, "", Kind::UpstreamJunk),
         ];

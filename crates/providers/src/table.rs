@@ -52,6 +52,9 @@ pub struct Row {
     /// Its chat takes `stream_options`.
     #[serde(default = "yes")]
     pub stream_options: bool,
+    /// It tries further models itself: those of a request's `models`.
+    #[serde(default)]
+    pub further_models: bool,
     /// It has OpenAI's legacy completions.
     #[serde(default = "yes")]
     pub completions: bool,

@@ -58,6 +58,14 @@ impl Open {
         }
     }
 
+    /// As at first, but only models from this one on.
+    pub(super) fn from(node: usize) -> Self {
+        Self {
+            within: None,
+            from: node,
+        }
+    }
+
     /// Whether a group is open, limits aside.
     pub(super) fn leads_to(&self, step: &Step) -> bool {
         let mut last = step.path.iter().rev();
