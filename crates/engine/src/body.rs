@@ -3,6 +3,7 @@
 
 mod passing;
 mod relay;
+mod waiting;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,8 +14,12 @@ use polygate_core::Failure;
 
 pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
+pub use waiting::{Hold, Waiting};
 
 use crate::observe::{CallRecord, Outcome, Recorder};
+
+/// A comment line: what clients ignore and idle connections need.
+const KEEPALIVE: &[u8] = b": keepalive\n\n";
 
 /// The body of a reply.
 pub enum ReplyBody {
@@ -24,6 +29,8 @@ pub enum ReplyBody {
     Stream(Box<Relay>),
     /// Bytes that pass unread: the generic proxy, and answers too long to hold.
     Passing(Box<Passing>),
+    /// No answer yet.
+    Waiting(Box<Waiting>),
 }
 
 /// A whole answer.
@@ -47,15 +54,17 @@ impl ReplyBody {
             ReplyBody::Whole(_) => {}
             ReplyBody::Stream(relay) => relay.stop(failure),
             ReplyBody::Passing(passing) => passing.stop(failure),
+            ReplyBody::Waiting(waiting) => waiting.stop(failure),
         }
     }
 
-    /// Changes the record that travels with the body.
+    /// Changes the record that travels with the body; one that waits has none yet.
     pub fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
         match self {
             ReplyBody::Whole(whole) => whole.recorder.update(change),
             ReplyBody::Stream(relay) => relay.update_record(change),
             ReplyBody::Passing(passing) => passing.update_record(change),
+            ReplyBody::Waiting(_) => {}
         }
     }
 }
@@ -78,6 +87,7 @@ impl Body for ReplyBody {
             ReplyBody::Passing(passing) => passing
                 .poll_piece(cx)
                 .map(|piece| piece.map(|bytes| bytes.map(Frame::data))),
+            ReplyBody::Waiting(waiting) => waiting.poll_piece(cx),
         }
     }
 
@@ -90,7 +100,9 @@ impl Body for ReplyBody {
             ReplyBody::Whole(whole) => {
                 SizeHint::with_exact(whole.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            ReplyBody::Stream(_) | ReplyBody::Passing(_) => SizeHint::default(),
+            ReplyBody::Stream(_) | ReplyBody::Passing(_) | ReplyBody::Waiting(_) => {
+                SizeHint::default()
+            }
         }
     }
 }
@@ -115,6 +127,7 @@ impl std::fmt::Debug for ReplyBody {
             ReplyBody::Whole(_) => "Whole",
             ReplyBody::Stream(_) => "Stream",
             ReplyBody::Passing(_) => "Passing",
+            ReplyBody::Waiting(_) => "Waiting",
         })
     }
 }

@@ -338,6 +338,10 @@ pub struct Timeouts {
     pub request: Duration,
     /// Silence in a stream after which the client gets a comment line; zero = never.
     pub keepalive: Duration,
+    /// The longest that the head of a stream is held back for the first good event; zero = as long as that takes.
+    pub hold: Duration,
+    /// Silence after which an answer that does not stream gets blanks before it; zero = never.
+    pub whole_keepalive: Duration,
 }
 
 /// What is asked in the background.
@@ -439,6 +443,8 @@ impl Default for Timeouts {
             idle: Duration::from_secs(120),
             request: Duration::from_secs(600),
             keepalive: Duration::from_secs(15),
+            hold: Duration::from_secs(15),
+            whole_keepalive: Duration::ZERO,
         }
     }
 }

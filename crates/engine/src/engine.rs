@@ -10,6 +10,7 @@ use polygate_wire::Loss;
 use crate::admit::KeyRing;
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
+use crate::body::Hold;
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::further;
@@ -43,8 +44,8 @@ pub struct Engine {
 pub struct Answered {
     /// The reply, or why there is none.
     pub result: Result<Reply, Failure>,
-    /// The way it went.
-    pub trail: Trail,
+    /// The way it went; `None` where the head goes out before that is known.
+    pub trail: Option<Trail>,
 }
 
 /// The way of a call, for `x-polygate-*` headers.
@@ -58,6 +59,30 @@ pub struct Trail {
     pub attempts: u32,
     /// What translation lost.
     pub losses: Vec<Loss>,
+}
+
+/// A call that is understood and admitted.
+struct Begun {
+    snapshot: Arc<Snapshot>,
+    call: Call,
+    route: Arc<Route>,
+    body: InboundBody,
+}
+
+impl Answered {
+    fn failed(failure: Failure, recorder: Option<Recorder>, trail: Trail) -> Self {
+        if let Some(mut recorder) = recorder {
+            recorder.update(|record| {
+                record.status = failure.status;
+                record.outcome = Outcome::Failed;
+                record.error = Some(failure.kind.name());
+            });
+        }
+        Self {
+            result: Err(failure),
+            trail: Some(trail),
+        }
+    }
 }
 
 impl Engine {
@@ -120,31 +145,28 @@ impl Engine {
         &self.clock
     }
 
-    /// Runs a call to its first good event or its failure.
-    pub async fn call(&self, inbound: Inbound) -> Answered {
-        let mut recorder = Some(self.recorder(&inbound));
-        let mut trail = Trail::default();
-        let result = self.run(inbound, &mut recorder, &mut trail).await;
-        if let (Err(failure), Some(recorder)) = (&result, &mut recorder) {
-            recorder.update(|record| {
-                record.status = failure.status;
-                record.outcome = Outcome::Failed;
-                record.error = Some(failure.kind.name());
-            });
+    /// Runs a call to its first good event or its failure, or to where its head can wait no longer.
+    pub async fn call(self: &Arc<Self>, inbound: Inbound) -> Answered {
+        let mut recorder = self.recorder(&inbound);
+        match self.begin(inbound, &mut recorder) {
+            Err(failure) => Answered::failed(failure, Some(recorder), Trail::default()),
+            Ok(begun) => {
+                let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
+                let going = self.clone().go(begun, recorder);
+                match hold {
+                    Some(hold) => hold.wait(going).await,
+                    None => going.await,
+                }
+            }
         }
-        Answered { result, trail }
     }
 
-    async fn run(
-        &self,
-        inbound: Inbound,
-        recorder: &mut Option<Recorder>,
-        trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
+    /// Understands a call, admits it, and finds its route.
+    fn begin(&self, inbound: Inbound, recorder: &mut Recorder) -> Result<Begun, Failure> {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
         let (mut call, body) = Call::read(&snapshot, inbound)?;
-        note(recorder, |record| {
+        recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
         });
@@ -153,15 +175,33 @@ impl Engine {
             .route(&call.model)
             .ok_or_else(|| unknown_model(&call.model))?;
         let route = further::extend(&snapshot, &mut call, route)?;
-        note(recorder, |record| record.label = route.label.clone());
+        recorder.update(|record| record.label = route.label.clone());
         call.strict |= route.strict;
-        self.go_on(&mut call)?;
-        self.attempts(&snapshot, &call, &route, body, recorder, trail)
-            .await
+        self.continued(&mut call)?;
+        Ok(Begun {
+            snapshot,
+            call,
+            route,
+            body,
+        })
+    }
+
+    /// Asks one candidate after another.
+    async fn go(self: Arc<Self>, begun: Begun, recorder: Recorder) -> Answered {
+        let mut recorder = Some(recorder);
+        let mut trail = Trail::default();
+        let result = self.attempts(begun, &mut recorder, &mut trail).await;
+        match result {
+            Ok(reply) => Answered {
+                result: Ok(reply),
+                trail: Some(trail),
+            },
+            Err(failure) => Answered::failed(failure, recorder, trail),
+        }
     }
 
     /// Puts what was said before into a call that goes on from what is kept here.
-    fn go_on(&self, call: &mut Call) -> Result<(), Failure> {
+    fn continued(&self, call: &mut Call) -> Result<(), Failure> {
         let Some(object) = &call.object else {
             return Ok(());
         };
@@ -177,19 +217,22 @@ impl Engine {
     /// The loop: the one place where a call is tried again.
     async fn attempts(
         &self,
-        snapshot: &Arc<Snapshot>,
-        call: &Call,
-        route: &Route,
-        mut body: InboundBody,
+        begun: Begun,
         recorder: &mut Option<Recorder>,
         trail: &mut Trail,
     ) -> Result<Reply, Failure> {
-        let mut plan = Plan::new(
+        let Begun {
+            snapshot,
+            call,
             route,
+            mut body,
+        } = begun;
+        let mut plan = Plan::new(
+            &route,
             &snapshot.config.retry,
             matches!(body, InboundBody::Whole(_)),
         )
-        .prefer(affinity::key(call, route.affinity));
+        .prefer(affinity::key(&call, route.affinity));
         loop {
             // Held until it is known how the attempt came out.
             let (place, _trial) = match plan.next(self.clock.now()) {
@@ -204,8 +247,8 @@ impl Engine {
                 continue;
             };
             let attempt = Attempt {
-                snapshot,
-                call,
+                snapshot: &snapshot,
+                call: &call,
                 candidate,
                 kept: &self.kept,
                 clock: &self.clock,

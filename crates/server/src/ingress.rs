@@ -145,7 +145,9 @@ async fn model_call(
         }
         Err(failure) => render(&failure, format, request_id),
     };
-    show_trail(&trail, answer.headers_mut());
+    if let Some(trail) = trail {
+        show_trail(&trail, answer.headers_mut());
+    }
     answer
 }
 

@@ -15,6 +15,7 @@ use polygate_core::{Failure, Kind};
 use polygate_wire::Format;
 use tokio::time::{Instant, Sleep};
 
+use super::KEEPALIVE;
 use crate::attempt::redact;
 use crate::lane::{Meter, Output, StreamLane};
 use crate::observe::{CallRecord, Outcome, Recorder};
@@ -29,9 +30,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How long after a finish reason an upstream may be silent before the stream counts as complete without its end mark.
 const FINISH_GRACE: Duration = Duration::from_secs(10);
-
-/// A comment line: what clients ignore and idle connections need.
-const KEEPALIVE: &[u8] = b": keepalive\n\n";
 
 /// A stream with everything it needs to end well or badly.
 pub struct Relay {

@@ -103,6 +103,10 @@ pub fn read(top: Section<'_>) -> Config {
     let timeouts = &mut config.timeouts;
     timeouts.connect = top.patience("connect-timeout").unwrap_or(CONNECT);
     timeouts.request = top.patience("request-timeout").unwrap_or(REQUEST);
+    set(
+        &mut timeouts.whole_keepalive,
+        top.duration("non-stream-keepalive-secs"),
+    );
     if let Some(streaming) = top.section("streaming") {
         set(
             &mut timeouts.keepalive,

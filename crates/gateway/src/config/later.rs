@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 38] = [
+const TABLE: [Later; 37] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -45,10 +45,6 @@ const TABLE: [Later; 38] = [
     feature(
         "logging",
         "log settings in the file (use --log-level or RUST_LOG)",
-    ),
-    feature(
-        "non-stream-keepalive-secs",
-        "keeping silent answers that do not stream alive",
     ),
     feature("observability", "export of traces and logs"),
     feature("otlp", "export of traces and logs"),

@@ -225,16 +225,19 @@ fn rests(retry: &Retry) -> String {
 
 fn timeouts(config: &Config) -> String {
     let timeouts = &config.timeouts;
-    let keepalive = match timeouts.keepalive {
+    let unless_off = |every| match every {
         Duration::ZERO => "off".to_owned(),
         every => time(every),
     };
     format!(
-        "connect {}, first event {}, idle {}, request {}, keepalive {keepalive}",
+        "connect {}, first event {}, idle {}, request {}, keepalive {}, hold {}, non-stream keepalive {}",
         time(timeouts.connect),
         time(timeouts.first_event),
         time(timeouts.idle),
-        time(timeouts.request)
+        time(timeouts.request),
+        unless_off(timeouts.keepalive),
+        unless_off(timeouts.hold),
+        unless_off(timeouts.whole_keepalive)
     )
 }
 

@@ -159,7 +159,6 @@ fn features_that_come_later_are_refused_by_name() {
         "request-retry: 1\nproxy-url: 'http://p:1'",
         "request-retry: 1\npassthrough-headers: [x]",
         "request-retry: 1\nclaude-header-defaults: {a: b}",
-        "non-stream-keepalive-secs: 5",
         "request-retry: 1\nstreaming: {bootstrap-retries: 1}",
     ];
     for text in cases {

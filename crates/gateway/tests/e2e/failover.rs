@@ -72,14 +72,14 @@ health_check: {{enabled: false}}
 }
 
 /// Client formats with a question of theirs, streaming or not, and how to tell a complete answer.
-struct Client {
-    name: &'static str,
-    path: fn(bool) -> &'static str,
-    ask: fn(bool) -> Value,
-    is_complete: fn(&Reply, bool) -> bool,
+pub struct Client {
+    pub name: &'static str,
+    pub path: fn(bool) -> &'static str,
+    pub ask: fn(bool) -> Value,
+    pub is_complete: fn(&Reply, bool) -> bool,
 }
 
-const CLIENTS: [Client; 4] = [
+pub const CLIENTS: [Client; 4] = [
     Client {
         name: "openai-chat",
         path: |_| "/v1/chat/completions",

@@ -11,6 +11,7 @@ mod corpus;
 mod corpus_translated;
 mod counting;
 mod failover;
+mod held;
 mod keys;
 mod lanes;
 mod reload;

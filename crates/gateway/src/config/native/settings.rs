@@ -126,6 +126,11 @@ pub fn timeouts(section: Section<'_>, timeouts: &mut Timeouts) {
     set(&mut timeouts.idle, section.patience("idle"));
     set(&mut timeouts.request, section.patience("request"));
     set(&mut timeouts.keepalive, section.duration("keepalive"));
+    set(&mut timeouts.hold, section.duration("hold"));
+    set(
+        &mut timeouts.whole_keepalive,
+        section.duration("non_stream_keepalive"),
+    );
     section.finish();
 }
 
