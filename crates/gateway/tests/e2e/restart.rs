@@ -393,6 +393,36 @@ async fn a_new_process_that_does_not_serve_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_stands_at_its_path_takes_over_and_goes_with_it_until_it_serves() {
+    let mock = mock("p").await;
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("config.yaml"), config(&mock, "")).expect("written");
+    let program = dir.path().join("current");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_polygate"), &program).expect("a link");
+    let mut command = Command::new(&program);
+    command.args(["--port", "0"]).stdin(Stdio::null());
+    let mut gate = Gate::start_as(dir, command, &[]);
+    let next = gate.dir().join("next");
+    let said = gate.dir().join("said");
+    let script = "#!/bin/sh\necho \"$@\" >said\nexec /bin/sleep 600\n";
+    std::fs::write(&next, script).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&next, executable).expect("executable");
+    std::fs::rename(next, program).expect("replaced");
+    gate.signal("USR2");
+    until("the script runs", || {
+        std::fs::read_to_string(&said).is_ok_and(|said| said == "--port 0\n")
+    })
+    .await;
+    let successor = *gate.successors().last().expect("its number");
+    let answer = gate.post("/v1/chat/completions", &chat("m", false)).await;
+    assert_eq!(answer.status, 200, "it serves meanwhile");
+    gate.signal("TERM");
+    assert_eq!(gate.wait().code(), Some(0));
+    until("the script ends with it", || !is_running(successor)).await;
+}
+
+#[tokio::test]
 async fn streams_of_the_old_process_finish_after_an_upgrade() {
     let mock = mock("p").await;
     mock.script(slow(60, 20));
