@@ -81,11 +81,12 @@ impl Upgrader {
         let mut stop = self.stop.subscribe();
         loop {
             tokio::select! {
-                _ = stop.changed() => break,
+                _ = stop.wait_for(Option::is_some) => break,
                 Some(()) = self.asked.recv() => {}
             }
-            match self.upgrade().await {
-                Ok(process) => {
+            match self.upgrade(&mut stop).await {
+                Ok(None) => tracing::warn!("the upgrade was given up: this process stops"),
+                Ok(Some(process)) => {
                     tracing::info!(
                         process,
                         "a new process serves; this one ends after what is in flight"
@@ -108,22 +109,33 @@ impl Upgrader {
         while self.asked.recv().await.is_some() {}
     }
 
-    async fn upgrade(&self) -> anyhow::Result<u32> {
+    /// The number of the process that serves now; none, if this one is to stop meanwhile.
+    async fn upgrade(
+        &self,
+        stop: &mut watch::Receiver<Option<Stop>>,
+    ) -> anyhow::Result<Option<u32>> {
         let (mut child, ours) = self.program.start(&self.listeners)?;
         let process = child.id();
         tracing::info!(process, "a new process was started to take over");
         ours.set_nonblocking(true)?;
         let mut ours = tokio::net::UnixStream::from_std(ours)?;
         let mut word = [0; 16];
-        let said = timeout(PATIENCE, ours.read(&mut word)).await;
-        if let Ok(Ok(1..)) = said {
-            return Ok(process);
+        let said = tokio::select! {
+            said = timeout(PATIENCE, ours.read(&mut word)) => said.ok(),
+            // Who stops this process wants none, rather than another one.
+            _ = stop.wait_for(Option::is_some) => {
+                child.kill()?;
+                return Ok(None);
+            }
+        };
+        if let Some(Ok(1..)) = said {
+            return Ok(Some(process));
         }
         let _ = child.kill();
         let status = tokio::task::spawn_blocking(move || child.wait()).await??;
         Err(match said {
-            Err(_) => anyhow::anyhow!("the new process did not serve in time"),
-            Ok(_) => anyhow::anyhow!("the new process ended before it served ({status})"),
+            None => anyhow::anyhow!("the new process did not serve in time"),
+            Some(_) => anyhow::anyhow!("the new process ended before it served ({status})"),
         })
     }
 }

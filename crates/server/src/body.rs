@@ -13,8 +13,10 @@ use polygate_engine::InboundBody;
 use polygate_engine::transport::UpstreamBody;
 use tokio::time::{Instant, timeout_at};
 
+use crate::upload::{Refusal, Upload};
+
 /// What a body must bring on average, in bytes a second, beyond the patience that each has: one that drips would never end.
-const SLOWEST: u64 = 4 * 1024;
+pub(crate) const SLOWEST: u64 = 4 * 1024;
 
 /// How much of a refused body is read so that the client, still sending, gets to read the refusal; and for how long.
 const DRAIN: usize = 64 * 1024 * 1024;
@@ -35,12 +37,12 @@ pub async fn read_json(
     Ok((head.headers, body))
 }
 
-/// The body of a proxied call: held where it is short, passing where it is long.
+/// The body of a proxied call: held where it is short, passing where it is long, and then refused on its way.
 pub async fn read_proxied(
     request: Request<Incoming>,
     limit: usize,
     patience: Duration,
-) -> Result<(HeaderMap, InboundBody), Failure> {
+) -> Result<(HeaderMap, InboundBody, Refusal), Failure> {
     let (head, body) = request.into_parts();
     if declared(&head.headers).is_some_and(|length| length > limit as u64) {
         return Err(refuse(&head.headers, body, limit).await);
@@ -51,12 +53,13 @@ pub async fn read_proxied(
         .is_some_and(|length| length <= HELD)
     {
         let bytes = read(&head.headers, body, limit, patience).await?;
-        return Ok((head.headers, InboundBody::Whole(bytes)));
+        return Ok((head.headers, InboundBody::Whole(bytes), Refusal::default()));
     }
-    let passing = http_body_util::Limited::new(body, limit);
+    let (upload, refusal) = Upload::new(body, limit, patience);
     Ok((
         head.headers,
-        InboundBody::Passing(UpstreamBody::Passing(Box::pin(passing))),
+        InboundBody::Passing(UpstreamBody::Passing(Box::pin(upload))),
+        refusal,
     ))
 }
 
@@ -119,10 +122,7 @@ async fn read(
         let due = slowest.min(Instant::now() + patience);
         let piece = match timeout_at(due, body.frame()).await {
             Err(_) => {
-                return Err(Failure::new(
-                    Kind::ClientTimeout,
-                    "the body did not come in time",
-                ));
+                return Err(too_slow());
             }
             Ok(Some(Err(_))) => {
                 return Err(Failure::new(Kind::InvalidRequest, "the body broke off"));
@@ -150,12 +150,22 @@ fn declared(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Too large. A client that still sends would lose the answer to a reset, so some of the rest is read and thrown away.
-async fn refuse(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Failure {
-    let failure = Failure::new(
+/// What a client that takes its time is told.
+pub(crate) fn too_slow() -> Failure {
+    Failure::new(Kind::ClientTimeout, "the body did not come in time")
+}
+
+/// What a client that sends too much is told.
+pub(crate) fn too_large(limit: usize) -> Failure {
+    Failure::new(
         Kind::TooLarge,
         format!("the body is over the limit of {limit} bytes"),
-    );
+    )
+}
+
+/// Too large. A client that still sends would lose the answer to a reset, so some of the rest is read and thrown away.
+async fn refuse(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Failure {
+    let failure = too_large(limit);
     if headers.contains_key(EXPECT) {
         return failure;
     }

@@ -18,6 +18,7 @@ use crate::life::Life;
 use crate::load::{overloaded, stopping};
 use crate::render::render;
 use crate::router::{Matched, route};
+use crate::upload::Refusal;
 use crate::{State, body, cors, given, key, models};
 
 /// Longest request id that a caller may bring.
@@ -116,9 +117,9 @@ async fn model_call(
         Endpoint::Proxy(_) => body::read_proxied(request, limit, patience).await,
         _ => body::read_json(request, limit, patience)
             .await
-            .map(|(headers, bytes)| (headers, InboundBody::Whole(bytes))),
+            .map(|(headers, bytes)| (headers, InboundBody::Whole(bytes), Refusal::default())),
     };
-    let (headers, body) = match read {
+    let (headers, body, mut refusal) = match read {
         Ok(read) => read,
         Err(failure) => return render(&failure, format, request_id),
     };
@@ -131,7 +132,12 @@ async fn model_call(
         request_id: request_id.clone(),
         caller,
     };
-    let Answered { result, trail } = state.engine.call(inbound).await;
+    let Answered { result, trail } = tokio::select! {
+        biased;
+        answered = state.engine.call(inbound) => answered,
+        // The call is dropped, and its upstream with it.
+        failure = refusal.told() => return render(&failure, format, request_id),
+    };
     let mut answer = match result {
         Ok(reply) => {
             let mut answer = Response::new(AnswerBody::Reply(Reply::new(

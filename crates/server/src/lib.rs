@@ -20,6 +20,7 @@ mod router;
 mod serve;
 mod stream;
 pub mod tls;
+mod upload;
 
 use std::sync::Arc;
 

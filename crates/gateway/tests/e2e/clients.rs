@@ -6,7 +6,7 @@ use http::Method;
 use polygate_mock_provider::{Behaviour, Fault, Mock, Outcome, Rule};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::{Gate, calls, chat, mock, until};
@@ -115,6 +115,53 @@ async fn slow_bodies_are_answered_with_408() {
         drip.abort();
     }
     assert!(calls(&mock).is_empty());
+}
+
+/// Uploads this much of what should be more; the answer's first line.
+async fn upload(gate: &Gate, body: &[u8]) -> String {
+    let mut socket = connect(gate).await;
+    let head = "POST /v1/m/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = [
+        format!("{head}{:x}\r\n", body.len()).as_bytes(),
+        body,
+        b"\r\n",
+    ]
+    .concat();
+    // Refused on the way, it may not be taken to its end.
+    let _ = socket.write_all(&chunk).await;
+    let answer = rest(&mut socket).await;
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn uploads_that_pass_end_when_their_client_is_slow_and_no_provider_is_blamed() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(&mock, "body_timeout: 400ms, body_limit: 3MB"));
+    for _ in 0..10 {
+        assert_eq!(upload(&gate, b"half").await, "HTTP/1.1 408 Request Timeout");
+    }
+    let large = vec![b'x'; 4_000_000];
+    assert_eq!(
+        upload(&gate, &large).await,
+        "HTTP/1.1 413 Payload Too Large"
+    );
+    let answer = gate.post("/v1/chat/completions", &chat("m", false)).await;
+    assert_eq!(answer.status, 200, "the provider rests for nothing");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_lets_its_upstream_go() {
+    let provider = TcpListener::bind("127.0.0.1:0").await.expect("a provider");
+    let address = provider.local_addr().expect("its address");
+    let gate = Gate::start(&format!(
+        "server: {{body_timeout: 400ms}}\nproviders: [{{name: p, type: mock, api_base: 'http://{address}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}"
+    ));
+    let (answer, received) = tokio::join!(upload(&gate, b"half"), async {
+        let (mut socket, _) = provider.accept().await.expect("a call");
+        rest(&mut socket).await
+    });
+    assert_eq!(answer, "HTTP/1.1 408 Request Timeout");
+    assert!(received.contains("half"), "{received}");
 }
 
 fn more_than_sockets_hold() -> Rule {

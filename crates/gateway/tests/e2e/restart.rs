@@ -393,6 +393,36 @@ async fn a_new_process_that_does_not_serve_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_stands_at_its_path_takes_over_and_goes_with_it_until_it_serves() {
+    let mock = mock("p").await;
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("config.yaml"), config(&mock, "")).expect("written");
+    let program = dir.path().join("current");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_polygate"), &program).expect("a link");
+    let mut command = Command::new(&program);
+    command.args(["--port", "0"]).stdin(Stdio::null());
+    let mut gate = Gate::start_as(dir, command, &[]);
+    let next = gate.dir().join("next");
+    let said = gate.dir().join("said");
+    let script = "#!/bin/sh\necho \"$@\" >said\nexec /bin/sleep 600\n";
+    std::fs::write(&next, script).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&next, executable).expect("executable");
+    std::fs::rename(next, program).expect("replaced");
+    gate.signal("USR2");
+    until("the script runs", || {
+        std::fs::read_to_string(&said).is_ok_and(|said| said == "--port 0\n")
+    })
+    .await;
+    let successor = *gate.successors().last().expect("its number");
+    let answer = gate.post("/v1/chat/completions", &chat("m", false)).await;
+    assert_eq!(answer.status, 200, "it serves meanwhile");
+    gate.signal("TERM");
+    assert_eq!(gate.wait().code(), Some(0));
+    until("the script ends with it", || !is_running(successor)).await;
+}
+
+#[tokio::test]
 async fn streams_of_the_old_process_finish_after_an_upgrade() {
     let mock = mock("p").await;
     mock.script(slow(60, 20));
@@ -500,7 +530,9 @@ async fn reloads_under_load_fail_nothing() {
     let pid = rustix::process::Pid::from_raw(pid).expect("a process");
     let mut known = generation().await;
     let mut before = 0;
-    for number in 0..count {
+    let mut number = 0;
+    // As many as asked for, and until enough came through between them.
+    while number < count || load.so_far().1 <= 20 {
         if number == count / 10 {
             before = memory(gate.pid());
         }
@@ -514,10 +546,11 @@ async fn reloads_under_load_fail_nothing() {
             }
             assert!(told.elapsed() < Duration::from_secs(10), "no reload");
         }
+        number += 1;
     }
     let (plain, streams) = load.end().await;
     let after = memory(gate.pid());
-    eprintln!("{count} reloads, {plain} plain calls, {streams} streams, {before} -> {after} MB");
-    assert!(plain > 20 && streams > 20, "{plain} {streams}");
+    eprintln!("{number} reloads, {plain} plain calls, {streams} streams, {before} -> {after} MB");
+    assert!(plain > 20, "{plain}");
     assert!(after <= before + 16, "{before} -> {after} MB");
 }
