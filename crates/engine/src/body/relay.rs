@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::transport::AnswerBody;
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_wire::Format;
 use tokio::time::{Instant, Sleep};
@@ -37,7 +37,7 @@ const KEEPALIVE: &[u8] = b": keepalive\n\n";
 pub struct Relay {
     /// What was read before it was clear that this is a stream.
     first: Bytes,
-    upstream: Option<Incoming>,
+    upstream: Option<AnswerBody>,
     lane: StreamLane,
     meter: Meter,
     out: Output,
@@ -80,7 +80,7 @@ enum Silence {
 
 impl Relay {
     /// Takes over an upstream's answer.
-    pub fn new(upstream: Incoming, first: Bytes, lane: StreamLane, parts: RelayParts) -> Self {
+    pub fn new(upstream: AnswerBody, first: Bytes, lane: StreamLane, parts: RelayParts) -> Self {
         let timeouts = &parts.snapshot.config.timeouts;
         let keepalive =
             Some(timeouts.keepalive).filter(|every| !every.is_zero() && lane.takes_comments());
