@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 38] = [
+const TABLE: [Later; 36] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -56,8 +56,6 @@ const TABLE: [Later; 38] = [
     feature("payload", "rules that change requests"),
     feature("price_overrides", "prices"),
     feature("provider_params", "parameters of a provider"),
-    feature("proxy-url", "proxies in front of providers"),
-    feature("proxy_url", "proxies in front of providers"),
     feature("redis", "limits shared by replicas"),
     feature("redis_url", "limits shared by replicas"),
     feature("request_log", "request logs"),
