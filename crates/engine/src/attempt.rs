@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use polygate_core::{Clock, Failure, Kind, Scope, Secret};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::{Format, RawObject, counting, dialect, ingress};
@@ -25,7 +24,7 @@ use crate::lane::{self, Lane, Making, StreamLane};
 use crate::observe::{AttemptRecord, Recorder};
 use crate::route::Candidate;
 use crate::snapshot::Snapshot;
-use crate::transport::UpstreamBody;
+use crate::transport::{AnswerBody, UpstreamBody};
 
 pub(crate) use read::read_error;
 use read::{Read, read_capped};
@@ -166,7 +165,7 @@ impl Attempt<'_> {
         lane: &Lane,
         body: Bytes,
         started: Instant,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<AnswerBody>, Failure> {
         let provider = &self.candidate.upstream.provider;
         let outbound = Outbound {
             operation: lane.operation(self.call),
@@ -187,11 +186,11 @@ impl Attempt<'_> {
         &self,
         mut request: Request<UpstreamBody>,
         started: Instant,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<AnswerBody>, Failure> {
         hops::count(&self.call.inbound.headers, request.headers_mut());
         let sent = timeout_at(
             started + self.patience(),
-            self.snapshot.transport().send(request),
+            self.candidate.credential.transport.send(request),
         );
         sent.await.unwrap_or_else(|_| {
             Err(Failure::new(Kind::Timeout, "the provider did not answer in time").ambiguous())
@@ -208,7 +207,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn refused(&self, answer: Response<Incoming>, format: Format) -> Failure {
+    async fn refused(&self, answer: Response<AnswerBody>, format: Format) -> Failure {
         let (head, body) = answer.into_parts();
         let body = read_error(body).await;
         let answer = Answer {
@@ -229,7 +228,7 @@ impl Attempt<'_> {
 
     async fn stream(
         &self,
-        answer: Response<Incoming>,
+        answer: Response<AnswerBody>,
         lane: Lane,
         started: Instant,
         recorder: &mut Option<Recorder>,
@@ -288,7 +287,11 @@ impl Attempt<'_> {
         })
     }
 
-    async fn first_piece(&self, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Failure> {
+    async fn first_piece(
+        &self,
+        body: &mut AnswerBody,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
         loop {
             match timeout_at(deadline, body.frame()).await {
                 Err(_) => {
@@ -313,7 +316,7 @@ impl Attempt<'_> {
     async fn json_instead(
         &self,
         first: Bytes,
-        body: Incoming,
+        body: AnswerBody,
         format: Format,
         deadline: Instant,
     ) -> Failure {
@@ -332,7 +335,7 @@ impl Attempt<'_> {
 
     async fn whole(
         &self,
-        answer: Response<Incoming>,
+        answer: Response<AnswerBody>,
         lane: &Lane,
         started: Instant,
         recorder: &mut Option<Recorder>,
@@ -378,7 +381,7 @@ impl Attempt<'_> {
         })
     }
 
-    async fn read(&self, body: Incoming, deadline: Instant) -> Result<Read, Failure> {
+    async fn read(&self, body: AnswerBody, deadline: Instant) -> Result<Read, Failure> {
         let idle = self.snapshot.config.timeouts.idle;
         read_capped(body, ANSWER_LIMIT, idle, deadline).await
     }

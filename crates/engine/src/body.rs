@@ -14,7 +14,7 @@ use polygate_core::Failure;
 
 pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
-pub use waiting::{Hold, Waiting};
+pub use waiting::{Hold, Running, Waiting};
 
 use crate::observe::{CallRecord, Outcome, Recorder};
 

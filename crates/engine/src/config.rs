@@ -11,6 +11,7 @@ use polygate_core::Secret;
 use polygate_providers::Price;
 
 use crate::pattern::Pattern;
+pub use crate::transport::Proxy;
 
 /// Everything a running gateway was told.
 #[derive(Clone, Debug)]
@@ -35,6 +36,20 @@ pub struct Config {
     pub metrics_open: bool,
     /// Upstream certificates are checked.
     pub verify_ssl: bool,
+    /// Authorities that are believed besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The way to upstreams. The environment's proxies are never used.
+    pub way: Way,
+}
+
+/// How upstreams are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Without a proxy.
+    #[default]
+    Direct,
+    /// Through this one.
+    Through(Proxy),
 }
 
 /// Where the gateway listens and how it reads requests.
@@ -117,6 +132,12 @@ pub struct Provider {
     pub api_version: Option<String>,
     /// AWS's region.
     pub region: Option<String>,
+    /// The way to it; that of all unless set.
+    pub way: Option<Way>,
+    /// Its certificates are checked; as all are unless set.
+    pub verify_ssl: Option<bool>,
+    /// Authorities that are believed besides the system's; those of all unless set.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A key for a provider.
@@ -130,6 +151,8 @@ pub struct Credential {
     pub weight: u32,
     /// Its tier among them: lower ones are asked first.
     pub priority: i32,
+    /// The way for calls with it; the provider's unless set.
+    pub way: Option<Way>,
 }
 
 /// A model name or pattern that a provider serves, and what it is called there.
@@ -328,8 +351,12 @@ pub struct Retry {
 /// How long is waited for an upstream.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// TCP and TLS.
+    /// Name, TCP, proxy and TLS together.
     pub connect: Duration,
+    /// How long a connection is kept that has no request.
+    pub connection_idle: Duration,
+    /// How long a connection takes new requests, so that changed addresses are followed.
+    pub connection_lifetime: Duration,
     /// From sending the request to the first good event of a stream.
     pub first_event: Duration,
     /// Between bytes of an answer.
@@ -403,6 +430,9 @@ impl Provider {
             wire_api: None,
             api_version: None,
             region: None,
+            way: None,
+            verify_ssl: None,
+            ca_file: None,
         }
     }
 }
@@ -439,6 +469,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
+            connection_idle: Duration::from_secs(20),
+            connection_lifetime: Duration::from_secs(300),
             first_event: Duration::from_secs(120),
             idle: Duration::from_secs(120),
             request: Duration::from_secs(600),
@@ -475,6 +507,8 @@ impl Default for Config {
             health_check: HealthCheck::default(),
             metrics_open: true,
             verify_ssl: true,
+            ca_file: None,
+            way: Way::Direct,
         }
     }
 }

@@ -10,7 +10,7 @@ use polygate_wire::Loss;
 use crate::admit::KeyRing;
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
-use crate::body::Hold;
+use crate::body::{Hold, Running};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::further;
@@ -152,7 +152,7 @@ impl Engine {
             Err(failure) => Answered::failed(failure, Some(recorder), Trail::default()),
             Ok(begun) => {
                 let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
-                let going = self.clone().go(begun, recorder);
+                let going: Running = Box::pin(self.clone().go(begun, recorder));
                 match hold {
                     Some(hold) => hold.wait(going).await,
                     None => going.await,

@@ -79,7 +79,7 @@ async fn check_lost(engine: &Engine) {
 async fn check(engine: &Engine, snapshot: &Snapshot, upstream: &Upstream) {
     for credential in &upstream.credentials {
         let patience = snapshot.config.health_check.timeout;
-        let asked = tokio::time::timeout(patience, ask(snapshot, upstream, credential)).await;
+        let asked = tokio::time::timeout(patience, ask(upstream, credential)).await;
         let result = asked.unwrap_or_else(|_| {
             Err(Failure::new(
                 Kind::Timeout,
@@ -140,11 +140,7 @@ fn note(
     }
 }
 
-async fn ask(
-    snapshot: &Snapshot,
-    upstream: &Upstream,
-    credential: &Credential,
-) -> Result<Option<Bytes>, Failure> {
+async fn ask(upstream: &Upstream, credential: &Credential) -> Result<Option<Bytes>, Failure> {
     let headers = HeaderMap::new();
     let outbound = Outbound {
         operation: Operation::Models,
@@ -157,8 +153,8 @@ async fn ask(
         .provider
         .authorize(&mut request, &credential.secret)
         .await?;
-    let answer = snapshot
-        .transport()
+    let answer = credential
+        .transport
         .send(request.map(UpstreamBody::from))
         .await?;
     let (head, body) = answer.into_parts();

@@ -15,7 +15,7 @@ use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
 use crate::call::InboundBody;
 use crate::observe::Recorder;
-use crate::transport::UpstreamBody;
+use crate::transport::{AnswerBody, UpstreamBody};
 
 /// Headers of one connection, and cookies, which are between us and the provider.
 const NOT_PASSED: [HeaderName; 8] = [
@@ -82,7 +82,7 @@ impl Attempt<'_> {
         })
     }
 
-    async fn proxied_failure(&self, answer: http::Response<hyper::body::Incoming>) -> Failure {
+    async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {
         let (head, body) = answer.into_parts();
         let body = crate::attempt::read_error(body).await;
         let format = self.call.inbound.endpoint.format();

@@ -8,13 +8,15 @@ use aws_lc_rs::digest;
 use polygate_core::Secret;
 use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
+use rustls::ClientConfig;
 
-use crate::config::{self, Config, Fallbacks, Strategy, WireApi};
+use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
 use crate::route::{Route, RouteCache};
-use crate::transport::{SharedTransport, Transport};
+use crate::tls;
+use crate::transport::{Counts, Keeping, Reach, Transport};
 
 /// Everything a call needs of the configuration.
 pub struct Snapshot {
@@ -27,7 +29,7 @@ pub struct Snapshot {
     /// Models that name their targets.
     pub models: HashMap<String, Model>,
     pub(crate) routes: RouteCache,
-    pub(crate) transport: SharedTransport,
+    trusts: tls::Profiles,
 }
 
 /// A provider, compiled.
@@ -42,6 +44,8 @@ pub struct Upstream {
     pub provider: Arc<dyn Provider>,
     /// Its keys.
     pub credentials: Vec<Arc<Credential>>,
+    /// Connections to it: one set for all keys that reach it alike.
+    transports: Vec<Arc<Transport>>,
     /// Its breaker and its budget of retries.
     pub health: Arc<Health>,
     /// Share among providers.
@@ -79,6 +83,8 @@ pub struct Credential {
     pub pulses: Arc<Pulses>,
     /// A number of its own, the same in every process: it says nothing of the key.
     pub id: u64,
+    /// The connections that calls with it use.
+    pub(crate) transport: Arc<Transport>,
 }
 
 /// A model that names its targets, compiled.
@@ -142,13 +148,19 @@ impl Snapshot {
         before: Option<&Snapshot>,
     ) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
+        let mut trusts = tls::Profiles::default();
         let mut upstreams = Vec::new();
         for provider in config
             .providers
             .iter()
             .filter(|provider| !provider.disabled)
         {
-            match compile_upstream(provider, book, before) {
+            let trust = trust(provider, &config, &mut trusts, before);
+            let compiled = trust.and_then(|trust| {
+                let reaching = Reaching::new(provider, &config, trust, before);
+                compile_upstream(provider, book, before, reaching)
+            });
+            match compiled {
                 Ok(upstream) => upstreams.push(Arc::new(upstream)),
                 Err(problem) => problems.push(format!("provider '{}': {problem}", provider.name)),
             }
@@ -166,11 +178,6 @@ impl Snapshot {
                 )
             })
             .collect();
-        let transport = SharedTransport::renew(
-            before.map(|before| &before.transport),
-            config.timeouts.connect,
-            config.verify_ssl,
-        );
         let generation = before.map_or(1, |before| before.generation + 1);
         Ok(Self {
             config,
@@ -178,13 +185,8 @@ impl Snapshot {
             upstreams,
             models,
             routes: RouteCache::default(),
-            transport,
+            trusts,
         })
-    }
-
-    /// The client to upstreams.
-    pub fn transport(&self) -> &Transport {
-        &self.transport.transport
     }
 
     /// Where calls of this name may go; `None` where nobody has it.
@@ -214,6 +216,11 @@ impl Snapshot {
 }
 
 impl Upstream {
+    /// Its connections, counted.
+    pub fn connections(&self) -> Counts {
+        self.transports.iter().map(|each| each.counts()).sum()
+    }
+
     /// The name behind this provider's prefix, where calls of the requested name may come here at all.
     pub fn unprefixed<'a>(&self, requested: &'a str, force_prefix: bool) -> Option<&'a str> {
         let Some(prefix) = self.prefix.as_deref() else {
@@ -272,6 +279,7 @@ fn compile_upstream(
     provider: &config::Provider,
     book: &HealthBook,
     before: Option<&Snapshot>,
+    mut reaching: Reaching<'_>,
 ) -> Result<Upstream, String> {
     let settings = settings(provider);
     let row = polygate_providers::registry::row_of(&settings)?;
@@ -284,10 +292,14 @@ fn compile_upstream(
         provider.name,
         provider.api_base.as_deref().unwrap_or_default()
     );
-    let credentials = provider
+    let credentials: Vec<_> = provider
         .credentials
         .iter()
-        .map(|credential| Arc::new(compile_credential(credential, &place, book)));
+        .map(|credential| {
+            let transport = reaching.transport(credential.way.as_ref());
+            Arc::new(compile_credential(credential, &place, book, transport))
+        })
+        .collect();
     let claims = row
         .models
         .iter()
@@ -303,7 +315,8 @@ fn compile_upstream(
         row: &row.name,
         said: row,
         provider: built,
-        credentials: credentials.collect(),
+        credentials,
+        transports: reaching.made,
         health: book.providers.of(&place),
         weight: provider.weight,
         priority: provider.priority,
@@ -324,6 +337,7 @@ fn compile_credential(
     credential: &config::Credential,
     place: &str,
     book: &HealthBook,
+    transport: Arc<Transport>,
 ) -> Credential {
     let hash = digest::digest(&digest::SHA256, credential.api_key.reveal().as_bytes());
     let key = format!("{place}|{hash:?}");
@@ -337,6 +351,80 @@ fn compile_credential(
         pulses: book.pulses.of(&key),
         id: id.unwrap_or_default() ^ place,
         rest: book.rests.of(&key),
+        transport,
+    }
+}
+
+fn trust(
+    provider: &config::Provider,
+    config: &Config,
+    trusts: &mut tls::Profiles,
+    before: Option<&Snapshot>,
+) -> Result<Arc<ClientConfig>, String> {
+    let verify_ssl = provider.verify_ssl.unwrap_or(config.verify_ssl);
+    let ca_file = provider.ca_file.as_deref().or(config.ca_file.as_deref());
+    let trust = tls::Trust::new(verify_ssl, ca_file)?;
+    trusts.get(trust, before.map(|before| &before.trusts))
+}
+
+/// The ways to one provider: connections are shared by its keys where they reach it alike, and with the configuration of before
+/// where also the address is the same.
+struct Reaching<'a> {
+    way: &'a Way,
+    timeouts: &'a config::Timeouts,
+    trust: Arc<ClientConfig>,
+    known: &'a [Arc<Transport>],
+    made: Vec<Arc<Transport>>,
+}
+
+impl<'a> Reaching<'a> {
+    fn new(
+        provider: &'a config::Provider,
+        config: &'a Config,
+        trust: Arc<ClientConfig>,
+        before: Option<&'a Snapshot>,
+    ) -> Self {
+        let is_same = |old: &&config::Provider| {
+            old.name == provider.name
+                && old.kind == provider.kind
+                && old.api_base == provider.api_base
+                && old.region == provider.region
+        };
+        let known = before.and_then(|before| {
+            before.config.providers.iter().find(is_same)?;
+            let mut upstreams = before.upstreams.iter();
+            upstreams.find(|old| *old.name == *provider.name)
+        });
+        Self {
+            way: provider.way.as_ref().unwrap_or(&config.way),
+            timeouts: &config.timeouts,
+            trust,
+            known: known.map_or(&[], |known| &known.transports),
+            made: Vec::new(),
+        }
+    }
+
+    fn transport(&mut self, own: Option<&Way>) -> Arc<Transport> {
+        let reach = Reach {
+            proxy: match own.unwrap_or(self.way) {
+                Way::Direct => None,
+                Way::Through(proxy) => Some(proxy.clone()),
+            },
+            tls: self.trust.clone(),
+            connect: self.timeouts.connect,
+            keeping: Keeping {
+                idle: self.timeouts.connection_idle,
+                lifetime: self.timeouts.connection_lifetime,
+            },
+        };
+        let is_it = |each: &&Arc<Transport>| *each.reach() == reach;
+        if let Some(made) = self.made.iter().find(is_it) {
+            return made.clone();
+        }
+        let known = self.known.iter().find(is_it).cloned();
+        let transport = known.unwrap_or_else(|| Arc::new(Transport::new(reach)));
+        self.made.push(transport.clone());
+        transport
     }
 }
 

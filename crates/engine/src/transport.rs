@@ -1,84 +1,353 @@
-//! Requests to upstreams over pooled connections. Redirects are never followed, the environment's proxies never used.
+//! Requests to upstreams over connections of our own pool. Redirects are never followed, the environment's proxies never used.
+
+mod answer;
+mod connect;
+mod pool;
+mod proxy;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use polygate_core::{Failure, Kind};
-use tower::timeout::Timeout;
-use tower::util::BoxCloneSyncService;
+use rustls::ClientConfig;
 
-use crate::tls;
+use answer::Lease;
+use connect::{Connector, NoSuchName};
+use pool::{Gauge, Pool, Taken};
 
-/// Shorter than what providers keep idle connections for, so that it is us who close them.
-const POOL_IDLE: Duration = Duration::from_secs(20);
+pub use answer::AnswerBody;
+pub use pool::Keeping;
+pub use proxy::Proxy;
+
+/// How often a request that was surely not processed goes again before it counts as failed.
+const RESENDS: usize = 8;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-type Connection = MaybeHttpsStream<TokioIo<tokio::net::TcpStream>>;
-type Connector = BoxCloneSyncService<http::Uri, Connection, BoxError>;
-
-/// The one HTTP client.
+/// How a provider is reached. Two transports of the same reach may share connections; others never do.
 #[derive(Clone, Debug)]
+pub struct Reach {
+    /// Through which proxy.
+    pub proxy: Option<Proxy>,
+    /// Whom its certificate is believed from.
+    pub tls: Arc<ClientConfig>,
+    /// Name, TCP, proxy and TLS together.
+    pub connect: Duration,
+    /// How long connections are kept.
+    pub keeping: Keeping,
+}
+
+impl PartialEq for Reach {
+    fn eq(&self, other: &Self) -> bool {
+        self.proxy == other.proxy
+            && Arc::ptr_eq(&self.tls, &other.tls)
+            && self.connect == other.connect
+            && self.keeping == other.keeping
+    }
+}
+
+/// The connections to one provider. Each has its own, so that one that hangs takes nothing from another.
 pub struct Transport {
-    client: Client<Connector, UpstreamBody>,
+    reach: Reach,
+    gauge: Arc<Gauge>,
+    /// By scheme and authority. Few: addresses come from the configuration.
+    pools: ArcSwap<Vec<(Uri, Arc<Pool>)>>,
+}
+
+/// Connections of a transport, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Open.
+    pub open: i64,
+    /// Open, without a request.
+    pub idle: i64,
+    /// Opened since the start.
+    pub connects: u64,
+    /// Requests on connections that were open already.
+    pub reuses: u64,
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, each| Self {
+            open: sum.open + each.open,
+            idle: sum.idle + each.idle,
+            connects: sum.connects + each.connects,
+            reuses: sum.reuses + each.reuses,
+        })
+    }
 }
 
 impl Transport {
-    /// A client that connects within this time. Building one reads the system's certificates: share it.
-    pub fn new(connect: Duration, verify_ssl: bool) -> Self {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(connect));
-        http.set_keepalive(Some(Duration::from_secs(60)));
-        let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(verify_ssl))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .http1_max_buf_size(1024 * 1024)
-            .build(Connector::new(Timeout::new(https, connect * 2)));
-        Self { client }
+    /// No connections yet.
+    pub fn new(reach: Reach) -> Self {
+        Self {
+            reach,
+            gauge: Arc::default(),
+            pools: ArcSwap::default(),
+        }
     }
 
-    /// Sends; returns when the answer's head is here.
+    /// How it reaches.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// What is open now, and was.
+    pub fn counts(&self) -> Counts {
+        let pools = self.pools.load();
+        let idle: usize = pools.iter().map(|(_, pool)| pool.idle()).sum();
+        Counts {
+            open: self.gauge.open.load(Ordering::Relaxed),
+            idle: i64::try_from(idle).unwrap_or(i64::MAX),
+            connects: self.gauge.connects.load(Ordering::Relaxed),
+            reuses: self.gauge.reuses.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Sends; returns when the answer's head is here. What the upstream surely did not process is sent again, unseen.
     pub async fn send(
         &self,
-        request: Request<UpstreamBody>,
-    ) -> Result<Response<Incoming>, Failure> {
-        self.client.request(request).await.map_err(|error| {
-            if error.is_connect() {
-                return Failure::new(
-                    Kind::Connect,
-                    format!("the provider cannot be reached ({})", connect_cause(&error)),
-                );
-            }
-            Failure::new(
-                Kind::Broken,
-                "the connection to the provider broke before it answered",
-            )
-            .ambiguous()
-        })
+        mut request: Request<UpstreamBody>,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let pool = self.pool(request.uri())?;
+        let uri = request.uri().clone();
+        for attempt in 0..RESENDS {
+            let taken = pool
+                .take(attempt >= 2)
+                .await
+                .map_err(|error| unreachable(&*error))?;
+            *request.uri_mut() = uri.clone();
+            let sent = match taken {
+                Taken::Single(single) => self.send_single(&pool, single, request).await,
+                Taken::Stream(stream) => send_stream(stream, request).await,
+            };
+            request = match sent {
+                Ok(answer) => return Ok(answer),
+                Err(Unsent::Again(request)) => *request,
+                Err(Unsent::Failed(failure)) => return Err(failure),
+            };
+        }
+        Err(Failure::new(
+            Kind::Connect,
+            "the provider closes every connection before it takes a request",
+        ))
     }
+
+    fn pool(&self, uri: &Uri) -> Result<Arc<Pool>, Failure> {
+        let is_it = |known: &&(Uri, Arc<Pool>)| {
+            known.0.authority() == uri.authority() && known.0.scheme() == uri.scheme()
+        };
+        if let Some((_, pool)) = self.pools.load().iter().find(is_it) {
+            return Ok(pool.clone());
+        }
+        let new = self.new_pool(uri)?;
+        self.pools.rcu(|known| {
+            let mut known = Vec::clone(known);
+            if !known.iter().any(|known| is_it(&known)) {
+                known.push((uri.clone(), new.clone()));
+            }
+            known
+        });
+        let pools = self.pools.load();
+        let found = pools.iter().find(is_it).map(|(_, pool)| pool.clone());
+        Ok(found.unwrap_or(new))
+    }
+
+    fn new_pool(&self, uri: &Uri) -> Result<Arc<Pool>, Failure> {
+        let to = with_port(uri)
+            .ok_or_else(|| Failure::new(Kind::Internal, "a provider's address has no host"))?;
+        let is_tls = uri.scheme_str() == Some("https");
+        let Reach {
+            proxy,
+            tls,
+            connect,
+            keeping,
+        } = &self.reach;
+        let connector = Connector::new(is_tls, proxy.as_ref(), tls, *connect);
+        Ok(Pool::new(
+            to,
+            connector,
+            *keeping,
+            *connect,
+            self.gauge.clone(),
+        ))
+    }
+
+    async fn send_single(
+        &self,
+        pool: &Arc<Pool>,
+        mut single: pool::Single,
+        mut request: Request<UpstreamBody>,
+    ) -> Result<Response<AnswerBody>, Unsent> {
+        self.address(pool, &mut request);
+        match single.sender.try_send_request(request).await {
+            Ok(answer) => {
+                let (head, incoming) = answer.into_parts();
+                single.keep_alive = keep_alive(&head.headers).or(single.keep_alive);
+                let lease = Lease::Single(single, pool.clone());
+                Ok(Response::from_parts(head, AnswerBody::new(incoming, lease)))
+            }
+            Err(mut error) => {
+                if let Some(rested) = single.rested {
+                    pool.learn(rested);
+                }
+                match error.take_message() {
+                    Some(request) => Err(Unsent::Again(Box::new(request))),
+                    None => Err(Unsent::Failed(broken())),
+                }
+            }
+        }
+    }
+
+    /// HTTP/1.1 says the host in a header, and the whole address to forwarding proxies only.
+    fn address(&self, pool: &Pool, request: &mut Request<UpstreamBody>) {
+        let uri = request.uri();
+        if !request.headers().contains_key(HOST)
+            && let Some(authority) = uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        if pool.is_forwarded() {
+            let authorization = self.reach.proxy.as_ref().and_then(Proxy::authorization);
+            if let Some(authorization) = authorization {
+                request
+                    .headers_mut()
+                    .insert(PROXY_AUTHORIZATION, authorization);
+            }
+            return;
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        if let Ok(path) = Uri::from_parts(parts) {
+            *request.uri_mut() = path;
+        }
+    }
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transport({:?})", self.counts())
+    }
+}
+
+/// Why there is no answer.
+enum Unsent {
+    /// It surely was not processed.
+    Again(Box<Request<UpstreamBody>>),
+    Failed(Failure),
+}
+
+async fn send_stream(
+    stream: pool::OneStream,
+    mut request: Request<UpstreamBody>,
+) -> Result<Response<AnswerBody>, Unsent> {
+    request.headers_mut().remove(HOST);
+    let spare = spare(&request);
+    match stream.sender().try_send_request(request).await {
+        Ok(answer) => Ok(answer.map(|body| AnswerBody::new(body, Lease::Stream(stream)))),
+        Err(mut error) => {
+            if let Some(request) = error.take_message() {
+                stream.retire();
+                return Err(Unsent::Again(Box::new(request)));
+            }
+            if !was_refused(error.error()) {
+                return Err(Unsent::Failed(broken()));
+            }
+            stream.retire();
+            match spare {
+                Some(request) => Err(Unsent::Again(Box::new(request))),
+                None => Err(Unsent::Failed(Failure::new(
+                    Kind::Connect,
+                    "the provider closed its connection before it took the request",
+                ))),
+            }
+        }
+    }
+}
+
+/// The request once more, unless its body can be sent only once.
+fn spare(request: &Request<UpstreamBody>) -> Option<Request<UpstreamBody>> {
+    let UpstreamBody::Whole(body) = request.body() else {
+        return None;
+    };
+    let mut spare = Request::new(UpstreamBody::Whole(body.clone()));
+    spare.method_mut().clone_from(request.method());
+    spare.uri_mut().clone_from(request.uri());
+    spare.headers_mut().clone_from(request.headers());
+    Some(spare)
+}
+
+/// The peer said itself that it did nothing with this stream.
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            let is_refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let is_late = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            return h2.is_remote() && (is_refused || is_late);
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn broken() -> Failure {
+    Failure::new(
+        Kind::Broken,
+        "the connection to the provider broke before it answered",
+    )
+    .ambiguous()
+}
+
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(
+        Kind::Connect,
+        format!("the provider cannot be reached ({})", connect_cause(error)),
+    )
+}
+
+/// `Keep-Alive: timeout=5`: how long the peer keeps the connection.
+fn keep_alive(headers: &http::HeaderMap) -> Option<Duration> {
+    let said = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = said.split(',').find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        let is_it = name.trim().eq_ignore_ascii_case("timeout");
+        is_it.then(|| value.trim().parse::<u32>().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.into()))
+}
+
+/// Connectors want the port said.
+fn with_port(uri: &Uri) -> Option<Uri> {
+    let scheme = uri.scheme_str()?;
+    let port = uri
+        .port_u16()
+        .unwrap_or(if scheme == "https" { 443 } else { 80 });
+    format!("{scheme}://{}:{port}/", uri.host()?).parse().ok()
 }
 
 /// What stood in the way, in words that name no address.
 fn connect_cause(error: &(dyn std::error::Error + 'static)) -> &'static str {
     let mut source = Some(error);
     while let Some(cause) = source {
+        if cause.is::<rustls::Error>() {
+            return "TLS handshake failed";
+        }
+        if cause.is::<NoSuchName>() {
+            return "its name does not resolve";
+        }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             match io.kind() {
                 std::io::ErrorKind::ConnectionRefused => return "connection refused",
@@ -86,13 +355,10 @@ fn connect_cause(error: &(dyn std::error::Error + 'static)) -> &'static str {
                 std::io::ErrorKind::InvalidData => return "TLS handshake failed",
                 _ => {}
             }
-        }
-        if cause.is::<tower::timeout::error::Elapsed>() {
-            return "timed out";
-        }
-        let text = cause.to_string();
-        if text.contains("dns") || text.contains("lookup address") {
-            return "its name does not resolve";
+            // What an io::Error wraps is not its source.
+            if let Some(inner) = io.get_ref() {
+                return connect_cause(inner);
+            }
         }
         source = cause.source();
     }
@@ -152,30 +418,5 @@ impl std::fmt::Debug for UpstreamBody {
             UpstreamBody::Whole(_) => "Whole",
             UpstreamBody::Passing(_) => "Passing",
         })
-    }
-}
-
-/// Shares one transport among configurations that connect alike.
-#[derive(Clone, Debug)]
-pub struct SharedTransport {
-    connect: Duration,
-    verify_ssl: bool,
-    /// The client.
-    pub transport: Arc<Transport>,
-}
-
-impl SharedTransport {
-    /// The transport of before where nothing about connecting changed, else a new one.
-    pub fn renew(before: Option<&SharedTransport>, connect: Duration, verify_ssl: bool) -> Self {
-        match before {
-            Some(before) if before.connect == connect && before.verify_ssl == verify_ssl => {
-                before.clone()
-            }
-            _ => Self {
-                connect,
-                verify_ssl,
-                transport: Arc::new(Transport::new(connect, verify_ssl)),
-            },
-        }
     }
 }

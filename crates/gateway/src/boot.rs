@@ -218,6 +218,7 @@ async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
         api_key: Secret::new(""),
         weight: 1,
         priority: 0,
+        way: None,
     });
     loaded.config.providers.push(provider);
     tokio::spawn(mock.serve());

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{Extension, Request, State as Shared};
@@ -13,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use polygate_core::Failure;
 use polygate_engine::admit::same_secret;
 use polygate_engine::catalogue;
+use polygate_engine::observe::metrics::ProviderNow;
 use polygate_engine::snapshot::{Snapshot, Upstream};
 use polygate_wire::Format;
 use serde_json::{Value, json};
@@ -170,14 +170,18 @@ async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     let snapshot = state.engine.snapshot();
     let now = state.engine.clock().now();
-    let health: Vec<(Arc<str>, bool)> = snapshot
+    let providers: Vec<ProviderNow> = snapshot
         .upstreams
         .iter()
-        .map(|upstream| (upstream.name.clone(), is_up(upstream, now)))
+        .map(|upstream| ProviderNow {
+            name: upstream.name.clone(),
+            is_up: is_up(upstream, now),
+            connections: upstream.connections(),
+        })
         .collect();
     (
         [(http::header::CONTENT_TYPE, kind)],
-        state.engine.metrics().render(&health),
+        state.engine.metrics().render(&providers),
     )
         .into_response()
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::transport::AnswerBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use tokio::time::{Instant, timeout_at};
 
@@ -20,12 +20,12 @@ pub(super) enum Read {
     /// Longer: what was read, and the rest.
     Over {
         head: VecDeque<Bytes>,
-        rest: Incoming,
+        rest: AnswerBody,
     },
 }
 
 pub(super) async fn read_capped(
-    mut body: Incoming,
+    mut body: AnswerBody,
     cap: usize,
     idle: Duration,
     deadline: Instant,
@@ -78,7 +78,7 @@ fn joined(mut pieces: VecDeque<Bytes>, total: usize) -> Bytes {
 }
 
 /// An error's body as far as it is worth reading.
-pub(crate) async fn read_error(body: Incoming) -> Bytes {
+pub(crate) async fn read_error(body: AnswerBody) -> Bytes {
     match read_capped(
         body,
         ERROR_LIMIT,

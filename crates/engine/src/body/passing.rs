@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::transport::AnswerBody;
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use tokio::time::{Instant, Sleep};
 
@@ -17,7 +17,7 @@ use crate::observe::{CallRecord, Outcome, Recorder};
 pub struct Passing {
     /// What was read before it was decided to let it pass.
     head: VecDeque<Bytes>,
-    upstream: Option<Incoming>,
+    upstream: Option<AnswerBody>,
     timer: Pin<Box<Sleep>>,
     idle: Duration,
     last_chunk: Instant,
@@ -30,7 +30,7 @@ impl Passing {
     /// Lets pass what was read and what follows.
     pub fn new(
         head: VecDeque<Bytes>,
-        upstream: Incoming,
+        upstream: AnswerBody,
         idle: Duration,
         recorder: Recorder,
     ) -> Self {

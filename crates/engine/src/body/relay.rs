@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::transport::AnswerBody;
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_wire::Format;
 use tokio::time::{Instant, Sleep};
@@ -35,7 +35,7 @@ const FINISH_GRACE: Duration = Duration::from_secs(10);
 pub struct Relay {
     /// What was read before it was clear that this is a stream.
     first: Bytes,
-    upstream: Option<Incoming>,
+    upstream: Option<AnswerBody>,
     lane: StreamLane,
     meter: Meter,
     out: Output,
@@ -78,7 +78,7 @@ enum Silence {
 
 impl Relay {
     /// Takes over an upstream's answer.
-    pub fn new(upstream: Incoming, first: Bytes, lane: StreamLane, parts: RelayParts) -> Self {
+    pub fn new(upstream: AnswerBody, first: Bytes, lane: StreamLane, parts: RelayParts) -> Self {
         let timeouts = &parts.snapshot.config.timeouts;
         let keepalive =
             Some(timeouts.keepalive).filter(|every| !every.is_zero() && lane.takes_comments());

@@ -41,7 +41,8 @@ enum Shape {
     Object,
 }
 
-type Running = Pin<Box<dyn Future<Output = Answered> + Send>>;
+/// A call under way.
+pub type Running = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 /// A call behind its head.
 pub struct Waiting {
@@ -90,8 +91,7 @@ impl Hold {
     }
 
     /// Waits for the call, and no longer than this allows: then the head goes out, and the call goes on in the reply's body.
-    pub async fn wait(self, call: impl Future<Output = Answered> + Send + 'static) -> Answered {
-        let mut call: Running = Box::pin(call);
+    pub async fn wait(self, mut call: Running) -> Answered {
         match tokio::time::timeout(self.longest, &mut call).await {
             Ok(answered) => answered,
             Err(_) => {

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::record::CallRecord;
+use crate::transport::Counts;
 
 /// Seconds; fit for models that think.
 const BUCKETS: [f64; 15] = [
@@ -34,6 +35,25 @@ pub struct Metrics {
     breakdown: Mutex<Breakdown>,
     health: Family<ProviderLabel, Gauge>,
     latency: Family<ProviderLabel, Histogram>,
+    connections: Connections,
+}
+
+/// Connections to providers. What is kept is with them; here it is only written down.
+struct Connections {
+    open: Family<ProviderLabel, Gauge>,
+    idle: Family<ProviderLabel, Gauge>,
+    connects: Family<ProviderLabel, Counter>,
+    reuses: Family<ProviderLabel, Counter>,
+}
+
+/// A provider as it is when the metrics are read.
+pub struct ProviderNow {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// It can be asked.
+    pub is_up: bool,
+    /// Its connections.
+    pub connections: Counts,
 }
 
 /// Counts by kind since the start.
@@ -171,6 +191,7 @@ impl Metrics {
             "Call records lost to a full queue",
             dropped.clone(),
         );
+        let connections = Connections::new(&mut registry);
         let active_now = crate::call::Endpoint::LABELS.map(|label| (label, AtomicI64::new(0)));
         Self {
             registry,
@@ -185,6 +206,7 @@ impl Metrics {
             breakdown: Mutex::default(),
             health,
             latency,
+            connections,
         }
     }
 
@@ -322,15 +344,16 @@ impl Metrics {
         &self.totals
     }
 
-    /// The text that Prometheus scrapes, with the health of providers as it is now.
-    pub fn render(&self, health: &[(Arc<str>, bool)]) -> String {
+    /// The text that Prometheus scrapes, with providers as they are now.
+    pub fn render(&self, providers: &[ProviderNow]) -> String {
         self.health.clear();
-        for (provider, up) in health {
-            self.health
-                .get_or_create(&ProviderLabel {
-                    provider: provider.clone(),
-                })
-                .set(i64::from(*up));
+        self.connections.clear();
+        for now in providers {
+            let label = ProviderLabel {
+                provider: now.name.clone(),
+            };
+            self.connections.set(&label, now.connections);
+            self.health.get_or_create(&label).set(i64::from(now.is_up));
         }
         for (endpoint, count) in &self.active_now {
             self.active
@@ -341,5 +364,56 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl Connections {
+    fn new(registry: &mut Registry) -> Self {
+        let gauge = |registry: &mut Registry, name: &str, help: &str| {
+            let family = Family::<ProviderLabel, Gauge>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let counter = |registry: &mut Registry, name: &str, help: &str| {
+            let family = Family::<ProviderLabel, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        Self {
+            open: gauge(
+                registry,
+                "polygate_upstream_connections_open",
+                "Open connections to a provider",
+            ),
+            idle: gauge(
+                registry,
+                "polygate_upstream_connections_idle",
+                "Of these, such that have no request",
+            ),
+            connects: counter(
+                registry,
+                "polygate_upstream_connects",
+                "Connections opened to a provider",
+            ),
+            reuses: counter(
+                registry,
+                "polygate_upstream_reuses",
+                "Requests on connections that were open already",
+            ),
+        }
+    }
+
+    fn clear(&self) {
+        self.open.clear();
+        self.idle.clear();
+        self.connects.clear();
+        self.reuses.clear();
+    }
+
+    fn set(&self, label: &ProviderLabel, counts: Counts) {
+        self.open.get_or_create(label).set(counts.open);
+        self.idle.get_or_create(label).set(counts.idle);
+        self.connects.get_or_create(label).inc_by(counts.connects);
+        self.reuses.get_or_create(label).inc_by(counts.reuses);
     }
 }

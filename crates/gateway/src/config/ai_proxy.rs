@@ -7,7 +7,7 @@ use polygate_engine::config::{Access, Config, Key, Mapping, Provider, Retry, Str
 use polygate_engine::pattern::Pattern;
 
 use super::names::Named;
-use super::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set};
+use super::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set, way};
 use super::reader::{Item, Section};
 use super::yaml::{Kind, Node};
 
@@ -114,6 +114,7 @@ pub fn read(top: Section<'_>) -> Config {
         );
         streaming.finish();
     }
+    set(&mut config.way, way(&top, "proxy-url"));
     for vendor in &VENDORS {
         let items = top.items(vendor.key).into_iter().enumerate();
         let providers = items.filter_map(|(at, item)| {
@@ -209,6 +210,7 @@ fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provid
     provider.headers = headers(&entry, "headers");
     provider.disabled = entry.boolean("disabled").unwrap_or(false);
     provider.wire_api = entry.word("wire-api", &WIRE_APIS);
+    provider.way = way(&entry, "proxy-url");
     set(&mut provider.weight, entry.number("weight"));
     let left_out = entry.is_left_out(&provider.name);
     let has_address = vendor.kind != COMPATIBLE || provider.api_base.is_some();

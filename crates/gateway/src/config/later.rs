@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 37] = [
+const TABLE: [Later; 35] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -52,8 +52,6 @@ const TABLE: [Later; 37] = [
     feature("payload", "rules that change requests"),
     feature("price_overrides", "prices"),
     feature("provider_params", "parameters of a provider"),
-    feature("proxy-url", "proxies in front of providers"),
-    feature("proxy_url", "proxies in front of providers"),
     feature("redis", "limits shared by replicas"),
     feature("redis_url", "limits shared by replicas"),
     feature("request_log", "request logs"),

@@ -6,16 +6,17 @@ mod providers;
 pub(super) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use polygate_engine::config::Config;
 
 use super::Dialect;
-use super::pieces::set;
+use super::pieces::{set, way};
 use super::reader::Section;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 25] = [
+pub const ALIASES: [(&str, &str); 28] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -35,6 +36,9 @@ pub const ALIASES: [(&str, &str); 25] = [
     ("cooldown_network", "cooldown_network_secs"),
     ("max_cooldown", "max_cooldown_secs"),
     ("connect", "connect_secs"),
+    ("connection_idle", "connection_idle_secs"),
+    ("connection_lifetime", "connection_lifetime_secs"),
+    ("proxy_url", "proxy-url"),
     ("first_event", "first_event_secs"),
     ("idle", "idle_secs"),
     ("request", "request_secs"),
@@ -142,6 +146,8 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
         section.finish();
     }
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));
+    config.ca_file = top.text("ca_file").map(PathBuf::from);
+    set(&mut config.way, way(&top, "proxy_url"));
     top.finish();
     config
 }

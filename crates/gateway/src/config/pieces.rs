@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use polygate_core::Secret;
-use polygate_engine::config::{Affinity, Credential, Provider, WireApi};
+use polygate_engine::config::{Affinity, Credential, Provider, Proxy, Way, WireApi};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
@@ -117,6 +117,23 @@ pub fn headers(section: &Section<'_>, key: &'static str) -> BTreeMap<String, Str
         .collect()
 }
 
+/// A proxy's address; an empty one is no proxy. What is wrong is told without the address: there may be a password in it.
+pub fn way(section: &Section<'_>, key: &'static str) -> Option<Way> {
+    let item = section.item(key)?;
+    let text = item.text()?;
+    let text = text.trim();
+    if matches!(text, "" | "direct" | "none") {
+        return Some(Way::Direct);
+    }
+    match Proxy::parse(text) {
+        Ok(proxy) => Some(Way::Through(proxy)),
+        Err(error) => {
+            item.error(error);
+            None
+        }
+    }
+}
+
 /// The provider's next key, by its number unless it has a name.
 pub fn add_key(provider: &mut Provider, api_key: Secret) {
     let name = format!("{}#{}", provider.name, provider.credentials.len() + 1);
@@ -125,6 +142,7 @@ pub fn add_key(provider: &mut Provider, api_key: Secret) {
         api_key,
         weight: 1,
         priority: 0,
+        way: None,
     });
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, Config, Model, Provider, Retry, WireApi};
+use polygate_engine::config::{Affinity, Config, Model, Provider, Retry, Way, WireApi};
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
@@ -24,6 +24,9 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.push(("rests", rests(&config.retry)));
     lines.push(("timeouts", timeouts(config)));
     lines.push(("health", health(config)));
+    if let Way::Through(proxy) = &config.way {
+        lines.push(("proxy", proxy.to_string()));
+    }
     if !config.verify_ssl {
         let warning = "providers' certificates are NOT checked (verify_ssl: false)";
         lines.push(("warning", warning.to_owned()));
@@ -75,6 +78,14 @@ fn provider_line(provider: &Provider) -> String {
             WireApi::Responses => "responses",
         };
         add(format!("{name} only"));
+    }
+    match &provider.way {
+        Some(Way::Through(proxy)) => add(format!("through {proxy}")),
+        Some(Way::Direct) => add("direct".to_owned()),
+        None => {}
+    }
+    if provider.verify_ssl == Some(false) {
+        add("certificates NOT checked".to_owned());
     }
     if !provider.headers.is_empty() {
         let names: Vec<&str> = provider.headers.keys().map(String::as_str).collect();

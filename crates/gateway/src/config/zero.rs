@@ -32,6 +32,7 @@ fn provider(environment: &Environment, row: &Row) -> Option<Provider> {
         api_key: Secret::new(key.trim()),
         weight: 1,
         priority: 0,
+        way: None,
     });
     Some(provider)
 }

@@ -152,11 +152,8 @@ fn features_that_come_later_are_refused_by_name() {
         "strict: true",
         "observability: {}",
         "langfuse: {}",
-        "proxy_url: 'http://p:1'",
-        "providers: [{name: openai, api_key: k, proxy_url: 'socks5://p:1'}]",
         "master_keys: [{key: k-1, tokens_per_minute: 0}]",
         "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",
-        "request-retry: 1\nproxy-url: 'http://p:1'",
         "request-retry: 1\npassthrough-headers: [x]",
         "request-retry: 1\nclaude-header-defaults: {a: b}",
         "request-retry: 1\nstreaming: {bootstrap-retries: 1}",
@@ -173,9 +170,8 @@ fn features_that_come_later_are_refused_by_name() {
 #[test]
 fn features_that_come_later_may_be_switched_off() {
     for text in [
-        "proxy_url: ''",
         "hedge: false",
-        "openai-api-key: [{api-key: k, cloak: {mode: never}, proxy-url: ''}]",
+        "openai-api-key: [{api-key: k, cloak: {mode: never}}]",
         "request-retry: 1\npassthrough-headers: []",
         "non-stream-keepalive-secs: 0",
     ] {

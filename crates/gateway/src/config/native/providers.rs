@@ -1,11 +1,15 @@
 //! `providers`: upstreams with their keys and the names they serve.
 
+use std::path::PathBuf;
+
 use polygate_core::Secret;
 use polygate_engine::config::{Credential, Mapping, Provider};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
-use crate::config::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, price, set};
+use crate::config::pieces::{
+    WIRE_APIS, add_key, headers, keep, pattern, patterns, price, set, way,
+};
 use crate::config::reader::{Item, Section};
 use crate::config::yaml::Kind;
 
@@ -27,6 +31,9 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     provider.wire_api = section.word("wire_api", &WIRE_APIS);
     provider.api_version = section.text("api_version");
     provider.region = section.text("region");
+    provider.way = way(&section, "proxy_url");
+    provider.verify_ssl = section.boolean("verify_ssl");
+    provider.ca_file = section.text("ca_file").map(PathBuf::from);
     let left_out = section.is_left_out(name.as_deref().unwrap_or("this provider"));
     let is_sound = name.is_some() && !left_out && has_keys_left;
     let provider = keep(&section, provider, is_sound);
@@ -75,6 +82,7 @@ fn credential(item: &Item<'_>, provider: &mut Provider) {
     let api_key = entry.required("key").and_then(|key| key.secret());
     let (name, weight) = (entry.text("name"), entry.number("weight"));
     let priority = entry.number("priority");
+    let way = way(&entry, "proxy_url");
     entry.finish();
     if let Some(api_key) = api_key {
         let numbered = format!("{}#{}", provider.name, provider.credentials.len() + 1);
@@ -83,6 +91,7 @@ fn credential(item: &Item<'_>, provider: &mut Provider) {
             api_key,
             weight: weight.unwrap_or(1),
             priority: priority.unwrap_or(0),
+            way,
         });
     }
 }

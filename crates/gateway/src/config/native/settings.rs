@@ -122,6 +122,14 @@ pub fn retry(section: Section<'_>, retry: &mut Retry) {
 /// `timeouts`.
 pub fn timeouts(section: Section<'_>, timeouts: &mut Timeouts) {
     set(&mut timeouts.connect, section.patience("connect"));
+    set(
+        &mut timeouts.connection_idle,
+        section.patience("connection_idle"),
+    );
+    set(
+        &mut timeouts.connection_lifetime,
+        section.patience("connection_lifetime"),
+    );
     set(&mut timeouts.first_event, section.patience("first_event"));
     set(&mut timeouts.idle, section.patience("idle"));
     set(&mut timeouts.request, section.patience("request"));
