@@ -11,6 +11,10 @@ use polygate_core::{Failure, Kind};
 
 use crate::config::{Access, RateLimit};
 use crate::pattern::Pattern;
+use crate::seats::{Limit, Seat};
+
+/// When someone who was refused a seat may come again.
+pub(crate) const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// The keys of one configuration. Keys are found by a keyed hash, so that neither time nor memory tells one.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub struct Key {
     pub strict: bool,
     allowed_models: Vec<Pattern>,
     limiter: Option<Limiter>,
+    seats: Option<Limit>,
 }
 
 /// Who calls.
@@ -50,11 +55,14 @@ impl KeyRing {
                 let limiter = key
                     .rate_limit
                     .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
+                let seats = old.and_then(|old| old.seats.as_ref());
+                let seats = seats.map(|limit| limit.seats.clone()).unwrap_or_default();
                 let key = Key {
                     name: key.name.as_str().into(),
                     strict: key.strict,
                     allowed_models: key.allowed_models.clone(),
                     limiter,
+                    seats: key.max_concurrent.map(|most| Limit { seats, most }),
                 };
                 (hash, Arc::new(key))
             })
@@ -119,9 +127,11 @@ impl Caller {
             .is_some_and(|key| !key.allowed_models.is_empty())
     }
 
-    /// Lets one call of this model in, or says who limits it and until when.
-    pub fn admit(&self, model: &str, now: Duration) -> Result<(), Failure> {
-        let Some(key) = &self.key else { return Ok(()) };
+    /// Lets one call of this model in, with its seat where these are counted, or says who limits it and until when.
+    pub fn admit(&self, model: &str, now: Duration) -> Result<Option<Seat>, Failure> {
+        let Some(key) = &self.key else {
+            return Ok(None);
+        };
         if !self.may_use(model) {
             return Err(Failure::new(
                 Kind::Forbidden,
@@ -129,14 +139,33 @@ impl Caller {
             )
             .param("model"));
         }
+        // First: a call that there is no seat for is not counted as made.
+        let seat = key.seat()?;
         let Some(limiter) = &key.limiter else {
-            return Ok(());
+            return Ok(seat);
         };
-        limiter.take(now).map_err(|wait| {
+        let taken = limiter.take(now).map_err(|wait| {
             let RateLimit { requests_per_second, burst_size } = limiter.limit;
             let message = format!("key '{}' is limited to {requests_per_second} requests per second (burst {burst_size})", key.name);
             Failure::new(Kind::RateLimited, message).retry_after(wait)
-        })
+        });
+        taken.map(|()| seat)
+    }
+}
+
+impl Key {
+    fn seat(&self) -> Result<Option<Seat>, Failure> {
+        let Some(limit) = &self.seats else {
+            return Ok(None);
+        };
+        let seat = limit.take().ok_or_else(|| {
+            let message = format!(
+                "key '{}' has {} calls under way, as many as it may have at a time",
+                self.name, limit.most
+            );
+            Failure::new(Kind::RateLimited, message).retry_after(Some(COME_AGAIN))
+        });
+        seat.map(Some)
     }
 }
 
@@ -249,6 +278,7 @@ mod tests {
                 requests_per_second,
                 burst_size,
             }),
+            max_concurrent: None,
         }
     }
 

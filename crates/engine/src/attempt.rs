@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
+use crate::config::Deadlines;
 use crate::count;
 use crate::engine::Trail;
 use crate::hops;
@@ -44,6 +45,8 @@ pub struct Attempt<'a> {
     pub kept: &'a Kept,
     /// Time.
     pub clock: &'a Arc<dyn Clock>,
+    /// When the call's own time is over.
+    pub until: Option<Instant>,
 }
 
 /// An answer for the client.
@@ -199,12 +202,22 @@ impl Attempt<'_> {
 
     /// From sending to the first good event, or to the end of a whole answer.
     fn patience(&self) -> Duration {
-        let timeouts = &self.snapshot.config.timeouts;
+        let (own, all) = (self.deadlines(), &self.snapshot.config.timeouts);
         if self.call.stream {
-            timeouts.first_event
+            own.first_event.unwrap_or(all.first_event)
         } else {
-            timeouts.request
+            own.request.unwrap_or(all.request)
         }
+    }
+
+    /// Between bytes of the answer.
+    fn idle(&self) -> Duration {
+        let all = self.snapshot.config.timeouts.idle;
+        self.deadlines().idle.unwrap_or(all)
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        self.call.deadlines.or(self.candidate.upstream.timeouts)
     }
 
     async fn refused(&self, answer: Response<AnswerBody>, format: Format) -> Failure {
@@ -262,6 +275,8 @@ impl Attempt<'_> {
             candidate: self.candidate.clone(),
             snapshot: self.snapshot.clone(),
             clock: self.clock.clone(),
+            idle: self.idle(),
+            until: self.until,
         };
         let mut relay = Relay::new(body, first, stream_lane, parts);
         relay.commit(deadline).await.map_err(|mut failure| {
@@ -363,12 +378,7 @@ impl Attempt<'_> {
                 let mut recorder = taken(recorder)?;
                 recorder.first_event();
                 recorder.update(|record| record.status = 200);
-                ReplyBody::Passing(Box::new(Passing::new(
-                    head,
-                    rest,
-                    self.snapshot.config.timeouts.idle,
-                    recorder,
-                )))
+                ReplyBody::Passing(Box::new(Passing::new(head, rest, self.idle(), recorder)))
             }
             Read::Over { .. } => {
                 return Err(junk("the provider's answer is too long to translate"));
@@ -382,8 +392,7 @@ impl Attempt<'_> {
     }
 
     async fn read(&self, body: AnswerBody, deadline: Instant) -> Result<Read, Failure> {
-        let idle = self.snapshot.config.timeouts.idle;
-        read_capped(body, ANSWER_LIMIT, idle, deadline).await
+        read_capped(body, ANSWER_LIMIT, self.idle(), deadline).await
     }
 }
 

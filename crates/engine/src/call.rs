@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -12,10 +13,14 @@ use polygate_wire::{Format, Ingress, RawObject, ingress};
 use serde_json::value::RawValue;
 
 use crate::admit::Caller;
+use crate::config::Deadlines;
 use crate::further::{self, Further};
 use crate::kept::Continued;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
+
+/// The longest time that a call can ask for: what is longer is a mistake.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// How many endpoints there are.
 pub const ENDPOINTS: usize = 10;
@@ -214,6 +219,8 @@ pub struct Call {
     pub stream: bool,
     /// What translation would lose is refused: the client or its key says so.
     pub strict: bool,
+    /// Times of its own: those that its headers ask for, then those of its model.
+    pub deadlines: Deadlines,
     /// What this call goes on from, where the gateway kept it: the body has the conversation in it.
     pub continued: Option<Continued>,
     /// Models that are tried after this one, as the request says.
@@ -251,6 +258,7 @@ impl Call {
             None => Vec::new(),
         };
         let strict = is_strict(&inbound);
+        let deadlines = deadlines(&inbound.headers)?;
         Ok((
             Self {
                 inbound,
@@ -258,6 +266,7 @@ impl Call {
                 model,
                 stream,
                 strict,
+                deadlines,
                 continued: None,
                 further,
             },
@@ -274,6 +283,38 @@ impl Call {
         }
         echo
     }
+}
+
+/// `x-polygate-timeout` for all of the call, `x-polygate-first-event-timeout` for the beginning of a stream: seconds, or with a unit.
+fn deadlines(headers: &HeaderMap) -> Result<Deadlines, Failure> {
+    let time = |name: &str| {
+        let Some(value) = headers.get(name) else {
+            return Ok(None);
+        };
+        let text = value.to_str().unwrap_or_default();
+        let time = seconds(text).filter(|time| !time.is_zero());
+        let message =
+            || format!("'{name}' must be a number of seconds, or a time such as 500ms or 30s");
+        time.map(Some)
+            .ok_or_else(|| Failure::new(Kind::InvalidRequest, message()))
+    };
+    Ok(Deadlines {
+        total: time("x-polygate-timeout")?,
+        first_event: time("x-polygate-first-event-timeout")?,
+        ..Deadlines::default()
+    })
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, scale) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds = number.trim().parse::<f64>().ok()? * scale;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| *time <= LONGEST)
 }
 
 fn is_strict(inbound: &Inbound) -> bool {

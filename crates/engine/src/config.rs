@@ -138,6 +138,10 @@ pub struct Provider {
     pub verify_ssl: Option<bool>,
     /// Authorities that are believed besides the system's; those of all unless set.
     pub ca_file: Option<PathBuf>,
+    /// Times of its own.
+    pub timeouts: Deadlines,
+    /// How many calls it gets at a time; further ones go elsewhere.
+    pub max_concurrent: Option<usize>,
 }
 
 /// A key for a provider.
@@ -188,6 +192,10 @@ pub struct Model {
     pub targets: Vec<Target>,
     /// Other models that are tried when no target answered.
     pub fallbacks: Fallbacks,
+    /// Times of its own.
+    pub timeouts: Deadlines,
+    /// How many of its calls there are at a time.
+    pub max_concurrent: Option<usize>,
     /// What translation would lose is refused.
     pub strict: bool,
 }
@@ -253,6 +261,8 @@ pub struct Key {
     pub allowed_models: Vec<Pattern>,
     /// How often it may call.
     pub rate_limit: Option<RateLimit>,
+    /// How many calls it may have at a time.
+    pub max_concurrent: Option<usize>,
 }
 
 /// A request rate with a burst. Zero requests per second blocks.
@@ -348,6 +358,32 @@ pub struct Retry {
     pub breaker_threshold: u32,
 }
 
+/// Times that a provider, a model or a call has of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From sending the request to the first good event of a stream.
+    pub first_event: Option<Duration>,
+    /// Between bytes of an answer.
+    pub idle: Option<Duration>,
+    /// A whole answer that does not stream.
+    pub request: Option<Duration>,
+    /// All of a call, with every attempt and to the end of its answer.
+    pub total: Option<Duration>,
+}
+
+impl Deadlines {
+    /// These, and where one is not set, the other's.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            first_event: self.first_event.or(other.first_event),
+            idle: self.idle.or(other.idle),
+            request: self.request.or(other.request),
+            total: self.total.or(other.total),
+        }
+    }
+}
+
 /// How long is waited for an upstream.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
@@ -363,6 +399,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// A whole answer that does not stream.
     pub request: Duration,
+    /// All of a call, with every attempt and to the end of its answer; `None`: as long as it takes.
+    pub total: Option<Duration>,
     /// Silence in a stream after which the client gets a comment line; zero = never.
     pub keepalive: Duration,
     /// The longest that the head of a stream is held back for the first good event; zero = as long as that takes.
@@ -433,6 +471,8 @@ impl Provider {
             way: None,
             verify_ssl: None,
             ca_file: None,
+            timeouts: Deadlines::default(),
+            max_concurrent: None,
         }
     }
 }
@@ -474,6 +514,7 @@ impl Default for Timeouts {
             first_event: Duration::from_secs(120),
             idle: Duration::from_secs(120),
             request: Duration::from_secs(600),
+            total: None,
             keepalive: Duration::from_secs(15),
             hold: Duration::from_secs(15),
             whole_keepalive: Duration::ZERO,

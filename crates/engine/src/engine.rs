@@ -4,10 +4,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use polygate_core::{Clock, Failure, Kind};
+use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_wire::Loss;
+use tokio::time::Instant;
 
-use crate::admit::KeyRing;
+use crate::admit::{COME_AGAIN, KeyRing};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::body::{Hold, Running};
@@ -22,6 +23,7 @@ use crate::plan::{Next, Plan};
 use crate::proxy;
 use crate::pulse::Flight;
 use crate::route::Route;
+use crate::seats::Seat;
 use crate::snapshot::Snapshot;
 
 /// What records say until someone is known.
@@ -67,6 +69,8 @@ struct Begun {
     call: Call,
     route: Arc<Route>,
     body: InboundBody,
+    /// When the call's own time is over.
+    until: Option<Instant>,
 }
 
 impl Answered {
@@ -170,19 +174,24 @@ impl Engine {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
         });
-        call.inbound.caller.admit(&call.model, self.clock.now())?;
+        let seat = call.inbound.caller.admit(&call.model, self.clock.now())?;
+        recorder.keep(seat);
         let route = snapshot
             .route(&call.model)
             .ok_or_else(|| unknown_model(&call.model))?;
         let route = further::extend(&snapshot, &mut call, route)?;
         recorder.update(|record| record.label = route.label.clone());
         call.strict |= route.strict;
+        recorder.keep(seat_of(&route)?);
+        call.deadlines = call.deadlines.or(route.timeouts);
         self.continued(&mut call)?;
+        let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         Ok(Begun {
             snapshot,
             call,
             route,
             body,
+            until: total.map(|total| Instant::now() + total),
         })
     }
 
@@ -190,7 +199,14 @@ impl Engine {
     async fn go(self: Arc<Self>, begun: Begun, recorder: Recorder) -> Answered {
         let mut recorder = Some(recorder);
         let mut trail = Trail::default();
-        let result = self.attempts(begun, &mut recorder, &mut trail).await;
+        let until = begun.until;
+        let attempts = self.attempts(begun, &mut recorder, &mut trail);
+        let result = match until {
+            Some(until) => tokio::time::timeout_at(until, attempts)
+                .await
+                .unwrap_or_else(|_| Err(out_of_time())),
+            None => attempts.await,
+        };
         match result {
             Ok(reply) => Answered {
                 result: Ok(reply),
@@ -226,6 +242,7 @@ impl Engine {
             call,
             route,
             mut body,
+            until,
         } = begun;
         let mut plan = Plan::new(
             &route,
@@ -234,9 +251,8 @@ impl Engine {
         )
         .prefer(affinity::key(&call, route.affinity));
         loop {
-            // Held until it is known how the attempt came out.
-            let (place, _trial) = match plan.next(self.clock.now()) {
-                Next::Ask(place, trial) => (place, trial),
+            let (place, mut pass) = match plan.next(self.clock.now()) {
+                Next::Ask(place, pass) => (place, pass),
                 Next::Wait(wait) => {
                     tokio::time::sleep(wait).await;
                     continue;
@@ -252,6 +268,7 @@ impl Engine {
                 candidate,
                 kept: &self.kept,
                 clock: &self.clock,
+                until,
             };
             trail.provider = Some(candidate.upstream.name.clone());
             trail.model = Some(candidate.model.clone());
@@ -261,7 +278,7 @@ impl Engine {
                 record.credential = candidate.credential.name.clone();
                 record.upstream_model = candidate.model.clone();
             });
-            hold(recorder, Some(candidate.begin()));
+            hold(recorder, Some(candidate.begin(pass.seat.take())));
             let started = self.clock.now();
             let result = match &call.inbound.endpoint {
                 Endpoint::Proxy(_) => {
@@ -361,6 +378,31 @@ fn attempt_record(
         duration,
         ambiguous: failure.is_some_and(|failure| failure.ambiguous),
     }
+}
+
+/// A seat among the model's calls, where these are counted.
+fn seat_of(route: &Route) -> Result<Option<Seat>, Failure> {
+    let Some(limit) = &route.seats else {
+        return Ok(None);
+    };
+    let seat = limit.take().ok_or_else(|| {
+        let message = format!(
+            "there are {} calls of this model under way, as many as there may be at a time",
+            limit.most
+        );
+        Failure::new(Kind::Unavailable, message).retry_after(Some(COME_AGAIN))
+    });
+    seat.map(Some)
+}
+
+/// The call's own time is over, whoever was slow.
+pub(crate) fn out_of_time() -> Failure {
+    let mut failure = Failure::new(
+        Kind::Timeout,
+        "the call took longer than it may take in all",
+    );
+    failure.scope = Scope::Request;
+    failure
 }
 
 fn unknown_model(model: &str) -> Failure {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::config::Retry;
 use crate::pulse::Pulses;
+use crate::seats::Seats;
 use polygate_core::{Failure, Kind, Scope};
 
 pub use breaker::{Breaker, Trial, Turn};
@@ -207,6 +208,8 @@ pub struct Health {
     pub breaker: Arc<Breaker>,
     /// How many retries may fail there.
     pub budget: RetryBudget,
+    /// Its calls under way, where these are counted.
+    pub seats: Seats,
 }
 
 /// Keeps states over configuration reloads: the same key, the same state.
@@ -249,6 +252,8 @@ pub struct HealthBook {
     pub rests: Shelf<Rest>,
     /// How providers are.
     pub providers: Shelf<Health>,
+    /// Calls of models under way.
+    pub models: Shelf<Seats>,
 }
 
 impl HealthBook {
@@ -257,6 +262,7 @@ impl HealthBook {
         self.pulses.renew();
         self.rests.renew();
         self.providers.renew();
+        self.models.renew();
         self.rests.each(|rest| {
             rest.wake(&[Reason::Auth]);
         });

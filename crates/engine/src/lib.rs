@@ -25,6 +25,7 @@ pub mod probe;
 pub mod proxy;
 pub mod pulse;
 pub mod route;
+pub mod seats;
 pub mod snapshot;
 mod tls;
 pub mod transport;

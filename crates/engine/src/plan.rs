@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use polygate_core::{Failure, Kind};
 
+use crate::admit::COME_AGAIN;
 use crate::config::Retry;
 use crate::health::{Reason, Trial, Turn};
 use crate::route::{Open, Place, Route};
+use crate::seats::Seat;
 
 /// Further attempts where the configuration names no number: at least this many, and each candidate once.
 const LEAST_RETRIES: usize = 3;
@@ -31,6 +33,8 @@ pub struct Plan<'a> {
     failure: Option<Failure>,
     /// Which groups may be asked.
     open: Open,
+    /// A provider has as many calls as it may have.
+    is_full: bool,
     /// Whom the call prefers.
     affinity: Option<u64>,
 }
@@ -38,12 +42,21 @@ pub struct Plan<'a> {
 /// What to do now.
 #[derive(Debug)]
 pub enum Next {
-    /// Ask this candidate; where it comes back from a rest, with the one turn to find out whether it is well.
-    Ask(Place, Option<Trial>),
+    /// Ask this candidate.
+    Ask(Place, Pass),
     /// Wait, then ask again what to do.
     Wait(Duration),
     /// Nobody is left.
     GiveUp(Failure),
+}
+
+/// What a candidate's provider gives to an attempt. Held until it is known how that came out.
+#[derive(Debug)]
+pub struct Pass {
+    /// It comes back from a rest: the one turn to find out whether it is well.
+    pub trial: Option<Trial>,
+    /// One of the calls that it takes at a time, where these are counted.
+    pub seat: Option<Seat>,
 }
 
 impl<'a> Plan<'a> {
@@ -65,6 +78,7 @@ impl<'a> Plan<'a> {
             ambiguous: false,
             failure: None,
             open: Open::default(),
+            is_full: false,
             affinity: None,
         }
     }
@@ -83,10 +97,10 @@ impl<'a> Plan<'a> {
         }
         while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
             self.asked.push(place);
-            if let Some(trial) = self.turn(place, now) {
+            if let Some(pass) = self.pass(place, now) {
                 self.left -= 1;
                 self.tries += 1;
-                return Next::Ask(place, trial);
+                return Next::Ask(place, pass);
             }
         }
         let has_failed = self.failure.is_some();
@@ -107,11 +121,17 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether this one may be asked now, as far as its provider goes.
-    fn turn(&mut self, place: Place, now: Duration) -> Option<Option<Trial>> {
-        let health = &self.route.candidate(place)?.upstream.health;
+    fn pass(&mut self, place: Place, now: Duration) -> Option<Pass> {
+        let upstream = &self.route.candidate(place)?.upstream;
+        let health = &upstream.health;
         let is_retry = self.failure.is_some();
         if is_retry && !health.budget.allows(now) {
             self.burnt.push(place);
+            return None;
+        }
+        let seat = upstream.max_concurrent.map(|most| health.seats.take(most));
+        if matches!(seat, Some(None)) {
+            self.is_full = true;
             return None;
         }
         let trial = match health.breaker.turn(now) {
@@ -122,7 +142,10 @@ impl<'a> Plan<'a> {
         if !is_retry {
             health.budget.deposit(now);
         }
-        Some(trial)
+        Some(Pass {
+            trial,
+            seat: seat.flatten(),
+        })
     }
 
     /// Whether the attempt just handed out is the last.
@@ -198,10 +221,16 @@ impl<'a> Plan<'a> {
 
     /// What the client is told: the last failure, or, where nobody could be asked at all, why.
     fn last_failure(&mut self, now: Duration) -> Failure {
-        self.failure
-            .take()
-            .unwrap_or_else(|| everyone_rests(self.route, &self.open, now))
+        self.failure.take().unwrap_or_else(|| match self.is_full {
+            true => everyone_is_full(),
+            false => everyone_rests(self.route, &self.open, now),
+        })
     }
+}
+
+fn everyone_is_full() -> Failure {
+    let message = "the providers of this model have as many calls as they may have at a time";
+    Failure::new(Kind::Unavailable, message).retry_after(Some(COME_AGAIN))
 }
 
 fn everyone_rests(route: &Route, open: &Open, now: Duration) -> Failure {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::seats::Seat;
+
 /// What was measured so long ago weighs e times less.
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,10 @@ pub struct Target {
 
 /// A call in flight, until it is dropped.
 #[derive(Debug)]
-pub struct Flight(Target);
+pub struct Flight {
+    target: Target,
+    _seat: Option<Seat>,
+}
 
 impl Pulse {
     fn in_flight(&self) -> u32 {
@@ -109,11 +114,14 @@ impl Pulses {
 
 impl Target {
     /// A call begins.
-    pub fn begin(&self) -> Flight {
+    pub fn begin(&self, seat: Option<Seat>) -> Flight {
         for pulse in [&self.account, &self.own] {
             pulse.in_flight.fetch_add(1, Ordering::Relaxed);
         }
-        Flight(self.clone())
+        Flight {
+            target: self.clone(),
+            _seat: seat,
+        }
     }
 
     /// An attempt worked: its first good event, or all of a whole answer, took so long.
@@ -157,7 +165,7 @@ impl Target {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        for pulse in [&self.0.account, &self.0.own] {
+        for pulse in [&self.target.account, &self.target.own] {
             pulse.in_flight.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -237,7 +245,7 @@ mod tests {
     fn calls_in_flight_are_counted_until_they_are_dropped() {
         let pulses = Pulses::default();
         let (one, other) = (pulses.target("a"), pulses.target("b"));
-        let flights = [one.begin(), one.begin(), other.begin()];
+        let flights = [one.begin(None), one.begin(None), other.begin(None)];
         assert_eq!(
             (one.load(), other.load(), one.account_load()),
             (2, 1, 3),
@@ -256,7 +264,7 @@ mod tests {
     fn pulses_outlive_a_reload_and_no_longer_than_they_are_used() {
         let book = Shelf::<Pulses>::default();
         let pulses = book.of("k");
-        let flight = pulses.target("m").begin();
+        let flight = pulses.target("m").begin(None);
         book.renew();
         assert_eq!(book.of("k").target("m").load(), 1);
         drop(pulses);

@@ -10,10 +10,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use polygate_core::{Failure, Scope, Why};
 
-use crate::config::Affinity;
+use crate::config::{Affinity, Deadlines};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing};
 use crate::pulse::{Flight, Target};
+use crate::seats::{Limit, Seat};
 use crate::snapshot::{Credential, Snapshot, Upstream};
 
 pub use way::Open;
@@ -32,6 +33,10 @@ pub struct Route {
     pub strict: bool,
     /// What keeps its calls together.
     pub affinity: Affinity,
+    /// Times of the model's own.
+    pub timeouts: Deadlines,
+    /// How many calls of the model there are at a time.
+    pub seats: Option<Limit>,
     steps: Vec<Step>,
 }
 
@@ -120,9 +125,9 @@ impl Candidate {
         })
     }
 
-    /// A call of it is in flight until this is dropped.
-    pub fn begin(&self) -> Flight {
-        self.target.begin()
+    /// A call of it is in flight until this is dropped, and keeps its seat so long.
+    pub fn begin(&self, seat: Option<Seat>) -> Flight {
+        self.target.begin(seat)
     }
 
     /// How an attempt came out, for those who choose by it. What says nothing of the candidate's speed is not measured.
@@ -164,10 +169,13 @@ impl Route {
         let models = &snapshot.config.models;
         let model = models.iter().find(|model| model.name == requested);
         let affinity = model.and_then(|model| model.affinity);
+        let compiled = snapshot.models.get(requested);
         Some(Route {
             label: label.unwrap_or_else(|| "other".into()),
             strict: model.is_some_and(|model| model.strict),
             affinity: affinity.unwrap_or(snapshot.config.routing.affinity),
+            timeouts: compiled.map(|model| model.timeouts).unwrap_or_default(),
+            seats: compiled.and_then(|model| model.seats.clone()),
             steps,
         })
     }

@@ -15,6 +15,7 @@ use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
 use crate::route::{Route, RouteCache};
+use crate::seats::Limit;
 use crate::tls;
 use crate::transport::{Counts, Keeping, Reach, Transport};
 
@@ -46,6 +47,10 @@ pub struct Upstream {
     pub credentials: Vec<Arc<Credential>>,
     /// Connections to it: one set for all keys that reach it alike.
     transports: Vec<Arc<Transport>>,
+    /// Times of its own.
+    pub timeouts: config::Deadlines,
+    /// How many calls it gets at a time.
+    pub max_concurrent: Option<usize>,
     /// Its breaker and its budget of retries.
     pub health: Arc<Health>,
     /// Share among providers.
@@ -96,6 +101,10 @@ pub struct Model {
     pub targets: Vec<ModelTarget>,
     /// Models tried after.
     pub fallbacks: Fallbacks,
+    /// Times of its own.
+    pub timeouts: config::Deadlines,
+    /// How many of its calls there are at a time.
+    pub seats: Option<Limit>,
 }
 
 /// One target of a [`Model`].
@@ -174,7 +183,7 @@ impl Snapshot {
             .map(|model| {
                 (
                     model.name.clone(),
-                    compile_model(model, &config, &upstreams),
+                    compile_model(model, &config, &upstreams, book),
                 )
             })
             .collect();
@@ -317,6 +326,8 @@ fn compile_upstream(
         provider: built,
         credentials,
         transports: reaching.made,
+        timeouts: provider.timeouts,
+        max_concurrent: provider.max_concurrent,
         health: book.providers.of(&place),
         weight: provider.weight,
         priority: provider.priority,
@@ -448,7 +459,12 @@ pub fn settings(provider: &config::Provider) -> Settings {
     }
 }
 
-fn compile_model(model: &config::Model, config: &Config, upstreams: &[Arc<Upstream>]) -> Model {
+fn compile_model(
+    model: &config::Model,
+    config: &Config,
+    upstreams: &[Arc<Upstream>],
+    book: &HealthBook,
+) -> Model {
     // A target of a disabled provider is no target.
     let targets = model.targets.iter().filter_map(|target| {
         let at = upstreams
@@ -471,5 +487,10 @@ fn compile_model(model: &config::Model, config: &Config, upstreams: &[Arc<Upstre
         strategy: model.strategy.unwrap_or(config.routing.strategy),
         targets: targets.collect(),
         fallbacks: model.fallbacks.clone(),
+        timeouts: model.timeouts,
+        seats: model.max_concurrent.map(|most| Limit {
+            seats: book.models.of(&model.name),
+            most,
+        }),
     }
 }

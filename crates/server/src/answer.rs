@@ -8,9 +8,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use polygate_engine::body::ReplyBody;
+use polygate_engine::seats::Seat;
 
 use crate::life::Life;
-use crate::load::{Place, stopping};
+use crate::load::stopping;
 
 /// What goes out.
 pub enum AnswerBody {
@@ -22,12 +23,12 @@ pub enum AnswerBody {
     Page(axum::body::Body),
 }
 
-/// A call's answer with its place among the calls.
+/// A call's answer with its seat among the calls.
 pub struct Reply {
     body: ReplyBody,
     life: Life,
     is_stopped: bool,
-    _place: Place,
+    _seat: Seat,
 }
 
 /// An answer.
@@ -54,12 +55,12 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
 
 impl Reply {
     /// An answer that ends when the gateway cannot wait for it any longer.
-    pub fn new(body: ReplyBody, life: Life, place: Place) -> Self {
+    pub fn new(body: ReplyBody, life: Life, seat: Seat) -> Self {
         Self {
             body,
             life,
             is_stopped: false,
-            _place: place,
+            _seat: seat,
         }
     }
 

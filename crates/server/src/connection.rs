@@ -24,9 +24,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::activity::{Activity, Busy, Verdict};
 use crate::answer::AnswerBody;
 use crate::life::Phase;
-use crate::load::Place;
 use crate::stream::{Socket, Stream};
 use crate::{State, ingress};
+use polygate_engine::seats::Seat;
 
 /// How long a connection without a request stays when the gateway goes: its client may just be sending one, for the last answer did
 /// not say that it is the last.
@@ -50,7 +50,7 @@ pub struct Connection {
     /// One of those kept free for health, metrics and admin: it carries one request, and no call.
     pub is_reserved: bool,
     /// Its place among the connections.
-    pub place: Option<Place>,
+    pub place: Option<Seat>,
     /// What becomes of the gateway.
     pub phase: watch::Receiver<Phase>,
 }

@@ -27,9 +27,9 @@ use std::sync::Arc;
 use polygate_core::Secret;
 use polygate_engine::Engine;
 use polygate_engine::observe::Flush;
+use polygate_engine::seats::Seats;
 
 pub use life::{Life, Phase};
-pub use load::Load;
 pub use serve::{Server, Stop};
 
 /// What every handler can reach.
@@ -44,7 +44,7 @@ pub struct State {
     /// How far the gateway is on its way out.
     pub life: Life,
     /// The model calls that run.
-    pub calls: Load,
+    pub calls: Seats,
     /// How many connections, and how many calls, the process bears where the configuration does not say.
     pub bearable: usize,
 }

@@ -14,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::connection::Connection;
 use crate::life::Phase;
-use crate::load::Load;
 use crate::{State, pages};
+use polygate_engine::seats::Seats;
 
 /// Pause after a failed accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ impl Server {
             pages: pages::router(self.state.clone()),
             state: self.state,
             tls: self.tls,
-            open: Load::default(),
+            open: Seats::default(),
             reserved: VecDeque::new(),
         };
         let stopped = tokio::select! {
@@ -68,7 +68,7 @@ impl Server {
             stopped = told(&mut stop) => stopped,
         };
         doors.state.life.enter(Phase::Unready);
-        // Load balancers need time to see that readiness fails.
+        // Seats balancers need time to see that readiness fails.
         let stopped = tokio::select! {
             never = timeout(stopped.delay, doors.accept(&self.listeners)) => match never {
                 Ok(never) => match never {},
@@ -87,7 +87,7 @@ struct Doors {
     state: State,
     pages: axum::Router,
     tls: Option<TlsAcceptor>,
-    open: Load,
+    open: Seats,
     /// Those beyond the limit, the oldest first: it makes room for the next.
     reserved: VecDeque<JoinHandle<()>>,
 }

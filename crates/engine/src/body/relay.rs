@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::KEEPALIVE;
 use crate::attempt::redact;
+use crate::engine::out_of_time;
 use crate::lane::{Meter, Output, StreamLane};
 use crate::observe::{CallRecord, Outcome, Recorder};
 use crate::route::Candidate;
@@ -57,6 +58,10 @@ pub struct RelayParts {
     pub snapshot: Arc<Snapshot>,
     /// For rests.
     pub clock: Arc<dyn polygate_core::Clock>,
+    /// How long the upstream may be silent.
+    pub idle: Duration,
+    /// When the call's own time is over.
+    pub until: Option<Instant>,
 }
 
 /// When silence becomes a comment or a failure. One timer, moved only when it fires.
@@ -68,12 +73,15 @@ struct Watch {
     last_sent: Instant,
     idle: Duration,
     keepalive: Option<Duration>,
+    until: Option<Instant>,
 }
 
 enum Silence {
     Bearable,
     Comment,
     TooLong,
+    /// Not silence: the call's own time is over.
+    Over,
 }
 
 impl Relay {
@@ -82,7 +90,7 @@ impl Relay {
         let timeouts = &parts.snapshot.config.timeouts;
         let keepalive =
             Some(timeouts.keepalive).filter(|every| !every.is_zero() && lane.takes_comments());
-        let watch = Watch::new(timeouts.idle, keepalive);
+        let watch = Watch::new(parts.idle, keepalive, parts.until);
         Self {
             first,
             upstream: Some(upstream),
@@ -174,6 +182,10 @@ impl Relay {
                 }
                 continue;
             }
+            if self.watch.is_over() && !self.meter.finished {
+                self.fail(out_of_time());
+                continue;
+            }
             if self.poll_chunk(cx).is_ready() {
                 continue;
             }
@@ -184,7 +196,8 @@ impl Relay {
             match ready!(self.watch.poll(cx, self.meter.finished)) {
                 Silence::Bearable => {}
                 Silence::Comment => self.out.push(Bytes::from_static(KEEPALIVE)),
-                Silence::TooLong if self.meter.finished => self.end(),
+                Silence::TooLong | Silence::Over if self.meter.finished => self.end(),
+                Silence::Over => self.fail(out_of_time()),
                 Silence::TooLong => {
                     self.fail(
                         Failure::new(
@@ -332,7 +345,7 @@ impl Drop for Relay {
 }
 
 impl Watch {
-    fn new(idle: Duration, keepalive: Option<Duration>) -> Self {
+    fn new(idle: Duration, keepalive: Option<Duration>, until: Option<Instant>) -> Self {
         let now = Instant::now();
         let first = keepalive.map_or(idle, |every| every.min(idle));
         Self {
@@ -342,7 +355,12 @@ impl Watch {
             last_sent: now,
             idle,
             keepalive,
+            until,
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     fn chunk(&mut self) {
@@ -369,11 +387,17 @@ impl Watch {
         if let Some(every) = self.keepalive {
             due = due.min(self.last_sent + every);
         }
+        if let Some(until) = self.until {
+            due = due.min(until);
+        }
         if self.timer.deadline() > due || self.timer.is_elapsed() {
             self.timer.as_mut().reset(due);
         }
         ready!(self.timer.as_mut().poll(cx));
         let now = Instant::now();
+        if self.is_over() {
+            return Poll::Ready(Silence::Over);
+        }
         if now >= silent_until {
             return Poll::Ready(Silence::TooLong);
         }

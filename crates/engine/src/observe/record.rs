@@ -9,6 +9,7 @@ use polygate_wire::Loss;
 
 use super::pump::Recorders;
 use crate::pulse::Flight;
+use crate::seats::Seat;
 
 /// Everything worth knowing of a call.
 #[derive(Clone, Debug)]
@@ -140,6 +141,8 @@ pub struct Recorder {
     recorders: Recorders,
     /// The attempt that the call waits for or reads from.
     flight: Option<Flight>,
+    /// What the call sits on until it ends.
+    seats: Vec<Seat>,
 }
 
 impl Recorder {
@@ -150,12 +153,18 @@ impl Recorder {
             clock,
             recorders,
             flight: None,
+            seats: Vec::new(),
         }
     }
 
     /// An attempt is in flight until the call ends or another one takes its place.
     pub fn hold(&mut self, flight: Option<Flight>) {
         self.flight = flight;
+    }
+
+    /// The call keeps a seat until it ends.
+    pub fn keep(&mut self, seat: Option<Seat>) {
+        self.seats.extend(seat);
     }
 
     /// Changes the record.

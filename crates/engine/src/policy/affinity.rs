@@ -155,7 +155,7 @@ mod tests {
         let favourite = first(&standings, false);
         let other = 1 - favourite;
         let flights: Vec<_> = (0..6)
-            .map(|_| standings[favourite].target.begin())
+            .map(|_| standings[favourite].target.begin(None))
             .collect();
         assert_eq!(first(&standings, false), other, "6 > 1.25 × 3 + 2");
         drop(flights);

@@ -40,7 +40,7 @@ mod tests {
         let mut flights = Vec::new();
         for _ in 0..60 {
             let at = busy.pick(&standings, &[0, 1, 2]).expect("one");
-            flights.push(standings[at].target.begin());
+            flights.push(standings[at].target.begin(None));
         }
         let loads: Vec<u32> = standings.iter().map(|one| one.target.load()).collect();
         assert_eq!(loads, [30, 10, 20]);
@@ -52,7 +52,7 @@ mod tests {
         let pulses = crate::pulse::Pulses::default();
         standings[0].target = pulses.target("a");
         standings[1].target = pulses.target("b");
-        let _flight = standings[0].target.begin();
+        let _flight = standings[0].target.begin(None);
         let busy = LeastBusy::default();
         for _ in 0..4 {
             assert_eq!(busy.pick(&standings, &[0, 1]), Some(1));

@@ -88,7 +88,10 @@ mod tests {
         let seen = shares(&standings, S);
         assert_eq!(seen[0], 0);
         assert!(seen[1].abs_diff(seen[2]) < 200, "{seen:?}");
-        let _flights = [standings[1].target.begin(), standings[2].target.begin()];
+        let _flights = [
+            standings[1].target.begin(None),
+            standings[2].target.begin(None),
+        ];
         assert!(
             shares(&standings, S)[0] > 1900,
             "no rush to what nobody knows"
@@ -100,7 +103,7 @@ mod tests {
         let standings = standings(&[1, 1]);
         standings[0].target.succeeded(S, 100 * MS);
         standings[1].target.succeeded(S, 250 * MS);
-        let _flights: Vec<_> = (0..3).map(|_| standings[0].target.begin()).collect();
+        let _flights: Vec<_> = (0..3).map(|_| standings[0].target.begin(None)).collect();
         assert_eq!(shares(&standings, S), [0, 3000]);
     }
 

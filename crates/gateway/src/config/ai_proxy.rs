@@ -157,6 +157,7 @@ fn api_keys(top: &Section<'_>) -> Option<Vec<Key>> {
             strict: false,
             allowed_models: vec![],
             rate_limit: None,
+            max_concurrent: None,
         })
     };
     Some(items.iter().enumerate().filter_map(key).collect())

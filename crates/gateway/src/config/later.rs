@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 35] = [
+const TABLE: [Later; 34] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -64,7 +64,6 @@ const TABLE: [Later; 35] = [
     limit("bootstrap_retries", "a bound of its own for streams"),
     limit("budget", "budgets"),
     limit("budgets", "budgets"),
-    limit("concurrency", "limits on calls at a time"),
     limit("expires_at", "keys that expire"),
     limit("teams", "teams"),
     limit("tokens_per_day", "limits on tokens"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use polygate_core::Secret;
-use polygate_engine::config::{Affinity, Credential, Provider, Proxy, Way, WireApi};
+use polygate_engine::config::{Affinity, Credential, Deadlines, Provider, Proxy, Way, WireApi};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
@@ -59,6 +59,33 @@ pub fn patterns<E: Display>(
     items
         .filter_map(|item| pattern(item, item.text()?.trim(), syntax))
         .collect()
+}
+
+/// `max_concurrent`: how many calls at a time.
+pub fn max_concurrent(section: &Section<'_>) -> Option<usize> {
+    let most = section.number("max_concurrent")?;
+    if most == 0 {
+        section.error(
+            "max_concurrent",
+            "must be at least 1; leave it out for no limit",
+        );
+    }
+    Some(most)
+}
+
+/// `timeouts` of something that has some of its own.
+pub fn deadlines(section: &Section<'_>, has_total: bool) -> Deadlines {
+    let Some(section) = section.section("timeouts") else {
+        return Deadlines::default();
+    };
+    let deadlines = Deadlines {
+        first_event: section.patience("first_event"),
+        idle: section.patience("idle"),
+        request: section.patience("request"),
+        total: has_total.then(|| section.patience("total")).flatten(),
+    };
+    section.finish();
+    deadlines
 }
 
 /// `price`: USD per million tokens.

@@ -15,6 +15,7 @@ mod fallbacks;
 mod held;
 mod keys;
 mod lanes;
+mod limits;
 mod reload;
 mod restart;
 mod routing;

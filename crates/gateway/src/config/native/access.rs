@@ -4,7 +4,7 @@ use polygate_engine::config::{Access, Key, RateLimit};
 use polygate_engine::pattern::Pattern;
 
 use crate::config::names::Named;
-use crate::config::pieces::patterns;
+use crate::config::pieces::{max_concurrent, patterns};
 use crate::config::reader::{Item, Section};
 
 /// Burst of a rate limit that names none, as published.
@@ -41,6 +41,7 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
     let allowed_models = patterns(&section, "allowed_models", Pattern::mapping);
     let strict = section.boolean("strict").unwrap_or(false);
     let rate_limit = section.section("rate_limit").and_then(rate_limit);
+    let max_concurrent = max_concurrent(&section);
     section.finish();
     let key = key?;
     let named = Named::new(&name, &item.spot);
@@ -52,6 +53,7 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
         strict,
         allowed_models,
         rate_limit,
+        max_concurrent,
     })
 }
 

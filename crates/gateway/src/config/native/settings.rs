@@ -133,6 +133,7 @@ pub fn timeouts(section: Section<'_>, timeouts: &mut Timeouts) {
     set(&mut timeouts.first_event, section.patience("first_event"));
     set(&mut timeouts.idle, section.patience("idle"));
     set(&mut timeouts.request, section.patience("request"));
+    timeouts.total = section.patience("total");
     set(&mut timeouts.keepalive, section.duration("keepalive"));
     set(&mut timeouts.hold, section.duration("hold"));
     set(
