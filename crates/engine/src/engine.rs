@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use polygate_core::{Clock, Failure, Kind};
+use polygate_core::{Clock, Failure, Kind, Why};
 use polygate_wire::Loss;
 
 use crate::admit::KeyRing;
@@ -252,6 +252,7 @@ impl Engine {
                 candidate,
                 kept: &self.kept,
                 clock: &self.clock,
+                redirects_blocked: route.redirect(place, Why::ContentPolicy).is_some(),
             };
             trail.provider = Some(candidate.upstream.name.clone());
             trail.model = Some(candidate.model.clone());
