@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use polygate_core::{Clock, Failure, Kind, Scope, Secret};
+use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::{Format, RawObject, counting, dialect, ingress};
 use tokio::time::{Instant, timeout_at};
@@ -47,6 +47,8 @@ pub struct Attempt<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// When the call's own time is over.
     pub until: Option<Instant>,
+    /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
+    pub redirects_blocked: bool,
 }
 
 /// An answer for the client.
@@ -283,6 +285,9 @@ impl Attempt<'_> {
             redact(&mut failure, &self.candidate.credential.secret);
             failure
         })?;
+        if self.redirects_blocked && relay.is_blocked() {
+            return Err(blocked());
+        }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(relay.content_type()));
         headers.insert(
@@ -360,6 +365,9 @@ impl Attempt<'_> {
         let deadline = started + self.patience();
         let read = self.read(answer.into_body(), deadline).await?;
         let body = match read {
+            Read::Whole(body) if self.redirects_blocked && lane::is_blocked(lane, &body) => {
+                return Err(blocked());
+            }
             Read::Whole(body) => {
                 let checked = lane::whole_answer(lane, body).map_err(|mut failure| {
                     redact(&mut failure, &self.candidate.credential.secret);
@@ -408,6 +416,14 @@ fn has_no_count(failure: &Failure) -> bool {
         404 | 405 => failure.scope == Scope::Request,
         status => status == 501,
     }
+}
+
+fn blocked() -> Failure {
+    let message = "the provider did not let the prompt through";
+    let mut failure = Failure::new(Kind::InvalidRequest, message);
+    failure.origin = Origin::Upstream;
+    failure.why = Some(Why::ContentPolicy);
+    failure
 }
 
 fn junk(message: &str) -> Failure {

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use polygate_core::{Clock, Failure, Kind, Scope};
+use polygate_core::{Clock, Failure, Kind, Scope, Why};
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
@@ -269,6 +269,7 @@ impl Engine {
                 kept: &self.kept,
                 clock: &self.clock,
                 until,
+                redirects_blocked: route.redirect(place, Why::ContentPolicy).is_some(),
             };
             trail.provider = Some(candidate.upstream.name.clone());
             trail.model = Some(candidate.model.clone());

@@ -15,8 +15,8 @@ use polygate_providers::{Operation, Provider};
 use polygate_wire::canon::Losses;
 use polygate_wire::raw::{Edit, quote};
 use polygate_wire::{
-    Bridge, ChatRequest, Egress, Format, Ingress, Loss, RawObject, ReplyHead, Target, counting,
-    dialect, egress, ingress, openai_responses,
+    Bridge, ChatRequest, Egress, Format, Frame, Ingress, Loss, RawObject, ReplyHead, Target,
+    counting, dialect, egress, ingress, openai_responses,
 };
 use serde_json::value::RawValue;
 
@@ -407,6 +407,15 @@ pub fn whole_answer(lane: &Lane, body: Bytes) -> Result<(Bytes, Option<Usage>), 
             Ok((counting::answer(counting.client, tokens), None))
         }
     }
+}
+
+/// Whether a whole answer is nothing but that the provider did not let the prompt through.
+pub fn is_blocked(lane: &Lane, body: &[u8]) -> bool {
+    let frame = Frame {
+        event: None,
+        data: body.into(),
+    };
+    dialect(lane.upstream_format()).sniff(&frame).is_blocked
 }
 
 /// The most names of losses that are shown, and the most of their text; then how many more.

@@ -174,7 +174,7 @@ impl<'a> Simulation<'a> {
         match plan.next(now) {
             Next::Wait(wait) => self.push(now + wait.max(MS), Event::Wake(call)),
             Next::GiveUp(_) => self.plans[call] = None,
-            Next::Ask(place, trial) => self.ask(call, place, trial, now),
+            Next::Ask(place, pass) => self.ask(call, place, pass.trial, now),
         }
     }
 

@@ -132,6 +132,8 @@ pub struct Signal {
     pub usage: Option<Usage>,
     /// The frame carries usage and nothing else that a client could miss.
     pub is_only_usage: bool,
+    /// It says that the provider did not let the prompt through, and nothing else.
+    pub is_blocked: bool,
     /// The error that the frame is.
     pub failure: Option<Box<Failure>>,
 }

@@ -117,6 +117,11 @@ impl Relay {
             })
     }
 
+    /// Whether the first good event is that the provider did not let the prompt through.
+    pub fn is_blocked(&self) -> bool {
+        self.meter.is_blocked
+    }
+
     /// What the client is told the stream is.
     pub fn content_type(&self) -> &'static str {
         self.lane.content_type()

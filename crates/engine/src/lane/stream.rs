@@ -87,6 +87,8 @@ impl Translation {
     fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
         for raw in polygate_wire::sse::frames(&block) {
             let frame = Frame::parse(&raw);
+            // Afterwards it helps nobody any more.
+            meter.is_blocked |= !meter.good && self.dialect.sniff(&frame).is_blocked;
             self.events.clear();
             let read = self.decoder.decode(&frame, &mut self.events);
             self.write(meter, out)?;
@@ -140,6 +142,7 @@ impl Passage {
             if let Some(usage) = signal.usage {
                 meter.usage(usage);
             }
+            meter.is_blocked |= signal.is_blocked && !meter.good;
             meter.progress(signal.progress);
             if self.drop_usage_frame && signal.is_only_usage {
                 self.pass(block.slice(passed..frame_start), out);
@@ -167,6 +170,8 @@ pub struct Meter {
     pub finished: bool,
     /// The end mark has come: nothing follows.
     pub ended: bool,
+    /// The provider did not let the prompt through, before anything was said.
+    pub is_blocked: bool,
     /// Token counts so far.
     pub usage: Option<Usage>,
     /// How many times something was said; comments and pings say nothing.
@@ -340,6 +345,7 @@ fn array_block(
         if let Some(usage) = signal.usage {
             meter.usage(usage);
         }
+        meter.is_blocked |= signal.is_blocked && !meter.good;
         meter.progress(signal.progress);
         *begun = true;
     }

@@ -6,6 +6,7 @@ mod example;
 mod precedence;
 mod problems;
 mod robustness;
+mod routing;
 
 use std::path::Path;
 

@@ -138,6 +138,47 @@ async fn after_a_spent_quota_its_fallbacks_come_before_those_of_any_failure() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_is_not_let_through_goes_on_where_a_fallback_is_meant_for_it() {
+    let mock = mock("p").await;
+    let said = r#"{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"usageMetadata":{"promptTokenCount":3,"totalTokenCount":3}}"#;
+    for (path, body, content_type) in [
+        (":generateContent", said.to_owned(), "application/json"),
+        (
+            ":streamGenerateContent",
+            format!("data: {said}\r\n\r\n"),
+            "text/event-stream",
+        ),
+    ] {
+        mock.script(Rule {
+            model: Some("big".to_owned()),
+            path: Some(path.to_owned()),
+            then: Behaviour {
+                body: Some(body),
+                content_type: Some(content_type.to_owned()),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+    }
+    let gate = Gate::start(&config(&mock, "gemini"));
+    for client in CLIENTS {
+        for (model, answers) in [("smart", "loose"), ("plain", "big")] {
+            let (path, mut body) = question(client, model);
+            let reply = gate.post(&path, &body).await;
+            let told = (reply.status.as_u16(), reply.header("x-polygate-model"));
+            assert_eq!(told, (200, answers), "{client}: {}", reply.text());
+            let path = path.replace(":generateContent", ":streamGenerateContent?alt=sse");
+            if client != "gemini" {
+                body["stream"] = json!(true);
+            }
+            let reply = gate.post(&path, &body).await;
+            let told = (reply.status.as_u16(), reply.header("x-polygate-model"));
+            assert_eq!(told, (200, answers), "{path}: {}", reply.text());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_circle_of_fallbacks_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("config.yaml");

@@ -26,7 +26,7 @@ async fn talker(name: &str) -> Mock {
 async fn ask(gate: &Gate, model: &str, key: &str) -> Reply {
     let (body, key) = (chat(model, false).to_string(), format!("Bearer {key}"));
     let headers = [JSON, ("authorization", key.as_str())];
-    gate.ask(Method::POST, "/v1/chat/completions", &headers, body.into())
+    gate.ask(Method::POST, "/v1/chat/completions", &headers, body)
         .await
 }
 
@@ -167,7 +167,7 @@ async fn a_call_says_how_long_it_may_take() {
             Method::POST,
             "/v1/chat/completions",
             &[JSON, (name, value)],
-            body.into(),
+            body,
         )
         .await
     };

@@ -59,7 +59,7 @@ pub(crate) fn sniff(frame: &Frame<'_>) -> Signal {
         progress,
         usage,
         is_only_usage: usage.is_some() && choices.is_empty(),
-        failure: None,
+        ..Signal::default()
     }
 }
 

@@ -44,6 +44,7 @@ fn signal(answer: &Answer<'_>) -> Signal {
     Signal {
         progress,
         usage: answer.usage_metadata.as_ref().map(Counts::usage),
+        is_blocked: answer.is_blocked() && !candidates.iter().any(Candidate::has_content),
         ..Signal::default()
     }
 }

@@ -1,0 +1,110 @@
+//! Strategies, tiers, prices, affinity and fallbacks, as files say them.
+
+use polygate_engine::config::{Affinity, Fallbacks, Strategy};
+use polygate_providers::Price;
+
+use crate::{good, report};
+
+const PROVIDERS: &str = "providers: [{name: p, type: mock, api_base: 'http://127.0.0.1:9', priority: 2, api_keys: [{key: a, priority: -1}, {key: b}]}]\n";
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_word_for_a_strategy_is_known() {
+    for (word, strategy) in [
+        ("weighted", Strategy::Weighted),
+        ("round_robin", Strategy::RoundRobin),
+        ("fill-first", Strategy::FillFirst),
+        ("priority", Strategy::FillFirst),
+        ("random", Strategy::Random),
+        ("least-busy", Strategy::LeastBusy),
+        ("lowest-latency", Strategy::LowestLatency),
+        ("latency", Strategy::LowestLatency),
+        ("cheapest", Strategy::Cheapest),
+        ("cost", Strategy::Cheapest),
+    ] {
+        let loaded = good(&format!("{PROVIDERS}routing: {{strategy: {word}}}"));
+        assert_eq!(loaded.config.routing.strategy, strategy, "{word}");
+    }
+    let said = report(&format!("{PROVIDERS}routing: {{strategy: luck}}"));
+    assert!(said.contains("least-busy"), "it says what there is: {said}");
+}
+
+#[test]
+fn affinity_is_a_word_or_a_list_of_words() {
+    let affinity = |said: &str| {
+        let text = format!("{PROVIDERS}routing: {{affinity: {said}}}");
+        good(&text).config.routing.affinity
+    };
+    let of = |session, prefix| Affinity { session, prefix };
+    assert_eq!(affinity("off"), of(false, false));
+    assert_eq!(affinity("session"), of(true, false));
+    assert_eq!(affinity("prefix"), of(false, true));
+    assert_eq!(affinity("session_or_prefix"), of(true, true));
+    assert_eq!(affinity("[prefix, session]"), of(true, true));
+    let said = report(&format!(
+        "{PROVIDERS}routing: {{affinity: [session, luck]}}"
+    ));
+    assert!(said.contains("session-or-prefix"), "{said}");
+}
+
+#[test]
+fn a_model_says_tiers_prices_and_fallbacks_by_cause() {
+    let loaded = good(&format!(
+        "{PROVIDERS}models:
+  m:
+    affinity: session
+    targets: [{{provider: p, model: x, priority: 1, price: {{input: 3, output: 0.15}}}}, {{provider: p, model: y}}]
+    fallbacks: {{quota: [f], content_policy: [f, g]}}
+  f: {{targets: [{{provider: p}}], fallbacks: [g]}}
+  g: {{targets: [{{provider: p}}]}}
+"
+    ));
+    let [provider] = loaded.config.providers.as_slice() else {
+        panic!("one provider");
+    };
+    let tiers: Vec<i32> = provider
+        .credentials
+        .iter()
+        .map(|key| key.priority)
+        .collect();
+    assert_eq!((provider.priority, tiers), (2, vec![-1, 0]));
+    let models = &loaded.config.models;
+    let target = &models[0].targets[0];
+    assert_eq!(
+        (target.priority, models[0].targets[1].priority),
+        (Some(1), None)
+    );
+    assert_eq!(target.price, Price::of_dollars(3.0, 0.15));
+    let by_cause = Fallbacks {
+        quota: names(&["f"]),
+        content_policy: names(&["f", "g"]),
+        ..Fallbacks::default()
+    };
+    assert_eq!(models[0].fallbacks, by_cause);
+    assert_eq!(models[1].fallbacks.any, names(&["g"]));
+}
+
+#[test]
+fn what_is_wrong_is_told_together() {
+    let said = report(&format!(
+        "{PROVIDERS}models:
+  a: {{targets: [{{provider: p, price: {{input: -1, output: 1}}}}], fallbacks: [b]}}
+  b: {{targets: [{{provider: p, price: {{input: 1}}}}], fallbacks: {{quota: [c]}}}}
+  c: {{targets: [{{provider: p, priority: high}}], fallbacks: {{any: [b, a], sometimes: [a]}}}}
+"
+    ));
+    for piece in [
+        "USD per million tokens",
+        "output",
+        "priority",
+        "sometimes",
+        "a -> b -> c -> a",
+        "b -> c -> b",
+    ] {
+        assert!(said.contains(piece), "{piece}: {said}");
+    }
+    assert_eq!(said.matches("in a circle").count(), 2, "each once: {said}");
+}
