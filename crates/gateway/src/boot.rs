@@ -166,6 +166,7 @@ pub async fn mock(args: cli::Mock) -> anyhow::Result<()> {
         name: Some(args.name),
         models: args.models,
         api_key: args.api_key,
+        idle: args.idle_ms.map(std::time::Duration::from_millis),
         keep_bodies: args.keep_bodies,
     };
     let mock = Mock::start(options)

@@ -80,6 +80,9 @@ pub struct Mock {
     /// Milliseconds between events of a stream
     #[arg(long, default_value_t = 0)]
     pub token_ms: u64,
+    /// Milliseconds that connections are kept without a request; for ever unless given
+    #[arg(long)]
+    pub idle_ms: Option<u64>,
     /// Keep headers and bodies of requests in the ledger (GET /_mock/ledger)
     #[arg(long)]
     pub keep_bodies: bool,

@@ -13,6 +13,7 @@ mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use ledger::{Entry, Outcome};
 pub use route::Endpoint;
@@ -32,6 +33,8 @@ pub struct Options {
     pub models: Vec<String>,
     /// Where given, every request must show it.
     pub api_key: Option<String>,
+    /// How long connections are kept that have no request; for ever unless given.
+    pub idle: Option<Duration>,
     /// The ledger keeps headers and bodies of requests.
     pub keep_bodies: bool,
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -100,9 +100,13 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         connection: connection.clone(),
     });
     let stopping = shared.clone();
+    let idle = shared.options.idle;
     let closing = connection.clone();
     let service = service_fn(move |request| handle(request, shared.clone(), connection.clone()));
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle)
+        .serve_connection(io, service);
     tokio::select! {
         _ = served => {}
         () = closing.close.notified() => {}

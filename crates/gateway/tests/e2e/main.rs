@@ -7,6 +7,7 @@ mod bad_input;
 mod bedrock;
 mod cancel;
 mod clients;
+mod connections;
 mod corpus;
 mod corpus_translated;
 mod counting;
