@@ -338,6 +338,8 @@ impl Fallbacks {
 pub struct Retry {
     /// Further attempts after the first; `None`: each candidate once, and at least three more in all.
     pub max_retries: Option<u32>,
+    /// The same for streams, before their first good event: the lower of both counts.
+    pub stream_retries: Option<u32>,
     /// Backoff before the same candidate is asked again: full jitter up to `initial · 2ⁿ`, at most this.
     pub max_backoff: Duration,
     /// Where that backoff begins.
@@ -492,6 +494,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             max_retries: None,
+            stream_retries: None,
             max_backoff: Duration::from_secs(5),
             initial_backoff: Duration::from_millis(200),
             max_wait: Duration::ZERO,

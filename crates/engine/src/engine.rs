@@ -244,12 +244,14 @@ impl Engine {
             mut body,
             until,
         } = begun;
-        let mut plan = Plan::new(
-            &route,
-            &snapshot.config.retry,
-            matches!(body, InboundBody::Whole(_)),
-        )
-        .prefer(affinity::key(&call, route.affinity));
+        let mut plan =
+            Plan::new(&route, &snapshot.config.retry).prefer(affinity::key(&call, route.affinity));
+        if !matches!(body, InboundBody::Whole(_)) {
+            plan = plan.once();
+        }
+        if call.stream {
+            plan = plan.streaming();
+        }
         loop {
             let (place, mut pass) = match plan.next(self.clock.now()) {
                 Next::Ask(place, pass) => (place, pass),

@@ -60,16 +60,15 @@ pub struct Pass {
 }
 
 impl<'a> Plan<'a> {
-    /// A plan over a route; a body that cannot be sent twice allows one attempt.
-    pub fn new(route: &'a Route, retry: &'a Retry, repeatable: bool) -> Self {
+    /// A plan over a route.
+    pub fn new(route: &'a Route, retry: &'a Retry) -> Self {
         let retries = retry
             .max_retries
             .map_or_else(|| LEAST_RETRIES.max(route.len() - 1), |max| max as usize);
-        let left = if repeatable { retries + 1 } else { 1 };
         Self {
             route,
             retry,
-            left,
+            left: retries + 1,
             tries: 0,
             asked: vec![],
             burnt: vec![],
@@ -81,6 +80,22 @@ impl<'a> Plan<'a> {
             is_full: false,
             affinity: None,
         }
+    }
+
+    /// The same for a body that cannot be sent twice: one attempt.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.left = 1;
+        self
+    }
+
+    /// The same for a stream.
+    #[must_use]
+    pub fn streaming(mut self) -> Self {
+        if let Some(most) = self.retry.stream_retries {
+            self.left = self.left.min(most as usize + 1);
+        }
+        self
     }
 
     /// The same for a call with this key of affinity.

@@ -155,7 +155,7 @@ impl<'a> Simulation<'a> {
         match event {
             Event::Begin(call) => {
                 self.seen.calls += 1;
-                let plan = Plan::new(self.route, &self.snapshot.config.retry, true);
+                let plan = Plan::new(self.route, &self.snapshot.config.retry);
                 self.plans[call] = Some(plan);
                 self.go_on(call, now);
             }

@@ -2,7 +2,7 @@
 //! as a tool that must be called, names of tools that are too long.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
@@ -202,11 +202,13 @@ impl Bridge {
 
 /// A choice of tools that are not there has none left: the vendor's own are lost.
 fn choose(request: &mut ChatRequest, losses: &mut Losses) {
-    let tools = &request.tools;
-    let is_there = |name: &String| tools.iter().any(|tool| tool.name == *name);
     let Some(given) = &mut request.tool_choice else {
         return;
     };
+    // Both lists may be long.
+    let names = request.tools.iter().map(|tool| tool.name.as_str());
+    let tools: HashSet<&str> = names.collect();
+    let is_there = |name: &String| tools.contains(name.as_str());
     let is_left = match &mut given.value {
         ToolChoice::Named(name) if !is_there(name) => false,
         ToolChoice::Allowed { names, .. } if !names.iter().all(is_there) => {

@@ -123,13 +123,14 @@ async fn an_idle_connection_is_closed() {
 /// Ten thousand requests, each about when the upstream closes the connection it would use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn around_the_moment_of_the_upstreams_close_nothing_is_lost_or_sent_twice() {
-    let idle = Duration::from_millis(10);
+    // Half of it is how late a busy machine may be.
+    let idle = Duration::from_millis(200);
     let (place, seen) = plain(idle, "").await;
     let transport = Arc::new(direct());
-    let workers = (0..20).map(|worker| {
+    let workers = (0..500).map(|worker| {
         let (transport, place) = (transport.clone(), place.clone());
         tokio::spawn(async move {
-            for number in 0..500 {
+            for number in 0..20 {
                 ask(&transport, &format!("http://{place}/{worker}-{number}")).await?;
                 let pause = idle.mul_f64(rand::random_range(0.0..1.5));
                 tokio::time::sleep(pause).await;

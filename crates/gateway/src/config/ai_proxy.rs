@@ -108,6 +108,7 @@ pub fn read(top: Section<'_>) -> Config {
         top.duration("non-stream-keepalive-secs"),
     );
     if let Some(streaming) = top.section("streaming") {
+        config.retry.stream_retries = streaming.number("bootstrap-retries");
         set(
             &mut timeouts.keepalive,
             streaming.duration("keepalive-seconds"),

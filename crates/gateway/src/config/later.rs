@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 34] = [
+const TABLE: [Later; 32] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -57,11 +57,6 @@ const TABLE: [Later; 34] = [
     feature("request_log", "request logs"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),
-    limit(
-        "bootstrap-retries",
-        "a bound of its own for streams (request-retry bounds them too)",
-    ),
-    limit("bootstrap_retries", "a bound of its own for streams"),
     limit("budget", "budgets"),
     limit("budgets", "budgets"),
     limit("expires_at", "keys that expire"),

@@ -214,8 +214,12 @@ fn retry(retry: &Retry) -> String {
         Some(retries) => format!("{retries} further attempt(s)"),
         None => "every candidate once, at least 3 further attempts".to_owned(),
     };
+    let streams = retry
+        .stream_retries
+        .map(|retries| format!(" ({retries} for streams)"));
+    let streams = streams.unwrap_or_default();
     format!(
-        "{further}, backoff {} to {}, waits {} for a resting key",
+        "{further}{streams}, backoff {} to {}, waits {} for a resting key",
         time(retry.initial_backoff),
         time(retry.max_backoff),
         time(retry.max_wait)

@@ -65,8 +65,13 @@ fn numbers_in_the_example_are_the_defaults() {
         format!("{:?}", default.health_check)
     );
     let mut retry = config.retry;
-    assert_eq!(retry.max_retries, Some(3), "the only one that has none");
+    assert_eq!(
+        retry.max_retries,
+        Some(3),
+        "it has no default, nor has that of streams"
+    );
     retry.max_retries = None;
+    retry.stream_retries = None;
     assert_eq!(format!("{retry:?}"), format!("{:?}", default.retry));
     assert_eq!(config.metrics_open, default.metrics_open);
     assert_eq!(config.verify_ssl, default.verify_ssl);

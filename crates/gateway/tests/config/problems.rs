@@ -156,7 +156,6 @@ fn features_that_come_later_are_refused_by_name() {
         "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",
         "request-retry: 1\npassthrough-headers: [x]",
         "request-retry: 1\nclaude-header-defaults: {a: b}",
-        "request-retry: 1\nstreaming: {bootstrap-retries: 1}",
     ];
     for text in cases {
         let report = report(text);

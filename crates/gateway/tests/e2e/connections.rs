@@ -162,7 +162,8 @@ providers:
 /// A thousand calls, each about when the provider closes the connection it would use: each is answered, and asked once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_closes_idle_connections_soon_costs_no_call() {
-    let idle = Duration::from_millis(20);
+    // Half of it is how late a busy machine may be.
+    let idle = Duration::from_millis(200);
     let mock = Mock::start(Options {
         models: vec!["m".to_owned()],
         idle: Some(idle),
@@ -174,10 +175,10 @@ async fn a_provider_that_closes_idle_connections_soon_costs_no_call() {
         "providers: [{{name: p, type: mock, api_base: '{}', api_key: k}}]\nretry: {{max_retries: 0}}\nhealth_check: {{enabled: false}}",
         mock.url()
     )));
-    let workers = (0..10_u32).map(|worker| {
+    let workers = (0..50_u32).map(|worker| {
         let gate = gate.clone();
         tokio::spawn(async move {
-            for number in 0..100 {
+            for number in 0..20 {
                 assert_eq!(ask(&gate, "m").await, 200, "{}", gate.log());
                 let part = f64::from((worker * 7 + number * 13) % 30) / 20.0;
                 tokio::time::sleep(idle.mul_f64(part)).await;

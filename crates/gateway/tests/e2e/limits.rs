@@ -203,3 +203,36 @@ async fn a_call_says_how_long_it_may_take() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn streams_may_be_tried_less_often() {
+    let (bad, good) = (mock("bad").await, mock("good").await);
+    bad.script(Rule {
+        then: Behaviour {
+            status: Some(500),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = Gate::start(&format!(
+        "
+claude-api-key: [{{api-key: k, base-url: '{}', name: bad}}, {{api-key: k, base-url: '{}', name: good}}]
+routing: {{strategy: fill-first}}
+host: 127.0.0.1
+port: 0
+streaming: {{bootstrap-retries: 0}}
+",
+        bad.url(),
+        good.url()
+    ));
+    let ask = |stream| {
+        let body = serde_json::json!({"model": "claude-m", "max_tokens": 9, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+        let gate = &gate;
+        async move { gate.post("/v1/messages", &body).await }
+    };
+    let reply = ask(true).await;
+    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert_eq!(calls(&good).len(), 0);
+    let reply = ask(false).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}

@@ -97,6 +97,7 @@ pub fn routing(section: Section<'_>, routing: &mut Routing) {
 /// `retry`.
 pub fn retry(section: Section<'_>, retry: &mut Retry) {
     retry.max_retries = section.number("max_retries");
+    retry.stream_retries = section.number("stream_retries");
     for (place, key) in [
         (&mut retry.initial_backoff, "initial_backoff"),
         (&mut retry.max_backoff, "max_backoff"),
