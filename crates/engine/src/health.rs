@@ -15,7 +15,7 @@ use crate::pulse::Pulses;
 use crate::seats::Seats;
 use polygate_core::{Failure, Kind, Scope};
 
-pub use breaker::{Breaker, Trial, Turn};
+pub use breaker::{Breaker, Position, Trial, Turn};
 pub use budget::RetryBudget;
 
 /// The shortest rest after a limit: sub-second waits made retry storms elsewhere.

@@ -27,6 +27,7 @@ pub mod pulse;
 pub mod route;
 pub mod seats;
 pub mod snapshot;
+pub mod status;
 mod tls;
 pub mod transport;
 

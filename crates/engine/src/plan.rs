@@ -154,7 +154,9 @@ impl<'a> Plan<'a> {
             Turn::Trial(trial) => Some(trial),
             Turn::Taken => return None,
         };
-        if !is_retry {
+        if is_retry {
+            health.budget.retries();
+        } else {
             health.budget.deposit(now);
         }
         Some(Pass {

@@ -95,6 +95,23 @@ impl Pulses {
         Target { account, own }
     }
 
+    /// Calls in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.account.in_flight()
+    }
+
+    /// Each model that was asked for, by name.
+    pub fn targets(&self) -> Vec<(String, Target)> {
+        let models = self.models.load();
+        let targets = models.iter().map(|(name, own)| {
+            let (account, own) = (self.account.clone(), own.clone());
+            (name.clone(), Target { account, own })
+        });
+        let mut targets: Vec<_> = targets.collect();
+        targets.sort_by(|(one, _), (other, _)| one.cmp(other));
+        targets
+    }
+
     fn add(&self, model: &str) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::default());
         self.models.rcu(|known| {

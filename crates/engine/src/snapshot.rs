@@ -129,6 +129,22 @@ pub(crate) struct ModelRests(ArcSwap<HashMap<String, Arc<Rest>>>);
 const MODEL_RESTS: usize = 512;
 
 impl ModelRests {
+    /// The rest of this model, if it was ever asked for.
+    pub(crate) fn get(&self, model: &str) -> Option<Arc<Rest>> {
+        self.0.load().get(model).cloned()
+    }
+
+    /// All of them, by name.
+    pub(crate) fn all(&self) -> Vec<(String, Arc<Rest>)> {
+        let known = self.0.load();
+        let mut all: Vec<_> = known
+            .iter()
+            .map(|(name, rest)| (name.clone(), rest.clone()))
+            .collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+
     pub(crate) fn cell(&self, model: &str) -> Arc<Rest> {
         if let Some(cell) = self.0.load().get(model) {
             return cell.clone();

@@ -1,20 +1,19 @@
 //! Health, metrics and admin: what is not a call. An axum router.
 
-use std::collections::BTreeMap;
+mod health;
+
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use axum::extract::{Extension, Request, State as Shared};
+use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use polygate_core::Failure;
 use polygate_engine::admit::same_secret;
 use polygate_engine::catalogue;
-use polygate_engine::observe::metrics::ProviderNow;
-use polygate_engine::snapshot::{Snapshot, Upstream};
-use polygate_wire::Format;
+use polygate_engine::snapshot::Snapshot;
+use polygate_engine::status;
 use serde_json::{Value, json};
 
 use crate::{State, key};
@@ -29,11 +28,13 @@ pub fn router(state: State) -> axum::Router {
         .route("/admin/config", get(config))
         .route("/admin/metrics", get(totals))
         .route("/admin/models", get(models))
+        .route("/admin/v1/health", get(health::all))
+        .route("/admin/v1/health/reset", post(health::reset))
         .layer(from_fn_with_state(state.clone(), admins_only));
     axum::Router::new()
-        .route("/", get(health))
-        .route("/health", get(health))
-        .route("/health/detailed", get(health_detailed))
+        .route("/", get(alive))
+        .route("/health", get(alive))
+        .route("/health/detailed", get(health::detailed))
         .route(
             "/health/live",
             get(|| async { Json(json!({"status": "ok"})) }),
@@ -72,7 +73,7 @@ async fn admins_only(Shared(state): Shared<State>, request: Request, next: Next)
 }
 
 /// Never depends on upstreams.
-async fn health(Shared(state): Shared<State>) -> Json<Value> {
+async fn alive(Shared(state): Shared<State>) -> Json<Value> {
     let providers = state.engine.snapshot().upstreams.len();
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "providers": providers}))
 }
@@ -88,75 +89,6 @@ async fn ready(Shared(state): Shared<State>) -> Response {
     )
 }
 
-/// Each provider with what rests and why. For callers with a key, since it names providers.
-async fn health_detailed(
-    Shared(state): Shared<State>,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-) -> Response {
-    let keys = state.engine.keys();
-    let known = keys.authenticate(key::shown(&headers, None, false), peer);
-    if let Err(failure) = known.map(|_| ()).or_else(|failure| {
-        if is_admin(&state, &headers) {
-            Ok(())
-        } else {
-            Err(failure)
-        }
-    }) {
-        return refused(&failure);
-    }
-    let snapshot = state.engine.snapshot();
-    let now = state.engine.clock().now();
-    let providers: BTreeMap<String, Value> = snapshot
-        .upstreams
-        .iter()
-        .map(|upstream| (upstream.name.to_string(), provider_health(upstream, now)))
-        .collect();
-    Json(json!(providers)).into_response()
-}
-
-fn refused(failure: &Failure) -> Response {
-    let body = polygate_wire::dialect(Format::OpenaiChat).encode_error(failure, "");
-    let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::UNAUTHORIZED);
-    (status, [("content-type", "application/json")], body).into_response()
-}
-
-fn provider_health(upstream: &Upstream, now: std::time::Duration) -> Value {
-    let own = upstream.health.breaker.resting(now);
-    let credentials: Vec<Value> = upstream
-        .credentials
-        .iter()
-        .map(|credential| {
-            let rest = credential.rest.resting(now);
-            json!({"name": credential.name, "status": if rest.is_some() { "resting" } else { "ok" }, "reason": rest.map(|(reason, _)| reason.name()), "seconds": rest.map(|(_, wait)| wait.as_secs().min(31_536_000))})
-        })
-        .collect();
-    let resting = upstream
-        .credentials
-        .iter()
-        .filter(|credential| credential.rest.resting(now).is_some())
-        .count();
-    let status = match (own, resting) {
-        (Some(_), _) => "error",
-        (None, 0) => "ok",
-        (None, some) if some == upstream.credentials.len() => "error",
-        (None, _) => "partial",
-    };
-    let models: Vec<Value> = upstream
-        .mappings
-        .iter()
-        .filter(|mapping| mapping.pattern.is_exact())
-        .map(|mapping| json!({"model": mapping.pattern.source(), "status": if status == "error" { "error" } else { "ok" }}))
-        .collect();
-    json!({
-        "status": status,
-        "type": upstream.row,
-        "reason": own.map(|(reason, _)| reason.name()),
-        "credentials": credentials,
-        "models": models,
-    })
-}
-
 async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
     if !state.engine.snapshot().config.metrics_open && !is_admin(&state, &headers) {
         return error(
@@ -168,30 +100,13 @@ async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
     state.flush.flush().await;
     let kind =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let snapshot = state.engine.snapshot();
     let now = state.engine.clock().now();
-    let providers: Vec<ProviderNow> = snapshot
-        .upstreams
-        .iter()
-        .map(|upstream| ProviderNow {
-            name: upstream.name.clone(),
-            is_up: is_up(upstream, now),
-            connections: upstream.connections(),
-        })
-        .collect();
+    let providers = status::providers(&state.engine.snapshot(), now);
     (
         [(http::header::CONTENT_TYPE, kind)],
         state.engine.metrics().render(&providers),
     )
         .into_response()
-}
-
-fn is_up(upstream: &Upstream, now: std::time::Duration) -> bool {
-    upstream.health.breaker.resting(now).is_none()
-        && upstream
-            .credentials
-            .iter()
-            .any(|credential| credential.rest.resting(now).is_none())
 }
 
 /// Sums since the start, in the published shape.

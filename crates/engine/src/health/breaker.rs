@@ -37,6 +37,34 @@ pub struct Breaker {
     trial: AtomicBool,
     /// Milliseconds of the clock when it closed; 0 = it never opened.
     closed: AtomicU64,
+    /// How often it opened in all.
+    opened: AtomicU64,
+}
+
+/// How a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Calls go through.
+    Closed,
+    /// No call goes through, for this reason and so long still.
+    Open(Reason, Duration),
+    /// One call may find out whether it closes.
+    HalfOpen,
+}
+
+impl Position {
+    /// All of their names, as metrics and admin answers have them.
+    pub const NAMES: [&'static str; 3] = ["closed", "open", "half_open"];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        let [closed, open, half_open] = Self::NAMES;
+        match self {
+            Position::Closed => closed,
+            Position::Open(..) => open,
+            Position::HalfOpen => half_open,
+        }
+    }
 }
 
 /// What the breaker says to a call.
@@ -67,6 +95,25 @@ impl Breaker {
             let is_taken = self.is_tripped() && self.trial.load(Ordering::Acquire);
             is_taken.then_some((Reason::Breaker, TRIAL))
         })
+    }
+
+    /// How it stands.
+    pub fn position(&self, now: Duration) -> Position {
+        match self.rest.resting(now) {
+            Some((reason, wait)) => Position::Open(reason, wait),
+            None if self.is_tripped() => Position::HalfOpen,
+            None => Position::Closed,
+        }
+    }
+
+    /// How often it opened since it was last closed.
+    pub fn trips(&self) -> u32 {
+        self.trips.load(Ordering::Acquire)
+    }
+
+    /// How often it opened in all.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// A call wants to ask.
@@ -111,7 +158,7 @@ impl Breaker {
 
     /// A call failed by the provider's fault.
     pub fn failed(&self, reason: Reason, cooldown: Duration, retry: &Retry, now: Duration) {
-        let trips = self.trips.load(Ordering::Acquire);
+        let trips = self.trips();
         if trips > 0 {
             // Of calls that were under way when it opened: they are counted.
             if self.rest.resting(now).is_none() {
@@ -146,13 +193,14 @@ impl Breaker {
     }
 
     fn is_tripped(&self) -> bool {
-        self.trips.load(Ordering::Acquire) > 0
+        self.trips() > 0
     }
 
     fn open(&self, reason: Reason, cooldown: Duration, trips: u32, now: Duration) {
         let wait = cooldown.saturating_mul(1 << trips.min(DOUBLINGS));
         self.rest.rest(reason, now, Some(wait));
         self.trips.store(trips + 1, Ordering::Release);
+        self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     fn close(&self) {
@@ -283,6 +331,28 @@ mod tests {
         assert!(breaker.resting(2 * S).is_some());
         breaker.answered(12 * S);
         assert!(matches!(breaker.turn(12 * S), Turn::Free));
+    }
+
+    #[test]
+    fn its_position_is_seen_and_a_reset_forgets_all_but_the_count() {
+        let breaker = Arc::new(Breaker::default());
+        assert_eq!(breaker.position(S), Position::Closed);
+        fail(&breaker, 5, S);
+        let open = Position::Open(Reason::Breaker, 10 * S);
+        assert_eq!((breaker.position(S), breaker.trips()), (open, 1));
+        assert_eq!(breaker.position(12 * S), Position::HalfOpen);
+        let trial = trial(&breaker, 12 * S);
+        assert_eq!(breaker.position(12 * S), Position::HalfOpen);
+        fail(&breaker, 1, 12 * S);
+        drop(trial);
+        assert_eq!((breaker.trips(), breaker.opened()), (2, 2));
+        breaker.reset();
+        assert_eq!(breaker.position(12 * S), Position::Closed);
+        assert_eq!((breaker.trips(), breaker.opened()), (0, 2));
+        assert!(matches!(breaker.turn(12 * S), Turn::Free));
+        assert_eq!(breaker.share(12 * S), 1.0, "not gently: somebody knows");
+        fail(&breaker, 4, 12 * S);
+        assert_eq!(breaker.position(12 * S), Position::Closed, "counted anew");
     }
 
     #[test]

@@ -13,11 +13,20 @@ const DEEPEST_DEBT: i32 = -100_000;
 
 /// A provider's budget of retries. Retries that succeed cost nothing: failing over to a provider that works is what a gateway is for.
 #[derive(Debug)]
-pub struct RetryBudget(AtomicU64);
+pub struct RetryBudget {
+    account: AtomicU64,
+    /// Retries that were tried, and those that were not allowed.
+    tried: AtomicU64,
+    refused: AtomicU64,
+}
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self(AtomicU64::new(packed(MOST, 0)))
+        Self {
+            account: AtomicU64::new(packed(MOST, 0)),
+            tried: AtomicU64::default(),
+            refused: AtomicU64::default(),
+        }
     }
 }
 
@@ -32,9 +41,35 @@ impl RetryBudget {
         self.change(now, -1000);
     }
 
-    /// Whether a retry may be tried.
+    /// Whether a retry may be tried; a refusal is counted.
     pub fn allows(&self, now: Duration) -> bool {
-        balance(self.0.load(Ordering::Relaxed), now) >= 1000
+        let allows = self.left(now) >= 1.0;
+        if !allows {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        allows
+    }
+
+    /// A retry asks the provider.
+    pub fn retries(&self) {
+        self.tried.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many retries may fail now; less than none while it is in debt.
+    pub fn left(&self, now: Duration) -> f64 {
+        f64::from(balance(self.account.load(Ordering::Relaxed), now)) / 1000.0
+    }
+
+    /// How many retries were tried and how many were refused, since the start.
+    pub fn counts(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.tried), load(&self.refused))
+    }
+
+    /// Makes it full again.
+    pub fn refill(&self, now: Duration) {
+        self.account
+            .store(packed(MOST, stamp(now)), Ordering::Relaxed);
     }
 
     fn change(&self, now: Duration, by: i32) {
@@ -45,7 +80,7 @@ impl RetryBudget {
         };
         // `Err`: it is full at this moment, and stays so.
         let _ = self
-            .0
+            .account
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
     }
 }
@@ -95,6 +130,19 @@ mod tests {
         }
         assert!(!budget.allows(90 * S));
         assert!(budget.allows(103 * S));
-        assert!(balance(budget.0.load(Ordering::Relaxed), 1000 * S) == MOST);
+        assert_eq!(budget.left(1000 * S), f64::from(MOST) / 1000.0);
+    }
+
+    #[test]
+    fn a_refill_ends_a_debt_and_refusals_are_counted() {
+        let budget = RetryBudget::default();
+        for _ in 0..50 {
+            budget.charge(S);
+        }
+        assert!(!budget.allows(S) && budget.left(S) < 0.0);
+        budget.refill(S);
+        assert!(budget.allows(S) && budget.left(S) == 10.0);
+        budget.retries();
+        assert_eq!(budget.counts(), (1, 1));
     }
 }

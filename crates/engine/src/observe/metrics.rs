@@ -1,5 +1,7 @@
 //! Prometheus metrics under their published names.
 
+mod providers;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::record::CallRecord;
-use crate::transport::Counts;
+use crate::status::ProviderStatus;
+use providers::Providers;
 
 /// Seconds; fit for models that think.
 const BUCKETS: [f64; 15] = [
@@ -33,27 +36,9 @@ pub struct Metrics {
     totals: Totals,
     /// Written by the pump only, never on the request path.
     breakdown: Mutex<Breakdown>,
-    health: Family<ProviderLabel, Gauge>,
     latency: Family<ProviderLabel, Histogram>,
-    connections: Connections,
-}
-
-/// Connections to providers. What is kept is with them; here it is only written down.
-struct Connections {
-    open: Family<ProviderLabel, Gauge>,
-    idle: Family<ProviderLabel, Gauge>,
-    connects: Family<ProviderLabel, Counter>,
-    reuses: Family<ProviderLabel, Counter>,
-}
-
-/// A provider as it is when the metrics are read.
-pub struct ProviderNow {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// It can be asked.
-    pub is_up: bool,
-    /// Its connections.
-    pub connections: Counts,
+    /// Providers as they are when somebody reads: one reader at a time.
+    providers: Mutex<Providers>,
 }
 
 /// Counts by kind since the start.
@@ -172,12 +157,6 @@ impl Metrics {
             "Tries of candidates, by outcome",
             attempts.clone(),
         );
-        let health = Family::default();
-        registry.register(
-            "llm_proxy_provider_health",
-            "1 where a provider can be asked, 0 where it rests",
-            health.clone(),
-        );
         let latency =
             Family::<ProviderLabel, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register(
@@ -191,7 +170,7 @@ impl Metrics {
             "Call records lost to a full queue",
             dropped.clone(),
         );
-        let connections = Connections::new(&mut registry);
+        let providers = Mutex::new(Providers::new(&mut registry));
         let active_now = crate::call::Endpoint::LABELS.map(|label| (label, AtomicI64::new(0)));
         Self {
             registry,
@@ -204,9 +183,8 @@ impl Metrics {
             active_now,
             totals: Totals::default(),
             breakdown: Mutex::default(),
-            health,
             latency,
-            connections,
+            providers,
         }
     }
 
@@ -345,16 +323,10 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes, with providers as they are now.
-    pub fn render(&self, providers: &[ProviderNow]) -> String {
-        self.health.clear();
-        self.connections.clear();
-        for now in providers {
-            let label = ProviderLabel {
-                provider: now.name.clone(),
-            };
-            self.connections.set(&label, now.connections);
-            self.health.get_or_create(&label).set(i64::from(now.is_up));
-        }
+    pub fn render(&self, providers: &[ProviderStatus]) -> String {
+        let shown = &self.providers;
+        let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.set(providers);
         for (endpoint, count) in &self.active_now {
             self.active
                 .get_or_create(&EndpointLabel { endpoint })
@@ -364,56 +336,5 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
-    }
-}
-
-impl Connections {
-    fn new(registry: &mut Registry) -> Self {
-        let gauge = |registry: &mut Registry, name: &str, help: &str| {
-            let family = Family::<ProviderLabel, Gauge>::default();
-            registry.register(name, help, family.clone());
-            family
-        };
-        let counter = |registry: &mut Registry, name: &str, help: &str| {
-            let family = Family::<ProviderLabel, Counter>::default();
-            registry.register(name, help, family.clone());
-            family
-        };
-        Self {
-            open: gauge(
-                registry,
-                "polygate_upstream_connections_open",
-                "Open connections to a provider",
-            ),
-            idle: gauge(
-                registry,
-                "polygate_upstream_connections_idle",
-                "Of these, such that have no request",
-            ),
-            connects: counter(
-                registry,
-                "polygate_upstream_connects",
-                "Connections opened to a provider",
-            ),
-            reuses: counter(
-                registry,
-                "polygate_upstream_reuses",
-                "Requests on connections that were open already",
-            ),
-        }
-    }
-
-    fn clear(&self) {
-        self.open.clear();
-        self.idle.clear();
-        self.connects.clear();
-        self.reuses.clear();
-    }
-
-    fn set(&self, label: &ProviderLabel, counts: Counts) {
-        self.open.get_or_create(label).set(counts.open);
-        self.idle.get_or_create(label).set(counts.idle);
-        self.connects.get_or_create(label).inc_by(counts.connects);
-        self.reuses.get_or_create(label).inc_by(counts.reuses);
     }
 }
