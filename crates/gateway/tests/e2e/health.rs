@@ -1,0 +1,243 @@
+//! What operators see of providers, keys and models, what they reset, and what they have checked.
+
+use http::Method;
+use polygate_mock_provider::{Behaviour, Mock, Rule};
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock};
+
+/// A gateway before this mock, with two keys for it, one after the other.
+fn gate(mock: &Mock, more: &str) -> Gate {
+    Gate::start(&format!(
+        "
+providers:
+  - name: p
+    type: mock
+    api_base: '{}'
+    api_keys: [{{key: sk-secret-one, name: one}}, {{key: sk-secret-two, name: two, priority: 1}}]
+    model_mapping: {{m: m-there}}
+retry: {{max_retries: 0}}
+health_check: {{enabled: false}}
+{more}",
+        mock.url()
+    ))
+}
+
+fn fails(mock: &Mock, status: u16, times: u64) {
+    mock.script(Rule {
+        times: Some(times),
+        then: Behaviour {
+            status: Some(status),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+}
+
+async fn call(gate: &Gate) -> u16 {
+    let reply = gate.post("/v1/chat/completions", &chat("m", false)).await;
+    reply.status.as_u16()
+}
+
+async fn admin(gate: &Gate, method: Method, path: &str, body: &str) -> Reply {
+    let key = format!("Bearer {ADMIN_KEY}");
+    let headers = [("authorization", &*key)];
+    gate.ask(method, path, &headers, body.to_owned()).await
+}
+
+/// The one provider as the admin sees it.
+async fn seen(gate: &Gate) -> Value {
+    let reply = admin(gate, Method::GET, "/admin/v1/health", "").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(!reply.text().contains("secret"), "{}", reply.text());
+    reply.json()["providers"][0].clone()
+}
+
+async fn reset(gate: &Gate, which: &Value) -> Reply {
+    let path = "/admin/v1/health/reset";
+    admin(gate, Method::POST, path, &which.to_string()).await
+}
+
+async fn metric(gate: &Gate, series: &str) -> String {
+    let text = gate.get("/metrics").await.text();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(series))
+        .collect();
+    assert_eq!(lines.len(), 1, "{series} in {text}");
+    lines.concat().trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_breaker_that_opened_is_seen_and_reset() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "");
+    let fresh = seen(&gate).await;
+    assert_eq!(fresh["status"], "ok");
+    assert_eq!(fresh["breaker"]["state"], "closed");
+    fails(&mock, 500, 5);
+    for _ in 0..5 {
+        assert_eq!(call(&gate).await, 500);
+    }
+    let open = seen(&gate).await;
+    assert_eq!(open["status"], "error");
+    assert_eq!(open["breaker"]["state"], "open");
+    assert_eq!(open["breaker"]["reason"], "breaker");
+    assert_eq!(open["breaker"]["trips"], 1);
+    let seconds = open["breaker"]["seconds"].as_f64().unwrap_or_default();
+    assert!(seconds > 0.0 && seconds <= 15.0, "{open}");
+    let state = "polygate_provider_breaker_state{provider=\"p\",state=\"open\"}";
+    assert_eq!(metric(&gate, state).await, "1");
+    assert_eq!(call(&gate).await, 503);
+    assert_eq!(calls(&mock).len(), 5, "nobody asks one that rests");
+
+    let ended = reset(&gate, &json!({})).await.json();
+    let breaker = json!({"provider": "p", "credential": null, "model": null, "reason": "breaker"});
+    assert_eq!(ended, json!({"reset": [breaker]}));
+    assert_eq!(call(&gate).await, 200);
+    assert_eq!(seen(&gate).await["breaker"]["state"], "closed");
+    assert_eq!(metric(&gate, state).await, "0");
+    let opened = "polygate_provider_breaker_opened_total{provider=\"p\"}";
+    assert_eq!(metric(&gate, opened).await, "1");
+    assert!(gate.log().contains("a rest was ended by the admin"));
+}
+
+#[tokio::test]
+async fn a_key_that_rests_is_seen_and_reset_by_its_name() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "");
+    fails(&mock, 429, 1);
+    assert_eq!(call(&gate).await, 429);
+    let provider = seen(&gate).await;
+    assert_eq!(provider["status"], "partial");
+    let [one, two] = [0, 1].map(|at| &provider["credentials"][at]);
+    assert_eq!(
+        (&one["name"], &one["status"]),
+        (&json!("one"), &json!("resting"))
+    );
+    assert_eq!(one["reason"], "limit");
+    assert!(one["seconds"].as_f64().is_some_and(|left| left > 50.0));
+    assert_eq!(
+        (&two["name"], &two["status"]),
+        (&json!("two"), &json!("ok"))
+    );
+    let rests = "polygate_credential_resting{provider=\"p\",credential=\"one\"}";
+    assert_eq!(metric(&gate, rests).await, "1");
+
+    assert_eq!(call(&gate).await, 200);
+    let used = |mock: &Mock| {
+        let last = calls(mock).pop().map(|entry| entry.headers);
+        format!("{last:?}").contains("sk-secret-one")
+    };
+    assert!(!used(&mock), "one rests");
+    let named = json!({"provider": "p", "credential": "one"});
+    let ended = reset(&gate, &named).await.json();
+    assert_eq!(ended["reset"][0]["credential"], "one");
+    assert_eq!(call(&gate).await, 200);
+    assert!(used(&mock), "one is asked again");
+    let one = seen(&gate).await["credentials"][0].clone();
+    assert!(one["latency_ms"].is_u64(), "{one}");
+    assert_eq!(one["models"][0]["model"], "m-there");
+    assert_eq!(metric(&gate, rests).await, "0");
+}
+
+#[tokio::test]
+async fn a_model_that_rests_is_seen_and_reset_as_clients_call_it() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "");
+    mock.script(Rule {
+        times: Some(1),
+        then: Behaviour {
+            status: Some(404),
+            body: Some(r#"{"error":{"message":"no such model","type":"invalid_request_error","code":"model_not_found"}}"#.to_owned()),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    assert_eq!(call(&gate).await, 404);
+    let model = seen(&gate).await["models"][0].clone();
+    assert_eq!(
+        (&model["model"], &model["reason"]),
+        (&json!("m-there"), &json!("model"))
+    );
+    let resting = "polygate_provider_models_resting{provider=\"p\"}";
+    assert_eq!(metric(&gate, resting).await, "1");
+    let ended = reset(&gate, &json!({"model": "m"})).await.json();
+    assert_eq!(ended["reset"][0]["model"], "m-there");
+    assert_eq!(call(&gate).await, 200);
+    assert_eq!(metric(&gate, resting).await, "0");
+}
+
+#[tokio::test]
+async fn calls_under_way_are_seen_and_retries_are_counted() {
+    let (first, second) = (mock("first").await, mock("second").await);
+    let gate = Gate::start(&format!(
+        "
+providers:
+  - {{name: first, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+  - {{name: second, type: mock, api_base: '{}', api_key: k, model_mapping: [m], max_concurrent: 3}}
+routing: {{strategy: fill-first}}
+health_check: {{enabled: false}}",
+        first.url(),
+        second.url()
+    ));
+    fails(&first, 500, 1);
+    second.script(Rule {
+        then: Behaviour {
+            tokens: Some(10_000),
+            token_ms: 20,
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let body = chat("m", true).to_string();
+    let path = "/v1/chat/completions";
+    let stream = gate.send(Method::POST, path, &[], body).await;
+    assert_eq!(stream.status(), 200);
+    let all = gate.admin("/admin/v1/health").await.json();
+    let [first, second] = [0, 1].map(|at| &all["providers"][at]);
+    assert_eq!((&first["calls"], &second["calls"]), (&json!(0), &json!(1)));
+    assert_eq!(second["max_calls"], 3);
+    assert_eq!(second["connections"]["open"], 1);
+    assert_eq!(second["retries"]["tried"], 1);
+    let under_way = "polygate_provider_calls{provider=\"second\"}";
+    assert_eq!(metric(&gate, under_way).await, "1");
+    let retries = "polygate_provider_retries_total{provider=\"second\"}";
+    assert_eq!(metric(&gate, retries).await, "1");
+    let refused = "polygate_provider_retries_refused_total{provider=\"second\"}";
+    assert_eq!(metric(&gate, refused).await, "0");
+}
+
+#[tokio::test]
+async fn what_cannot_be_reset_is_said() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "master_keys: [{name: me, key: sk-client-key}]");
+    let path = "/admin/v1/health/reset";
+    for (which, status, said) in [
+        (r#"{"provider":"q"}"#, 404, "no provider 'q'"),
+        (r#"{"credential":"q"}"#, 404, "no credential 'q'"),
+        (r#"{"model":"q"}"#, 404, "no model 'q'"),
+        (r#"{"providr":"p"}"#, 400, "'providr' is not known here"),
+        (r#"{"provider":7}"#, 400, "'provider' must be a name"),
+        ("[]", 400, "must be a JSON object"),
+        ("{", 400, "no JSON"),
+    ] {
+        let reply = admin(&gate, Method::POST, path, which).await;
+        assert_eq!(reply.status, status, "{which}");
+        let message = reply.json()["error"]["message"].to_string();
+        assert!(message.contains(said), "{which}: {message}");
+    }
+    assert_eq!(admin(&gate, Method::POST, path, "").await.status, 200);
+    assert_eq!(admin(&gate, Method::GET, path, "").await.status, 405);
+    let page = "/admin/v1/health";
+    assert_eq!(admin(&gate, Method::HEAD, page, "").await.status, 200);
+    assert_eq!(admin(&gate, Method::POST, page, "").await.status, 405);
+    for key in ["sk-client-key", "wrong"] {
+        let key = format!("Bearer {key}");
+        let headers = [("authorization", &*key)];
+        for (method, path) in [(Method::GET, page), (Method::POST, path)] {
+            let reply = gate.ask(method, path, &headers, "{}").await;
+            assert_eq!(reply.status, 401, "{path}");
+        }
+    }
+}
