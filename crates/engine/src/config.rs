@@ -2,6 +2,8 @@
 //!
 //! Plain data with every default explicit. References are checked by who builds it; [`crate::snapshot`] compiles it.
 
+mod health;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use polygate_providers::Price;
 
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
+pub use health::HealthCheck;
 
 /// Everything a running gateway was told.
 #[derive(Clone, Debug)]
@@ -142,6 +145,8 @@ pub struct Provider {
     pub timeouts: Deadlines,
     /// How many calls it gets at a time; further ones go elsewhere.
     pub max_concurrent: Option<usize>,
+    /// The model that health checks chat with.
+    pub health_model: Option<String>,
 }
 
 /// A key for a provider.
@@ -411,17 +416,6 @@ pub struct Timeouts {
     pub whole_keepalive: Duration,
 }
 
-/// What is asked in the background.
-#[derive(Clone, Debug)]
-pub struct HealthCheck {
-    /// Whether at all.
-    pub enabled: bool,
-    /// How often.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-}
-
 impl Default for Server {
     fn default() -> Self {
         Self {
@@ -475,6 +469,7 @@ impl Provider {
             ca_file: None,
             timeouts: Deadlines::default(),
             max_concurrent: None,
+            health_model: None,
         }
     }
 }
@@ -521,16 +516,6 @@ impl Default for Timeouts {
             keepalive: Duration::from_secs(15),
             hold: Duration::from_secs(15),
             whole_keepalive: Duration::ZERO,
-        }
-    }
-}
-
-impl Default for HealthCheck {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            interval: Duration::from_secs(30),
-            timeout: Duration::from_secs(10),
         }
     }
 }

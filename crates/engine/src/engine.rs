@@ -327,7 +327,7 @@ impl Engine {
         }
     }
 
-    fn recorder(&self, inbound: &Inbound) -> Recorder {
+    pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
         let none = NOBODY.clone();
         let record = CallRecord {
             request_id: inbound.request_id.clone(),
@@ -368,7 +368,8 @@ fn hold(recorder: &mut Option<Recorder>, flight: Option<Flight>) {
     }
 }
 
-fn attempt_record(
+/// What is noted of a try.
+pub(crate) fn attempt_record(
     candidate: &crate::route::Candidate,
     failure: Option<&Failure>,
     duration: Duration,

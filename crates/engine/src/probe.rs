@@ -1,5 +1,8 @@
 //! Background health checks: the list of models, which costs no tokens. What it says feeds the same rests as traffic does.
 
+mod chat;
+mod now;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +14,13 @@ use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Operation, Outbound};
 use serde_json::Value;
 
+use crate::attempt::redact;
 use crate::engine::Engine;
 use crate::health::Reason;
 use crate::snapshot::{Credential, Snapshot, Upstream};
 use crate::transport::UpstreamBody;
+
+pub use now::{Checked, CheckedModel, Wanted, check_now};
 
 /// The most of a model list that is read, and how many names are kept of it.
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
@@ -25,35 +31,54 @@ const SOON: Duration = Duration::from_secs(2);
 
 /// Checks every provider now and then, and those that cannot be reached soon again, for ever.
 pub async fn run(engine: Arc<Engine>) {
+    futures_util::future::join(lists(&engine), chats(&engine)).await;
+}
+
+async fn lists(engine: &Engine) {
     loop {
         let snapshot = engine.snapshot();
-        let interval = snapshot
-            .config
-            .health_check
-            .interval
-            .max(Duration::from_secs(1));
+        let interval = interval(&snapshot);
         let enabled = snapshot.config.health_check.enabled;
         if enabled {
-            check_all(&engine, &snapshot).await;
+            check_all(engine, &snapshot).await;
         }
         drop(snapshot);
         let next = tokio::time::Instant::now() + interval;
         while tokio::time::Instant::now() + SOON < next {
             tokio::time::sleep(SOON).await;
             if enabled {
-                check_lost(&engine).await;
+                check_lost(engine).await;
             }
         }
         tokio::time::sleep_until(next).await;
     }
 }
 
+/// Beside the lists: a model that takes its time delays no look at another provider.
+async fn chats(engine: &Engine) {
+    loop {
+        let snapshot = engine.snapshot();
+        let interval = interval(&snapshot);
+        if snapshot.config.health_check.enabled {
+            chat::probe_all(engine, &snapshot).await;
+        }
+        drop(snapshot);
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn interval(snapshot: &Snapshot) -> Duration {
+    let check = &snapshot.config.health_check;
+    check.interval.max(Duration::from_secs(1))
+}
+
 /// Checks every provider at once.
 pub async fn check_all(engine: &Engine, snapshot: &Arc<Snapshot>) {
+    let patience = snapshot.config.health_check.timeout;
     let checks = snapshot
         .upstreams
         .iter()
-        .map(|upstream| check(engine, snapshot, upstream));
+        .map(|upstream| check(engine, snapshot, upstream, patience));
     futures_util::future::join_all(checks).await;
 }
 
@@ -68,17 +93,24 @@ async fn check_lost(engine: &Engine) {
             .resting(now)
             .is_some_and(|(reason, _)| reason == Reason::Unreachable)
     };
+    let patience = snapshot.config.health_check.timeout;
     let checks = snapshot
         .upstreams
         .iter()
         .filter(is_lost)
-        .map(|upstream| check(engine, &snapshot, upstream));
+        .map(|upstream| check(engine, &snapshot, upstream, patience));
     futures_util::future::join_all(checks).await;
 }
 
-async fn check(engine: &Engine, snapshot: &Snapshot, upstream: &Upstream) {
+/// Asks with each of its keys. `Ok`: it answered one of them at least.
+async fn check(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    upstream: &Upstream,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let (mut answered, mut refused) = (false, None);
     for credential in &upstream.credentials {
-        let patience = snapshot.config.health_check.timeout;
         let asked = tokio::time::timeout(patience, ask(upstream, credential)).await;
         let result = asked.unwrap_or_else(|_| {
             Err(Failure::new(
@@ -86,10 +118,21 @@ async fn check(engine: &Engine, snapshot: &Snapshot, upstream: &Upstream) {
                 "no answer to the health check in time",
             ))
         });
-        let is_reachable = note(engine, snapshot, upstream, credential, result);
-        if !is_reachable {
-            return;
+        let is_reachable = note(engine, snapshot, upstream, credential, &result);
+        match result {
+            Ok(_) => answered = true,
+            Err(mut failure) => {
+                redact(&mut failure, &credential.secret);
+                refused = Some(failure);
+            }
         }
+        if !is_reachable {
+            break;
+        }
+    }
+    match refused {
+        Some(failure) if !answered => Err(failure),
+        _ => Ok(()),
     }
 }
 
@@ -99,7 +142,7 @@ fn note(
     snapshot: &Snapshot,
     upstream: &Upstream,
     credential: &Credential,
-    result: Result<Option<Bytes>, Failure>,
+    result: &Result<Option<Bytes>, Failure>,
 ) -> bool {
     let (retry, now) = (&snapshot.config.retry, engine.clock().now());
     match result {
@@ -107,7 +150,7 @@ fn note(
             // That it lists its models says that it is there, not that its chat works: the breaker stays.
             upstream.health.breaker.wake(&[Reason::Unreachable]);
             credential.rest.wake(&[Reason::Auth]);
-            if let Some(names) = list.and_then(|body| names(&body)) {
+            if let Some(names) = list.as_deref().and_then(names) {
                 upstream.discovered.store(Arc::new(names));
             }
             true

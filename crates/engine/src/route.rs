@@ -90,7 +90,8 @@ impl Step {
 }
 
 impl Candidate {
-    fn new(upstream: &Arc<Upstream>, credential: &Arc<Credential>, model: &str) -> Self {
+    /// A provider's key and a model there.
+    pub(crate) fn new(upstream: &Arc<Upstream>, credential: &Arc<Credential>, model: &str) -> Self {
         let model_rest = upstream.model_rests.cell(model);
         Self {
             upstream: upstream.clone(),

@@ -53,6 +53,8 @@ pub struct Upstream {
     pub max_concurrent: Option<usize>,
     /// Its breaker and its budget of retries.
     pub health: Arc<Health>,
+    /// The model that health checks chat with.
+    pub health_model: Option<String>,
     /// Share among providers.
     pub weight: u32,
     /// Its tier: lower ones are asked first.
@@ -220,6 +222,32 @@ impl Snapshot {
             .get_or_build(requested, || Route::build(self, requested))
     }
 
+    /// What a provider calls this model: as the model's targets say, and as the provider itself offers it.
+    pub fn names_at<'a>(&'a self, upstream: &'a Upstream, requested: &'a str) -> Vec<&'a str> {
+        let offered = upstream
+            .unprefixed(requested, self.config.routing.force_model_prefix)
+            .and_then(|bare| upstream.upstream_model(bare));
+        let targeted = self.targets_at(upstream, requested);
+        targeted.chain(offered).collect()
+    }
+
+    /// What a provider calls this model as the model's targets say.
+    pub fn targets_at<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        requested: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        let model = self.models.get(requested);
+        let targets = model.into_iter().flat_map(|model| &model.targets);
+        let is_here = |target: &&ModelTarget| {
+            let there = self.upstreams.get(target.upstream);
+            there.is_some_and(|there| there.name == upstream.name)
+        };
+        targets
+            .filter(is_here)
+            .map(move |target| target.model.as_deref().unwrap_or(requested))
+    }
+
     /// The name without the operator's prefix (`PROVIDER_SUFFIX`).
     pub fn strip<'a>(&self, requested: &'a str) -> &'a str {
         let Some(prefix) = self
@@ -345,6 +373,7 @@ fn compile_upstream(
         timeouts: provider.timeouts,
         max_concurrent: provider.max_concurrent,
         health: book.providers.of(&place),
+        health_model: provider.health_model.clone(),
         weight: provider.weight,
         priority: provider.priority,
         prefix: provider.prefix.clone().filter(|prefix| !prefix.is_empty()),

@@ -196,28 +196,27 @@ fn meant<'a>(snapshot: &'a Snapshot, which: &Which) -> Result<Vec<Meant<'a>>, St
         let wanted = wanted.as_deref();
         wanted.is_none_or(|wanted| wanted == name)
     };
-    let all = snapshot.upstreams.iter().enumerate();
-    let mut found: Vec<(usize, &'a Upstream)> = all
-        .filter(|(_, upstream)| is_named(&which.provider, &upstream.name))
-        .map(|(at, upstream)| (at, &**upstream))
+    let all = snapshot.upstreams.iter().map(|upstream| &**upstream);
+    let mut found: Vec<&'a Upstream> = all
+        .filter(|upstream| is_named(&which.provider, &upstream.name))
         .collect();
     if let Some(name) = which.provider.as_deref().filter(|_| found.is_empty()) {
         return Err(format!("there is no provider '{}'", shown(name)));
     }
     if let Some(name) = which.credential.as_deref() {
-        found.retain(|(_, one)| one.credentials.iter().any(|key| *key.name == *name));
+        found.retain(|one| one.credentials.iter().any(|key| *key.name == *name));
         if found.is_empty() {
             return Err(format!("there is no credential '{}' here", shown(name)));
         }
     }
     let mut meant = Vec::new();
-    for (at, upstream) in found {
+    for upstream in found {
         let keys = upstream.credentials.iter().map(|key| &**key);
         let is_meant = |key: &&Credential| {
             is_whole || which.credential.is_some() && is_named(&which.credential, &key.name)
         };
         let models = match &which.model {
-            Some(name) => match rests_of(snapshot, at, upstream, name) {
+            Some(name) => match rests_of(snapshot, upstream, name) {
                 Some(models) => models,
                 None => continue,
             },
@@ -239,21 +238,12 @@ fn meant<'a>(snapshot: &'a Snapshot, which: &Which) -> Result<Vec<Meant<'a>>, St
 /// Rests of a model at a provider, whether it is called as clients do or as it is called there; `None` where that does not serve it.
 fn rests_of(
     snapshot: &Snapshot,
-    at: usize,
     upstream: &Upstream,
     name: &str,
 ) -> Option<Vec<(String, Arc<Rest>)>> {
-    let force_prefix = snapshot.config.routing.force_model_prefix;
-    let offered = upstream
-        .unprefixed(name, force_prefix)
-        .and_then(|bare| upstream.upstream_model(bare));
-    let model = snapshot.models.get(name);
-    let targets = model.into_iter().flat_map(|model| &model.targets);
-    let targeted = targets
-        .filter(|target| target.upstream == at)
-        .map(|target| target.model.as_deref().unwrap_or(name));
     let own = upstream.model_rests.get(name).map(|_| name);
-    let mut names: Vec<&str> = targeted.chain(offered).chain(own).collect();
+    let mut names = snapshot.names_at(upstream, name);
+    names.extend(own);
     names.sort_unstable();
     names.dedup();
     let rests = names.iter().filter_map(|name| {
@@ -312,4 +302,4 @@ fn shown(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! Health, metrics and admin: what is not a call. An axum router.
 
+mod check;
 mod health;
 
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ pub fn router(state: State) -> axum::Router {
         .route("/admin/metrics", get(totals))
         .route("/admin/models", get(models))
         .route("/admin/v1/health", get(health::all))
+        .route("/admin/v1/health/check", post(check::some))
+        .route("/admin/v1/health/providers/{id}", get(check::one))
         .route("/admin/v1/health/reset", post(health::reset))
         .layer(from_fn_with_state(state.clone(), admins_only));
     axum::Router::new()

@@ -32,7 +32,8 @@ fn provider(name: &str, models: &[(&str, &str)]) -> Provider {
     provider
 }
 
-fn engine() -> Engine {
+/// Two providers of two keys each, and a model that names one of them.
+pub(crate) fn config() -> Config {
     let target = Target {
         provider: "b".to_owned(),
         model: Some("big".to_owned()),
@@ -40,7 +41,7 @@ fn engine() -> Engine {
         priority: None,
         price: None,
     };
-    let config = Config {
+    Config {
         providers: vec![
             provider("a", &[("m", "m-at-a")]),
             provider("b", &[("m", "m-at-b"), ("big", "big")]),
@@ -56,12 +57,21 @@ fn engine() -> Engine {
             strict: false,
         }],
         ..Config::default()
-    };
+    }
+}
+
+/// An engine of it, at one second.
+pub(crate) fn engine_of(config: Config) -> (Engine, Arc<FixedClock>) {
     let metrics = Arc::new(Metrics::new());
     let (recorders, _, _) = Recorders::new(metrics.clone());
-    let clock = FixedClock::default();
+    let clock = Arc::new(FixedClock::default());
     clock.advance(S);
-    Engine::new(config, Arc::new(clock), metrics, recorders).expect("it compiles")
+    let engine = Engine::new(config, clock.clone(), metrics, recorders);
+    (engine.expect("it compiles"), clock)
+}
+
+fn engine() -> Engine {
+    engine_of(config()).0
 }
 
 /// Everything rests that can.
@@ -74,14 +84,21 @@ fn exhaust(engine: &Engine) {
             resters.model.rest(Reason::Model, S, Some(15 * S));
         }
     }
+    open(engine);
+    for upstream in &engine.snapshot().upstreams {
+        for _ in 0..50 {
+            upstream.health.budget.charge(S);
+        }
+    }
+}
+
+/// Every breaker opens for ten seconds.
+pub(crate) fn open(engine: &Engine) {
     for upstream in &engine.snapshot().upstreams {
         for _ in 0..5 {
             let retry = Retry::default();
             let breaker = &upstream.health.breaker;
             breaker.failed(Reason::Breaker, 10 * S, &retry, S);
-        }
-        for _ in 0..50 {
-            upstream.health.budget.charge(S);
         }
     }
 }

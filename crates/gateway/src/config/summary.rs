@@ -91,6 +91,9 @@ fn provider_line(provider: &Provider) -> String {
         let names: Vec<&str> = provider.headers.keys().map(String::as_str).collect();
         add(format!("headers {}", names.join(" ")));
     }
+    if let Some(model) = &provider.health_model {
+        add(format!("checked by chats with {model}"));
+    }
     if provider.disabled {
         add("disabled".to_owned());
     }
@@ -259,8 +262,12 @@ fn timeouts(config: &Config) -> String {
 fn health(config: &Config) -> String {
     let check = &config.health_check;
     if check.enabled {
+        let chats = match check.probe_models {
+            true => ", by chats with every model named",
+            false => "",
+        };
         format!(
-            "every {}, within {}",
+            "every {}, within {}{chats}",
             time(check.interval),
             time(check.timeout)
         )

@@ -86,7 +86,8 @@ fn the_summary_says_what_it_resolved_to_and_no_secret() {
     let text = "
 providers:
   - {name: openai, api_key: sk-secret-one, api_base: 'https://api.openai.com/v1?key=sk-secret-two', headers: {x-token: sk-secret-three}}
-  - {name: off, type: anthropic, api_keys: [{key: sk-secret-four, name: big, weight: 3}], disabled: true}
+  - {name: off, type: anthropic, api_keys: [{key: sk-secret-four, name: big, weight: 3}], disabled: true, health_check: {model: c}}
+health_check: {probe_models: true}
 models: {best: {targets: [{provider: openai, model: g, weight: 2}, {provider: off}], fallbacks: [x], strategy: fill-first}}
 master_keys: [{key: sk-secret-five, name: alice}, {key: sk-secret-six, name: bob, enabled: false}]
 verify_ssl: false
@@ -96,7 +97,8 @@ verify_ssl: false
         "dialect    polygate\n",
         "listens    127.0.0.1:8080, ",
         "openai (openai) https://api.openai.com/v1, 1 key(s), weight 1, headers x-token: every model\n",
-        "off (anthropic) https://api.anthropic.com, 1 key(s): big ×3, weight 1, disabled: every model\n",
+        "off (anthropic) https://api.anthropic.com, 1 key(s): big ×3, weight 1, checked by chats with c, disabled: every model\n",
+        "health     every 30s, within 10s, by chats with every model named\n",
         "best -> openai/g ×2, off/best, fill-first, else x\n",
         "1 key(s): alice, 1 disabled\n",
         "warning    providers' certificates are NOT checked",

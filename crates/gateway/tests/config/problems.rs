@@ -123,6 +123,18 @@ fn problems_of_one_kind() {
             "health_check: {interval: 0}\n",
             "config.yaml:1:16: health_check.interval: must be more than zero",
         ),
+        (
+            "providers: [{name: openai, api_key: k, health_check: {}}]\n",
+            "config.yaml:1:40: providers[0].health_check.model: is missing",
+        ),
+        (
+            "providers: [{name: openai, api_key: k, health_check: {models: [a]}}]\n",
+            "config.yaml:1:55: providers[0].health_check.models: ",
+        ),
+        (
+            "health_check: {probe_models: often}\n",
+            "config.yaml:1:16: health_check.probe_models: ",
+        ),
     ];
     let mut wrong = Vec::new();
     for (text, expected) in cases {

@@ -4,7 +4,7 @@ use http::Method;
 use polygate_mock_provider::{Behaviour, Mock, Rule};
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock};
+use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock, until};
 
 /// A gateway before this mock, with two keys for it, one after the other.
 fn gate(mock: &Mock, more: &str) -> Gate {
@@ -240,4 +240,177 @@ async fn what_cannot_be_reset_is_said() {
             assert_eq!(reply.status, 401, "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_check_costs_no_tokens_unless_models_are_named() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "");
+    let path = "/admin/v1/health/check";
+    let reply = admin(&gate, Method::POST, path, "").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer = reply.json();
+    assert_eq!(answer["total_providers"], 1);
+    assert_eq!(answer["healthy_providers"], 1);
+    assert_eq!(answer["unhealthy_providers"], 0);
+    let provider = &answer["providers"][0];
+    assert_eq!(provider["provider_id"], "p");
+    assert_eq!(provider["provider_type"], "mock");
+    assert_eq!(provider["status"], "healthy");
+    assert!(provider["avg_response_time_ms"].is_u64() && provider["checked_at"].is_u64());
+    assert!(calls(&mock).is_empty() && !mock.ledger().is_empty());
+
+    mock.script(Rule {
+        model: Some("gone".to_owned()),
+        then: Behaviour {
+            status: Some(500),
+            error: Some("no way with sk-secret-one".to_owned()),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let body = r#"{"provider_ids":["p"],"models":["m","gone"],"timeout_secs":5}"#;
+    let reply = admin(&gate, Method::POST, path, body).await;
+    let provider = reply.json()["providers"][0].clone();
+    assert_eq!(provider["status"], "healthy", "one of them answers");
+    assert_eq!(provider["models"][0]["status"], "healthy");
+    assert_eq!(provider["models"][1]["status"], "unhealthy");
+    let error = provider["models"][1]["error"].to_string();
+    assert!(
+        error.contains("no way") && !error.contains("secret"),
+        "{error}"
+    );
+    let asked: Vec<String> = calls(&mock).into_iter().map(|entry| entry.model).collect();
+    assert_eq!(asked, ["m-there", "gone"]);
+    let question = calls(&mock).remove(0).body.unwrap_or_default();
+    let question: Value = serde_json::from_slice(&question).expect("JSON");
+    assert_eq!(question["max_tokens"], 1);
+
+    let path = "/admin/v1/health/providers/p?models=gone&timeout_secs=5";
+    let provider = admin(&gate, Method::GET, path, "").await.json();
+    assert_eq!(provider["status"], "unhealthy");
+    assert_eq!(provider["models"][0]["model"], "gone");
+    let costs = "llm_proxy_tokens_total{model=\"m\",provider=\"p\",token_type=\"total_tokens\",api_key_name=\"health-check\"}";
+    assert_ne!(metric(&gate, costs).await, "0", "what it costs is counted");
+}
+
+#[tokio::test]
+async fn a_check_says_what_it_cannot_do() {
+    let mock = mock("p").await;
+    let gate = gate(
+        &mock,
+        "master_keys: [{name: me, key: sk-client-key}]\nallow_anonymous: false",
+    );
+    let path = "/admin/v1/health/check";
+    for (body, status, said) in [
+        (r#"{"provider_ids":["q"]}"#, 404, "no provider 'q'"),
+        (r#"{"provider_ids":"p"}"#, 400, "must be a list of names"),
+        (r#"{"timeout_secs":0}"#, 400, "from 1 to 120"),
+        (r#"{"max_concurrent":11}"#, 400, "from 1 to 10"),
+        (r#"{"model":"m"}"#, 400, "'model' is not known here"),
+    ] {
+        let reply = admin(&gate, Method::POST, path, body).await;
+        assert_eq!(reply.status, status, "{body}");
+        assert!(reply.text().contains(said), "{body}: {}", reply.text());
+    }
+    let page = "/admin/v1/health/providers/q";
+    assert_eq!(admin(&gate, Method::GET, page, "").await.status, 404);
+    let page = "/admin/v1/health/providers/p?timeout_secs=many";
+    assert_eq!(admin(&gate, Method::GET, page, "").await.status, 400);
+    assert_eq!(gate.get("/admin/v1/health/providers/p").await.status, 401);
+    assert!(mock.ledger().is_empty(), "nobody was asked");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_gone_is_unhealthy_and_one_that_is_disabled_is_not_asked() {
+    let gate = Gate::start(
+        "
+providers:
+  - {name: gone, type: mock, api_base: 'http://127.0.0.1:9', api_key: k, model_mapping: [m]}
+  - {name: off, type: mock, api_base: 'http://127.0.0.1:9', api_key: k, model_mapping: [m], disabled: true}
+health_check: {enabled: false}",
+    );
+    let path = "/admin/v1/health/check";
+    let answer = admin(&gate, Method::POST, path, "{}").await.json();
+    let [gone, off] = [0, 1].map(|at| &answer["providers"][at]);
+    assert_eq!(
+        (&gone["status"], &off["status"]),
+        (&json!("unhealthy"), &json!("disabled"))
+    );
+    assert!(gone["error"].is_string(), "{gone}");
+    assert_eq!(
+        (&answer["total_providers"], &answer["unhealthy_providers"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(seen(&gate).await["breaker"]["reason"], "unreachable");
+}
+
+/// A gateway that chats with its models every second, before this mock.
+fn probing(mock: &Mock, probes: &str, cooldown: &str) -> Gate {
+    Gate::start(&format!(
+        "
+providers:
+  - name: p
+    type: mock
+    api_base: '{}'
+    api_key: k
+    model_mapping: {{m: m-there, 'gpt-*': other}}
+{probes}
+models: {{best: {{targets: [{{provider: p, model: best-there}}]}}}}
+retry: {{max_retries: 0, breaker_threshold: 1, cooldown_error: {cooldown}}}",
+        mock.url()
+    ))
+}
+
+/// Waits for the provider's breaker to be in this state.
+async fn until_breaker(gate: &Gate, state: &str) {
+    let start = std::time::Instant::now();
+    while seen(gate).await["breaker"]["state"] != state {
+        assert!(start.elapsed().as_secs() < 10, "not in time: {state}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn chats_find_a_model_that_fails_and_close_its_breaker_when_it_is_well() {
+    let mock = mock("p").await;
+    mock.script(Rule {
+        model: Some("best-there".to_owned()),
+        then: Behaviour {
+            status: Some(500),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let probes = "health_check: {probe_models: true, interval: 1}";
+    let gate = probing(&mock, probes, "1s");
+    until_breaker(&gate, "open").await;
+    let mut asked: Vec<String> = calls(&mock).into_iter().map(|entry| entry.model).collect();
+    asked.truncate(2);
+    assert_eq!(asked, ["m-there", "best-there"], "what is named, in order");
+    mock.clear();
+    until_breaker(&gate, "closed").await;
+    assert!(
+        gate.log()
+            .contains("a model does not answer the health check")
+    );
+}
+
+#[tokio::test]
+async fn a_provider_may_name_the_one_model_that_is_chatted_with() {
+    let mock = mock("p").await;
+    let probes = "    health_check: {model: gpt-x}\nhealth_check: {interval: 1}";
+    let gate = probing(&mock, probes, "1s");
+    until("two chats", || calls(&mock).len() >= 2).await;
+    assert!(calls(&mock).iter().all(|entry| entry.model == "other"));
+    assert_eq!(seen(&gate).await["breaker"]["state"], "closed");
+}
+
+#[tokio::test]
+async fn without_being_asked_nobody_chats() {
+    let mock = mock("p").await;
+    let gate = probing(&mock, "health_check: {interval: 1}", "1s");
+    until("two lists", || mock.ledger().len() >= 2).await;
+    assert!(calls(&mock).is_empty());
+    drop(gate);
 }

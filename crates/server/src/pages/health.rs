@@ -89,7 +89,7 @@ fn which(body: &[u8]) -> Result<Which, String> {
 }
 
 /// The body's members; none where it is empty.
-fn members(body: &[u8]) -> Result<Map<String, Value>, String> {
+pub(super) fn members(body: &[u8]) -> Result<Map<String, Value>, String> {
     if body.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
@@ -100,7 +100,7 @@ fn members(body: &[u8]) -> Result<Map<String, Value>, String> {
     }
 }
 
-fn unknown(name: &str, known: &str) -> String {
+pub(super) fn unknown(name: &str, known: &str) -> String {
     let shown: String = name.chars().take(100).collect();
     format!("'{shown}' is not known here: there are {known}")
 }
@@ -194,7 +194,7 @@ fn seconds(wait: Duration) -> f64 {
     (wait.as_millis() as f64 / 1000.0).min(LONGEST as f64)
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -37,11 +37,20 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     provider.ca_file = section.text("ca_file").map(PathBuf::from);
     provider.timeouts = deadlines(&section, false);
     provider.max_concurrent = max_concurrent(&section);
+    provider.health_model = health_model(&section);
     let left_out = section.is_left_out(name.as_deref().unwrap_or("this provider"));
     let is_sound = name.is_some() && !left_out && has_keys_left;
     let provider = keep(&section, provider, is_sound);
     section.finish();
     provider
+}
+
+/// `health_check.model`.
+fn health_model(section: &Section<'_>) -> Option<String> {
+    let check = section.section("health_check")?;
+    let model = check.required_text("model");
+    check.finish();
+    model
 }
 
 /// `api_key` and `api_keys`. Of several keys those whose variables are not set are left out; whether any, if there are some, is left.

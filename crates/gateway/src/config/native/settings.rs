@@ -149,5 +149,6 @@ pub fn health_check(section: Section<'_>, check: &mut HealthCheck) {
     set(&mut check.enabled, section.boolean("enabled"));
     set(&mut check.interval, section.patience("interval"));
     set(&mut check.timeout, section.patience("timeout"));
+    set(&mut check.probe_models, section.boolean("probe_models"));
     section.finish();
 }
