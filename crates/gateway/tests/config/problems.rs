@@ -128,12 +128,12 @@ fn problems_of_one_kind() {
             "config.yaml:1:40: providers[0].health_check.model: is missing",
         ),
         (
-            "providers: [{name: openai, api_key: k, health_check: {models: [a]}}]\n",
-            "config.yaml:1:55: providers[0].health_check.models: ",
+            "providers: [{name: openai, api_key: k, health_check: {model: a, models: [a]}}]\n",
+            "config.yaml:1:65: providers[0].health_check.models: unknown key; did you mean 'model'?",
         ),
         (
             "health_check: {probe_models: often}\n",
-            "config.yaml:1:16: health_check.probe_models: ",
+            "config.yaml:1:16: health_check.probe_models: must be true or false, not 'often'",
         ),
     ];
     let mut wrong = Vec::new();
