@@ -294,6 +294,70 @@ async fn a_check_costs_no_tokens_unless_models_are_named() {
     assert_ne!(metric(&gate, costs).await, "0", "what it costs is counted");
 }
 
+/// Answers of models that spent their token on thinking: provider's type, model, answer.
+const THINKERS: [(&str, &str, &str); 6] = [
+    (
+        "openai",
+        "chat-1",
+        r#"{"id":"c","object":"chat.completion","created":1,"model":"x","choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"length"}],"usage":{"prompt_tokens":7,"completion_tokens":1,"total_tokens":8}}"#,
+    ),
+    (
+        "openai-compatible",
+        "chat-2",
+        r#"{"id":"c","object":"chat.completion","created":1,"model":"x","choices":[{"index":0,"message":{"role":"assistant","content":null},"finish_reason":"length"}]}"#,
+    ),
+    (
+        "openai, wire_api: responses",
+        "thinker",
+        r#"{"id":"resp_1","object":"response","created_at":1,"model":"x","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[{"type":"reasoning","id":"rs_1","summary":[]}],"usage":{"input_tokens":7,"output_tokens":16,"total_tokens":23}}"#,
+    ),
+    (
+        "anthropic",
+        "claude",
+        r#"{"id":"msg_1","type":"message","role":"assistant","model":"x","content":[],"stop_reason":"max_tokens","stop_sequence":null,"usage":{"input_tokens":8,"output_tokens":1}}"#,
+    ),
+    (
+        "gemini",
+        "gemini-1",
+        r#"{"candidates":[{"content":{"role":"model"},"finishReason":"MAX_TOKENS","index":0}],"usageMetadata":{"promptTokenCount":2,"totalTokenCount":3,"thoughtsTokenCount":1},"modelVersion":"x"}"#,
+    ),
+    (
+        "gemini",
+        "gemini-2",
+        r#"{"candidates":[{"finishReason":"MAX_TOKENS","index":0}],"usageMetadata":{"promptTokenCount":2,"totalTokenCount":2}}"#,
+    ),
+];
+
+#[tokio::test]
+async fn a_model_that_thinks_its_one_token_away_is_well() {
+    let mock = mock("p").await;
+    let mut providers = String::new();
+    for (kind, model, answer) in THINKERS {
+        mock.script(Rule {
+            model: Some(model.to_owned()),
+            then: Behaviour {
+                body: Some(answer.to_owned()),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+        let url = mock.url();
+        providers += &format!(
+            "  - {{name: {model}, type: {kind}, api_base: '{url}', api_key: k, model_mapping: [{model}]}}\n"
+        );
+    }
+    let gate = Gate::start(&format!(
+        "providers:\n{providers}health_check: {{enabled: false}}"
+    ));
+    for (kind, model, _) in THINKERS {
+        let page = format!("/admin/v1/health/providers/{model}?models={model}");
+        let checked = admin(&gate, Method::GET, &page, "").await.json();
+        assert_eq!(checked["status"], "healthy", "{kind}: {checked}");
+    }
+    let asked: Vec<String> = calls(&mock).into_iter().map(|entry| entry.model).collect();
+    assert_eq!(asked, THINKERS.map(|(_, model, _)| model));
+}
+
 #[tokio::test]
 async fn a_check_says_what_it_cannot_do() {
     let mock = mock("p").await;

@@ -149,12 +149,12 @@ fn provider(upstream: &Upstream, now: Duration) -> Value {
 
 fn verdict(status: &ProviderStatus) -> &'static str {
     let keys = &status.credentials;
-    let some_rest = keys.iter().any(|key| key.rest.is_some());
-    let is_whole = status.breaker == Position::Closed && !some_rest;
-    match (status.is_up, is_whole) {
-        (false, _) => "error",
-        (true, true) => "ok",
-        (true, false) => "partial",
+    let resting = keys.iter().filter(|key| key.rest.is_some()).count();
+    match (status.breaker, resting) {
+        (Position::Open(..), _) => "error",
+        (_, all) if all == keys.len() => "error",
+        (Position::Closed, 0) => "ok",
+        _ => "partial",
     }
 }
 
