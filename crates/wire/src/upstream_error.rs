@@ -175,6 +175,16 @@ pub fn answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     })
 }
 
+/// The same for answers that are objects. serde would take a list for one, its elements for the members in their order.
+pub fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(junk(
+            "the provider's answer is a list, and not of the format it was asked in",
+        ));
+    }
+    answer(body)
+}
+
 /// A raw `error` member as an error: `null`, `false` and empty objects are none.
 pub fn member(raw: Option<&serde_json::value::RawValue>) -> Option<UpstreamError> {
     let text = raw?.get().trim();
@@ -192,6 +202,18 @@ pub fn member(raw: Option<&serde_json::value::RawValue>) -> Option<UpstreamError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_no_object() {
+        #[derive(Debug, Deserialize)]
+        struct Peek {
+            #[expect(dead_code, reason = "that it can be read is the point")]
+            error: Option<u8>,
+        }
+        assert!(object::<Peek>(b"{\"error\":1}").is_ok());
+        let failure = object::<Peek>(b" [1]").expect_err("a list");
+        assert_eq!(failure.kind, Kind::UpstreamJunk);
+    }
 
     #[test]
     fn every_vendors_shape_is_read() {

@@ -3,12 +3,12 @@
 use polygate_core::{Failure, Usage};
 
 use super::types::{AnswerPeek, DeltaPeek, Peek, counts};
-use crate::upstream_error::{answer, decode, in_band, member};
+use crate::upstream_error::{decode, in_band, member, object};
 use crate::{Frame, Progress, Signal};
 
 /// A JSON object without an error inside; returns the usage it reports. Embeddings and legacy completions too.
 pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: AnswerPeek<'_> = answer(body)?;
+    let peek: AnswerPeek<'_> = object(body)?;
     // Some vendors say their errors bare: `{"message": …}`.
     let bare = || decode(body).filter(|_| !peek.is_answer());
     match member(peek.error).or_else(bare) {

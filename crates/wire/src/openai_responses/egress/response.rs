@@ -8,11 +8,11 @@ use super::stream::Decoder;
 use crate::UpstreamError;
 use crate::canon::{ChatResponse, Stop};
 use crate::openai_chat::counts;
-use crate::upstream_error::{answer, decode as decode_error, in_band, member};
+use crate::upstream_error::{decode as decode_error, in_band, member, object};
 
 /// A JSON object without an error inside; returns the usage it reports.
 pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: AnswerPeek<'_> = answer(body)?;
+    let peek: AnswerPeek<'_> = object(body)?;
     // Some vendors say their errors bare: `{"message": …}`.
     let bare = || decode_error(body).filter(|_| peek.output.is_none());
     if let Some(error) = member(peek.error).or_else(bare) {
@@ -29,7 +29,7 @@ pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
 
 /// Reads an answer the way its stream's last event would be read.
 pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let answer: Answer<'_> = answer(body)?;
+    let answer: Answer<'_> = object(body)?;
     let (mut decoder, mut events) = (Decoder::default(), Vec::new());
     decoder.whole(&answer, &mut events);
     ChatResponse::gather(events)
