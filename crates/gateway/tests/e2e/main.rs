@@ -23,3 +23,4 @@ mod routing;
 mod strategies;
 mod support;
 mod tls;
+mod wall;
