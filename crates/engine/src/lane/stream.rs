@@ -432,6 +432,7 @@ mod tests {
         let native = Native {
             format,
             drop_usage_frame: false,
+            is_chat: true,
         };
         let mut lane = StreamLane::new(Lane::Native(native), endpoint).expect("a lane");
         let (mut meter, mut out) = (Meter::default(), Output::default());
@@ -478,6 +479,7 @@ mod tests {
             Lane::Native(Native {
                 format: Format::OpenaiResponses,
                 drop_usage_frame: false,
+                is_chat: true,
             }),
             &Endpoint::Responses,
         )

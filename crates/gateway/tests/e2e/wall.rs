@@ -17,7 +17,7 @@ use self::page::Page;
 use crate::support::{Gate, Reply, calls, mock};
 
 /// Upstreams of one format each: the format, and what configuration says to get it.
-pub const UPSTREAMS: [(&str, &str); 5] = [
+const UPSTREAMS: [(&str, &str); 5] = [
     ("openai-chat", "openai-compatible, wire_api: chat"),
     ("openai-responses", "response_api"),
     ("anthropic-messages", "anthropic"),
@@ -169,9 +169,10 @@ fn config(cells: &[Cell<'_>], kind: &str, bad: &Mock, good: &Mock) -> String {
     };
     for cell in cells {
         let model = &cell.model;
-        let more = match cell.hope {
-            Hope::Own => "",
-            _ => ", timeouts: {first_event: 400ms, request: 400ms, idle: 400ms}",
+        let more = if cell.row.takes_patience {
+            ", timeouts: {first_event: 400ms, request: 400ms, idle: 400ms}"
+        } else {
+            ""
         };
         let behaviours = match &cell.row.then {
             Then::Nobody => {

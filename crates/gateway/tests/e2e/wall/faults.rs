@@ -18,6 +18,8 @@ pub struct Row {
     pub then: Then,
     /// Only streams have it.
     pub is_of_streams: bool,
+    /// It is over when the gateway's patience is.
+    pub takes_patience: bool,
     /// How many calls may reach the provider when nobody else is there: an answer with an error status costs nothing, and is
     /// tried again; what may have been paid is not.
     pub calls: usize,
@@ -51,18 +53,16 @@ fn connections() -> Vec<Row> {
         },
         fault("closes the connection without an answer", Fault::Refuse),
         fault("resets the connection without an answer", Fault::Reset),
-        fault("never answers", Fault::Stall),
+        endless(fault("never answers", Fault::Stall)),
         fault("resets the connection after the head", Fault::ResetAfter(0)),
         fault(
             "closes the connection after the head (streams), or in the middle of an answer of known length",
             Fault::CutAfter(0),
         ),
-        row("goes silent after the preamble", |asked| {
+        endless(row("goes silent after the preamble", |asked| {
             vec![broken(Fault::StallAfter(preamble(asked)))]
-        }),
-        row("signs of life for ever, and no word", |_| {
-            vec![broken(Fault::Pings)]
-        }),
+        })),
+        endless(fault("signs of life for ever, and no word", Fault::Pings)),
         Row {
             is_of_streams: true,
             ..fault("one line that never ends", Fault::Endless)
@@ -78,13 +78,13 @@ fn framings() -> Vec<Row> {
             "a head that breaks off",
             raw("HTTP/1.1 200 OK\r\ncontent-ty"),
         ),
-        row("a head that comes byte by byte, too slowly", |_| {
+        endless(row("a head that comes byte by byte, too slowly", |_| {
             let head = format!("HTTP/1.1 200 OK\r\nx-slow: {}\r\n\r\n", "x".repeat(500));
             vec![Behaviour {
                 token_ms: 20,
                 ..broken(Fault::Raw(head))
             }]
-        }),
+        })),
         row("a head of a megabyte", |_| {
             let more = "x".repeat(1 << 20);
             vec![broken(Fault::Raw(format!(
@@ -149,28 +149,32 @@ fn answers() -> Vec<Row> {
                 vec![broken(Fault::HalfAfter(0))]
             })
         },
-        tried("200 with an error of its format", |_| {
+        tried("status 200 with an error of its format", |_| {
             vec![broken(Fault::ErrorAfter(0))]
         }),
-        tried("200 with an error after the preamble", |asked| {
+        tried("status 200 with an error after the preamble", |asked| {
             vec![broken(Fault::ErrorAfter(preamble(asked)))]
         }),
         Row {
             calls: TRIES,
             ..says(
-                "200 with an error as one JSON object, whether a stream was asked for or not",
+                "status 200 with an error as one JSON object, whether a stream was asked for or not",
                 |asked| ("application/json", bodies::error(asked.format)),
             )
         },
-        says("200 with JSON that is no answer: a list", |_| {
+        says(
+            "status 200 with an answer that has nothing in it: no choice, no candidate, no content",
+            bodies::hollow,
+        ),
+        says("status 200 with JSON that is no answer: a list", |_| {
             ("application/json", "[1, 2]".to_owned())
         }),
-        says("200 with JSON that is no answer: null", |_| {
+        says("status 200 with JSON that is no answer: null", |_| {
             ("application/json", "null".to_owned())
         }),
-        fault("200 with bytes of no meaning", Fault::Junk),
-        fault("200 with a web page", Fault::Html),
-        fault("200 with nothing", Fault::Empty),
+        fault("status 200 with bytes of no meaning", Fault::Junk),
+        fault("status 200 with a web page", Fault::Html),
+        fault("status 200 with nothing", Fault::Empty),
         tried("a redirect", |_| {
             let to = "http://127.0.0.1:1/stolen".to_owned();
             vec![broken(Fault::Redirect(to))]
@@ -181,17 +185,17 @@ fn answers() -> Vec<Row> {
 fn statuses() -> Vec<Row> {
     let mut rows: Vec<Row> = [401, 402, 403, 404, 408, 429, 500, 502, 503, 504, 529]
         .into_iter()
-        .map(|code| tried(&format!("{code}"), move |_| vec![status(code)]))
+        .map(|code| tried(&format!("status {code}"), move |_| vec![status(code)]))
         .collect();
     rows.extend([
-        tried("429 with Retry-After", |_| {
+        tried("status 429 with Retry-After", |_| {
             vec![Behaviour {
                 headers: [("retry-after".to_owned(), "7".to_owned())].into(),
                 ..status(429)
             }]
         }),
-        tried("500 with a web page", |_| vec![web_page(500)]),
-        tried("503 with a web page", |_| vec![web_page(503)]),
+        tried("status 500 with a web page", |_| vec![web_page(500)]),
+        tried("status 503 with a web page", |_| vec![web_page(503)]),
         Row {
             calls: TRIES,
             ..row(
@@ -227,7 +231,7 @@ pub fn after() -> Vec<Row> {
         after("closes the connection", Fault::CutAfter),
         after("ends without the end of its format", Fault::EndAfter),
         after("ends in the middle of an event", Fault::HalfAfter),
-        after("goes silent", Fault::StallAfter),
+        endless(after("goes silent", Fault::StallAfter)),
         after("an error event", Fault::ErrorAfter),
         after("bytes of no meaning", Fault::JunkAfter),
     ]
@@ -237,7 +241,7 @@ pub fn after() -> Vec<Row> {
 pub fn refused() -> Vec<Row> {
     [400, 413, 422]
         .into_iter()
-        .map(|code| row(&format!("{code}"), move |_| vec![status(code)]))
+        .map(|code| row(&format!("status {code}"), move |_| vec![status(code)]))
         .collect()
 }
 
@@ -268,7 +272,15 @@ fn row(fault: &str, then: impl Fn(Asked) -> Vec<Behaviour> + 'static) -> Row {
         fault: fault.to_owned(),
         then: Then::Does(Box::new(then)),
         is_of_streams: false,
+        takes_patience: false,
         calls: 1,
+    }
+}
+
+fn endless(row: Row) -> Row {
+    Row {
+        takes_patience: true,
+        ..row
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::clients::CLIENTS;
 use super::faults::Row;
-use super::{Cell, Hope, Seen, UPSTREAMS, path};
+use super::{Cell, Hope, Seen, path};
 
 const TOP: &str = "# The fault wall
 
@@ -25,7 +25,7 @@ not. Nothing in it depends on Polygate: any gateway can be put in the same place
 - **error event**: the words so far and, as the last event, an error in the client's format, with no mark of a proper end; nobody was
   asked again.
 
-A provider has 400 ms for its head, its first word, a whole answer, and between two events.
+Where a fault only ends with somebody's patience, this is 400 ms: for the first word, a whole answer, and between two events.
 ";
 
 /// What was seen, by section, row, client, lane, upstream, and whether it streamed.
@@ -70,7 +70,7 @@ impl Page {
         let mut page = TOP.to_owned();
         for (hope, rows) in sections {
             let (title, about) = section(*hope);
-            let _ = write!(page, "\n## {title}\n\n{about}\n\n| the provider … |");
+            let _ = write!(page, "\n## {title}\n\n{about}\n\n| fault |");
             for client in &CLIENTS {
                 let _ = write!(page, " {0}, native | {0}, translated |", client.title);
             }
@@ -93,25 +93,33 @@ impl Page {
 
 /// One word, or the word of most, and who got others.
 fn cell(seen: &[(Seen, &'static str, bool)]) -> String {
-    let mut by_word: BTreeMap<&Seen, Vec<String>> = BTreeMap::new();
+    let mut by_word: BTreeMap<&Seen, BTreeMap<&str, Vec<bool>>> = BTreeMap::new();
     for (seen, format, stream) in seen {
-        let how = if *stream { "streamed" } else { "whole" };
-        let name = UPSTREAMS.iter().find(|(name, _)| name == format);
-        let name = name.map_or(*format, |(name, _)| name);
-        by_word
-            .entry(seen)
-            .or_default()
-            .push(format!("{name}, {how}"));
+        let formats = by_word.entry(seen).or_default();
+        formats.entry(title(format)).or_default().push(*stream);
     }
+    let count = |formats: &BTreeMap<&str, Vec<bool>>| formats.values().map(Vec::len).sum::<usize>();
     let mut words: Vec<_> = by_word.into_iter().collect();
-    words.sort_by_key(|(_, who)| std::cmp::Reverse(who.len()));
+    words.sort_by_key(|(_, formats)| std::cmp::Reverse(count(formats)));
     let mut words = words.into_iter();
     let Some((most, _)) = words.next() else {
         return "–".to_owned();
     };
-    words.fold(most.to_string(), |cell, (word, who)| {
-        format!("{cell}; {word} ({})", who.join("; "))
+    let who = |(format, streams): (&str, Vec<bool>)| match streams[..] {
+        [true] => format!("{format}, streamed"),
+        [false] => format!("{format}, whole"),
+        _ => format.to_owned(),
+    };
+    words.fold(most.to_string(), |cell, (word, formats)| {
+        let formats: Vec<_> = formats.into_iter().map(who).collect();
+        format!("{cell}; {word} ({})", formats.join("; "))
     })
+}
+
+/// What people call a format.
+fn title(format: &str) -> &str {
+    let client = CLIENTS.iter().find(|client| client.name == format);
+    client.map_or("Bedrock Converse", |client| client.title)
 }
 
 /// A section's title, and what it is about.

@@ -1,19 +1,22 @@
 //! Whole answers: checking one without a tree, reading one into the hub.
 
-use polygate_core::{Failure, Scope, Usage};
+use polygate_core::{Failure, Scope};
 
 use super::super::error;
 use super::super::types::{Answer, Block, Outcome, Peek, StopReason, usage};
 use crate::UpstreamError;
 use crate::canon::{self as hub, CallKind, ChatResponse, Said};
-use crate::upstream_error::{junk, object};
+use crate::upstream_error::{Checked, junk, object};
 
-/// A JSON object without an error inside; returns the usage it reports.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
+/// A JSON object without an error inside.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
     let peek: Peek<'_> = object(body)?;
     match error::decode(body).filter(|_| peek.output.is_none()) {
         Some(error) => Err(error::reported(error, None)),
-        None => Ok(usage(peek.usage)),
+        None => Ok(Checked {
+            usage: usage(peek.usage),
+            has_turn: peek.output.is_some(),
+        }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whole answers: checking one without a tree, reading one into the hub.
 
-use polygate_core::{Failure, Usage};
+use polygate_core::Failure;
 use serde_json::value::RawValue;
 
 use super::super::types::{Answer, AnswerPeek};
@@ -8,10 +8,10 @@ use super::stream::Decoder;
 use crate::UpstreamError;
 use crate::canon::{ChatResponse, Stop};
 use crate::openai_chat::counts;
-use crate::upstream_error::{decode as decode_error, in_band, member, object};
+use crate::upstream_error::{Checked, decode as decode_error, in_band, member, object};
 
-/// A JSON object without an error inside; returns the usage it reports.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
+/// A JSON object without an error inside.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
     let peek: AnswerPeek<'_> = object(body)?;
     // Some vendors say their errors bare: `{"message": …}`.
     let bare = || decode_error(body).filter(|_| peek.output.is_none());
@@ -24,7 +24,10 @@ pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
             ..UpstreamError::default()
         }));
     }
-    Ok(counts(peek.usage))
+    Ok(Checked {
+        usage: counts(peek.usage),
+        has_turn: peek.output.is_some(),
+    })
 }
 
 /// Reads an answer the way its stream's last event would be read.
