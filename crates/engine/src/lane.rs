@@ -42,6 +42,8 @@ pub struct Native {
     pub format: Format,
     /// We asked for a usage frame that the client did not want.
     pub drop_usage_frame: bool,
+    /// A turn of a chat; not a count, an embedding or whatever else the format has.
+    pub is_chat: bool,
 }
 
 /// Through the hub.
@@ -210,6 +212,7 @@ fn native(
     let lane = Lane::Native(Native {
         format,
         drop_usage_frame: asked.is_some(),
+        is_chat: call.inbound.endpoint.ingress().is_some(),
     });
     Ok(Prepared {
         lane,
@@ -390,11 +393,16 @@ fn too_lossy(model: &str, losses: &[Loss]) -> Failure {
 pub fn whole_answer(lane: &Lane, body: Bytes) -> Result<(Bytes, Option<Usage>), Failure> {
     match lane {
         Lane::Native(native) => {
-            let usage = dialect(native.format).check_answer(&body)?;
+            let dialect = dialect(native.format);
+            let usage = if native.is_chat {
+                dialect.check_chat(&body)?
+            } else {
+                dialect.check_answer(&body)?
+            };
             Ok((body, usage))
         }
         Lane::Translated(translated) => {
-            dialect(translated.upstream).check_answer(&body)?;
+            dialect(translated.upstream).check_chat(&body)?;
             let response = translated.egress.decode_response(&body)?;
             let response = translated.bridge.put_right(response);
             let body = translated

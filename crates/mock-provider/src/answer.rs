@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::fault::{Playing, Then};
 use crate::formats::{self, shape};
 use crate::ledger::{Entry, Outcome};
+use crate::raw::{Raw, raw};
 use crate::reply::{Ask, reply};
 use crate::route::{Endpoint, route};
 use crate::script::{Behaviour, Fault};
@@ -28,6 +29,7 @@ pub(crate) struct Asked {
 /// What comes of a request: an answer, or a connection that ends without one.
 pub(crate) enum Answered {
     Response(Box<Response<Playing>>),
+    Raw(Raw),
     Nothing {
         reset: bool,
     },
@@ -36,6 +38,9 @@ pub(crate) enum Answered {
 }
 
 const JSON: &str = "application/json";
+
+/// No text, and no end of an event where one would be.
+const JUNK: &[u8] = b"\xff\xfe\x00\x9f\x92\n\n\x80";
 
 /// What an answer is made of.
 struct Content {
@@ -102,6 +107,12 @@ pub(crate) async fn answer(
         entry.input_tokens = content.input;
         entry.output_tokens = content.output;
     });
+    if let Some(raw) = written(&content, &behaviour) {
+        shared
+            .ledger
+            .update(entry, |entry| entry.outcome = Outcome::Faulted);
+        return Answered::Raw(raw);
+    }
     Answered::Response(Box::new(play(
         content, endpoint, &behaviour, entry, shared, connection,
     )))
@@ -157,6 +168,13 @@ fn no_answer(behaviour: &Behaviour, entry: usize, shared: &Shared) -> Option<Ans
         .ledger
         .update(entry, |entry| entry.outcome = Outcome::Faulted);
     Some(answered)
+}
+
+/// What is written by hand.
+fn written(content: &Content, behaviour: &Behaviour) -> Option<Raw> {
+    let every = Duration::from_millis(behaviour.token_ms);
+    let fault = behaviour.fault.as_ref()?;
+    raw(fault, &content.kind, &content.events.concat(), every)
 }
 
 /// What is said, faults aside.
@@ -262,6 +280,32 @@ fn play(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
 ) -> Response<Playing> {
+    let (then, length) = spoil(&mut content, endpoint, behaviour);
+    let every = match behaviour.fault {
+        Some(Fault::Pings) => Duration::from_millis(behaviour.token_ms.max(20)),
+        Some(Fault::Pieces(_)) => Duration::from_millis(behaviour.token_ms.max(1)),
+        _ if content.is_stream => Duration::from_millis(behaviour.token_ms),
+        _ => Duration::ZERO,
+    };
+    let mut playing = Playing::new(
+        content.events,
+        then,
+        every,
+        entry,
+        shared.clone(),
+        connection.clone(),
+    );
+    if let Some(length) = length.filter(|_| content.status != 204) {
+        playing = playing.with_length(length);
+    }
+    shared
+        .ledger
+        .update(entry, |entry| entry.status = content.status);
+    head(content.status, &content.kind, behaviour, playing)
+}
+
+/// Makes of content what goes wrong with it: what follows it, and the length that its head says.
+fn spoil(content: &mut Content, endpoint: Endpoint, behaviour: &Behaviour) -> (Then, Option<u64>) {
     let error = behaviour.error.as_deref().unwrap_or("scripted to fail");
     let mut then = Then::End;
     let mut length = (!content.is_stream).then(|| {
@@ -279,35 +323,31 @@ fn play(
         }
     };
     match behaviour.fault.clone() {
-        Some(Fault::ResetAfter(count)) => (then, _) = (Then::Reset, cut(&mut content, count)),
-        Some(Fault::CutAfter(count)) => (then, _) = (Then::Cut, cut(&mut content, count)),
-        Some(Fault::StallAfter(count)) => (then, _) = (Then::Stall, cut(&mut content, count)),
+        Some(Fault::ResetAfter(count)) => (then, _) = (Then::Reset, cut(content, count)),
+        Some(Fault::CutAfter(count)) => (then, _) = (Then::Cut, cut(content, count)),
+        Some(Fault::StallAfter(count)) => (then, _) = (Then::Stall, cut(content, count)),
         Some(Fault::EndAfter(count)) => {
-            cut(&mut content, count);
+            cut(content, count);
             (then, length) = (Then::FaultyEnd, None);
         }
         Some(Fault::ErrorAfter(count)) if content.is_stream => {
-            cut(&mut content, count);
+            cut(content, count);
             content.events.push((shape(endpoint).error_event)(error));
             then = Then::FaultyEnd;
         }
         Some(Fault::ErrorAfter(_)) => {
-            content = Content::json(200, &(shape(endpoint).error)(500, error));
+            *content = Content::json(200, &(shape(endpoint).error)(500, error));
             (then, length) = (Then::FaultyEnd, None);
         }
         Some(Fault::Junk) => {
-            content = Content {
+            *content = Content {
                 kind: content.kind.clone(),
-                ..Content::whole(
-                    200,
-                    JSON,
-                    vec![0xff, 0xfe, 0x00, 0x9f, 0x92, b'\n', b'\n', 0x80],
-                )
+                ..Content::whole(200, JSON, JUNK)
             };
             (then, length) = (Then::FaultyEnd, None);
         }
         Some(Fault::Html) => {
-            content = Content::whole(
+            *content = Content::whole(
                 200,
                 "text/html; charset=utf-8",
                 "<!doctype html><html><body>Welcome</body></html>",
@@ -331,31 +371,48 @@ fn play(
             (then, length) = (Then::Repeat, None);
         }
         Some(Fault::Redirect(_)) => {
-            content = Content::whole(307, "text/plain", "elsewhere");
+            *content = Content::whole(307, "text/plain", "elsewhere");
             (then, length) = (Then::FaultyEnd, None);
         }
-        Some(Fault::Refuse | Fault::Reset | Fault::Stall) | None => {}
+        Some(Fault::Pings) => {
+            content.events = vec![if content.is_stream {
+                (shape(endpoint).ping)()
+            } else {
+                Bytes::from_static(b" ")
+            }];
+            (then, length) = (Then::Repeat, None);
+        }
+        Some(Fault::JunkAfter(count)) => {
+            cut(content, count);
+            content.events.push(Bytes::from_static(JUNK));
+            (then, length) = (Then::FaultyEnd, None);
+        }
+        Some(Fault::HalfAfter(count)) => {
+            let next = content.events.get(count as usize).cloned();
+            cut(content, count);
+            let next = next.filter(|_| content.is_stream).unwrap_or_default();
+            content.events.push(next.slice(..next.len() / 2));
+            (then, length) = (Then::FaultyEnd, None);
+        }
+        Some(Fault::Pieces(size)) => {
+            let mut all = std::mem::take(&mut content.events).into_iter();
+            let first = all.next().unwrap_or_default();
+            let pieces = first.chunks(size.max(1) as usize);
+            content.events = pieces.map(Bytes::copy_from_slice).collect();
+            content.events.push(all.collect::<Vec<_>>().concat().into());
+        }
+        Some(
+            Fault::Refuse
+            | Fault::Reset
+            | Fault::Stall
+            | Fault::Length(_)
+            | Fault::EarlyHints
+            | Fault::CloseDelimited
+            | Fault::Raw(_),
+        )
+        | None => {}
     }
-    let every = if content.is_stream {
-        Duration::from_millis(behaviour.token_ms)
-    } else {
-        Duration::ZERO
-    };
-    let mut playing = Playing::new(
-        content.events,
-        then,
-        every,
-        entry,
-        shared.clone(),
-        connection.clone(),
-    );
-    if let Some(length) = length.filter(|_| content.status != 204) {
-        playing = playing.with_length(length);
-    }
-    shared
-        .ledger
-        .update(entry, |entry| entry.status = content.status);
-    head(content.status, &content.kind, behaviour, playing)
+    (then, length)
 }
 
 fn head(status: u16, kind: &str, behaviour: &Behaviour, playing: Playing) -> Response<Playing> {

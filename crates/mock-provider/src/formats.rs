@@ -22,6 +22,8 @@ pub(crate) struct Shape {
     pub events: fn(&Reply) -> Vec<Bytes>,
     pub error: fn(u16, &str) -> Value,
     pub error_event: fn(&str) -> Bytes,
+    /// What keeps a stream alive and says nothing: a comment where the format has no word for it.
+    pub ping: fn() -> Bytes,
     /// The type of its streams.
     pub stream_type: &'static str,
 }
@@ -34,6 +36,7 @@ const CHAT: Shape = Shape {
     events: openai_chat::events,
     error: openai_chat::error,
     error_event: openai_chat::error_event,
+    ping: comment,
     stream_type: SSE,
 };
 
@@ -50,6 +53,7 @@ const RESPONSES: Shape = Shape {
     events: openai_responses::events,
     error: openai_chat::error,
     error_event: openai_responses::error_event,
+    ping: comment,
     stream_type: SSE,
 };
 
@@ -59,6 +63,7 @@ const MESSAGES: Shape = Shape {
     events: anthropic::events,
     error: anthropic::error,
     error_event: anthropic::error_event,
+    ping: anthropic::ping,
     stream_type: SSE,
 };
 
@@ -68,6 +73,7 @@ const GEMINI: Shape = Shape {
     events: gemini::events,
     error: gemini::error,
     error_event: gemini::error_event,
+    ping: comment,
     stream_type: SSE,
 };
 
@@ -77,6 +83,7 @@ const CONVERSE: Shape = Shape {
     events: bedrock::events,
     error: bedrock::error,
     error_event: bedrock::error_event,
+    ping: bedrock::ping,
     stream_type: "application/vnd.amazon.eventstream",
 };
 
@@ -121,6 +128,11 @@ fn named(value: &Value) -> Bytes {
         .and_then(Value::as_str)
         .unwrap_or("message");
     format!("event: {name}\ndata: {value}\n\n").into()
+}
+
+/// A line that server-sent events have for nothing.
+fn comment() -> Bytes {
+    Bytes::from_static(b": ping\n\n")
 }
 
 /// A text in so many pieces.

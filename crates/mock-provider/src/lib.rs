@@ -6,6 +6,7 @@ mod answer;
 mod fault;
 mod formats;
 mod ledger;
+mod raw;
 mod reply;
 mod route;
 mod script;

@@ -77,6 +77,22 @@ pub enum Fault {
     Endless,
     /// A redirect to there.
     Redirect(String),
+    /// Signs of life for ever, and no word.
+    Pings,
+    /// Bytes of no meaning after so many events, then the proper end of the body.
+    JunkAfter(u32),
+    /// A proper end of the body in the middle of the event after so many.
+    HalfAfter(u32),
+    /// The first event, or a whole answer, in pieces of so few bytes, a moment apart.
+    Pieces(u32),
+    /// A length of so many bytes, whatever the body has.
+    Length(u32),
+    /// An interim head (103) before the answer.
+    EarlyHints,
+    /// An answer as of HTTP/1.0, that ends where the connection does.
+    CloseDelimited,
+    /// These bytes instead of an answer, `token_ms` between any two; then the connection closes.
+    Raw(String),
 }
 
 /// The rules of one mock.

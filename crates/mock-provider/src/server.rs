@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
@@ -20,6 +20,7 @@ use crate::Options;
 use crate::answer::{Answered, Asked, answer};
 use crate::fault::Playing;
 use crate::ledger::{Ledger, Outcome};
+use crate::raw::Raw;
 use crate::script::Script;
 
 /// What all connections of a mock share.
@@ -38,6 +39,8 @@ pub(crate) struct Connection {
     pub reset: AtomicBool,
     /// It is to end at once.
     close: Notify,
+    /// What is written before that, past HTTP.
+    raw: Mutex<Option<Raw>>,
 }
 
 impl Shared {
@@ -103,13 +106,26 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let idle = shared.options.idle;
     let closing = connection.clone();
     let service = service_fn(move |request| handle(request, shared.clone(), connection.clone()));
-    let served = hyper::server::conn::http1::Builder::new()
+    let mut served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle)
         .serve_connection(io, service);
     tokio::select! {
-        _ = served => {}
+        _ = &mut served => return,
         () = closing.close.notified() => {}
+        () = stopping.stopped.notified() => return,
+    }
+    let raw = closing
+        .raw
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let Some(raw) = raw else {
+        return;
+    };
+    let mut stream = served.into_parts().io.into_inner();
+    tokio::select! {
+        _ = raw.write(&mut stream) => {}
         () = stopping.stopped.notified() => {}
     }
 }
@@ -138,6 +154,13 @@ async fn handle(
         Answered::Response(response) => return Ok(*response),
         Answered::Nothing { reset } => {
             connection.reset.store(reset, Ordering::SeqCst);
+            connection.close.notify_one();
+        }
+        Answered::Raw(raw) => {
+            *connection
+                .raw
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(raw);
             connection.close.notify_one();
         }
         Answered::Never(entry) => {

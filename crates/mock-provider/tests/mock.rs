@@ -41,6 +41,7 @@ async fn the_ledger_says_what_was_served_and_how_it_ended() {
         (Some(Fault::CutAfter(2)), false, Outcome::Faulted),
         (Some(Fault::ResetAfter(2)), false, Outcome::Faulted),
         (Some(Fault::EndAfter(2)), true, Outcome::Faulted),
+        (Some(Fault::HalfAfter(2)), true, Outcome::Faulted),
         (Some(Fault::Refuse), false, Outcome::Faulted),
     ];
     for (fault, clean, outcome) in faults {
@@ -63,6 +64,34 @@ async fn the_ledger_says_what_was_served_and_how_it_ended() {
         let events = text.matches("data: ").count();
         if entry.status == 200 {
             assert_eq!(events, entry.events_sent as usize, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn odd_answers_are_whole_and_wrong_lengths_are_not() {
+    let mock = Mock::start(Options::default()).await.expect("a mock");
+    let faults = [
+        Fault::EarlyHints,
+        Fault::CloseDelimited,
+        Fault::Pieces(16),
+        Fault::Length(10),
+    ];
+    for fault in faults {
+        mock.clear();
+        mock.script(Rule {
+            then: Behaviour {
+                fault: Some(fault.clone()),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+        let (status, text, ended) = ask(&mock, Method::POST, "/v1/chat/completions", CHAT).await;
+        assert_eq!((status, ended), (200, true), "{fault:?}");
+        if let Fault::Length(length) = fault {
+            assert_eq!(text.len(), length as usize);
+        } else {
+            assert!(text.ends_with("data: [DONE]\n\n"), "{fault:?} {text}");
         }
     }
 }

@@ -48,7 +48,11 @@ impl Dialect for AnthropicMessages {
     }
 
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
-        egress::check(body)
+        egress::check(body).map(|checked| checked.usage)
+    }
+
+    fn check_chat(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
+        egress::check(body)?.chat()
     }
 
     fn sniff(&self, frame: &Frame<'_>) -> Signal {

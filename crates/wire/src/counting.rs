@@ -37,7 +37,7 @@ pub fn asked(question: &RawObject) -> Result<RawObject, Failure> {
 
 /// The count in an upstream's answer.
 pub fn count(body: &[u8]) -> Result<u64, Failure> {
-    let counted: Counted = upstream_error::answer(body)?;
+    let counted: Counted = upstream_error::object(body)?;
     counted
         .tokens
         .ok_or_else(|| upstream_error::junk("the provider's answer has no count of tokens"))

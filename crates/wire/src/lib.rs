@@ -104,6 +104,9 @@ pub trait Dialect: Send + Sync {
     /// Checks a whole answer without building a tree: a JSON object, no error inside; returns the usage it reports.
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure>;
 
+    /// The same for a turn of a chat, which has to have something in it: a choice, a candidate, content, be it nothing said.
+    fn check_chat(&self, body: &[u8]) -> Result<Option<Usage>, Failure>;
+
     /// What one stream frame means to the gateway.
     fn sniff(&self, frame: &Frame<'_>) -> Signal;
 

@@ -39,7 +39,11 @@ impl Dialect for OpenaiChat {
     }
 
     fn check_answer(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
-        peek::check(body)
+        peek::check(body).map(|checked| checked.usage)
+    }
+
+    fn check_chat(&self, body: &[u8]) -> Result<Option<Usage>, Failure> {
+        peek::check(body)?.chat()
     }
 
     fn sniff(&self, frame: &Frame<'_>) -> Signal {

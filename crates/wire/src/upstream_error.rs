@@ -1,6 +1,6 @@
 //! Errors as providers say them, whatever the format: one lenient reader, since half of them answer in each other's shapes.
 
-use polygate_core::{Failure, Kind, Origin, Scope, Why};
+use polygate_core::{Failure, Kind, Origin, Scope, Usage, Why};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -159,6 +159,33 @@ pub fn junk(what: &str) -> Failure {
     Failure::new(Kind::UpstreamJunk, what).ambiguous()
 }
 
+/// A whole answer that reports no error.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// The usage it reports.
+    pub usage: Option<Usage>,
+    /// It has what a turn of a chat is: choices, candidates, content.
+    pub has_turn: bool,
+}
+
+impl Checked {
+    /// Its usage, where it is a turn of a chat.
+    pub fn chat(self) -> Result<Option<Usage>, Failure> {
+        if self.has_turn {
+            Ok(self.usage)
+        } else {
+            Err(junk("the provider's answer has nothing in it"))
+        }
+    }
+}
+
+/// Whether a raw member is there, and no list without elements.
+pub fn has_elements(raw: Option<&serde_json::value::RawValue>) -> bool {
+    let text = raw.map_or("null", |raw| raw.get().trim());
+    let is_empty = |rest: &str| rest.trim_start().starts_with(']');
+    text != "null" && !text.strip_prefix('[').is_some_and(is_empty)
+}
+
 /// Reads a JSON answer into a borrowed view of it, or says why it is none.
 pub fn answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -173,6 +200,16 @@ pub fn answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
             "the provider's answer is not of the format it was asked in"
         })
     })
+}
+
+/// The same for answers that are objects. serde would take a list for one, its elements for the members in their order.
+pub fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(junk(
+            "the provider's answer is a list, and not of the format it was asked in",
+        ));
+    }
+    answer(body)
 }
 
 /// A raw `error` member as an error: `null`, `false` and empty objects are none.
@@ -192,6 +229,57 @@ pub fn member(raw: Option<&serde_json::value::RawValue>) -> Option<UpstreamError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Format;
+
+    #[test]
+    fn a_turn_has_something_in_it() {
+        let cases = [
+            (
+                Format::OpenaiChat,
+                r#"{"object":"chat.completion","choices":[ ]}"#,
+                r#"{"choices":[{}]}"#,
+            ),
+            (
+                Format::OpenaiResponses,
+                r#"{"object":"response.input_tokens","input_tokens":3}"#,
+                r#"{"output":[]}"#,
+            ),
+            (
+                Format::AnthropicMessages,
+                r#"{"input_tokens":3}"#,
+                r#"{"content":[]}"#,
+            ),
+            (
+                Format::Gemini,
+                r#"{"candidates":[],"promptFeedback":null,"totalTokens":3}"#,
+                r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#,
+            ),
+            (
+                Format::BedrockConverse,
+                r#"{"inputTokens":3}"#,
+                r#"{"output":{}}"#,
+            ),
+        ];
+        for (format, other, turn) in cases {
+            let dialect = crate::dialect(format);
+            assert!(dialect.check_answer(other.as_bytes()).is_ok(), "{other}");
+            let failure = dialect.check_chat(other.as_bytes()).expect_err(other);
+            assert_eq!(failure.kind, Kind::UpstreamJunk, "{other}");
+            assert!(dialect.check_chat(turn.as_bytes()).is_ok(), "{turn}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        #[derive(Debug, Deserialize)]
+        struct Peek {
+            #[expect(dead_code, reason = "that it can be read is the point")]
+            error: Option<u8>,
+        }
+        assert!(object::<Peek>(b"{\"error\":1}").is_ok());
+        let failure = object::<Peek>(b" [1]").expect_err("a list");
+        assert_eq!(failure.kind, Kind::UpstreamJunk);
+    }
 
     #[test]
     fn every_vendors_shape_is_read() {

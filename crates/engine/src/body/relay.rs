@@ -271,7 +271,7 @@ impl Relay {
         let last = match self.lane.cut_last() {
             // What is broken off behind the end mark is nobody's loss.
             Err(_) if self.meter.ended => Ok(()),
-            rest => rest.and_then(|block| self.block(block)),
+            rest => rest.and_then(|rest| self.lane.last(rest, &mut self.meter, &mut self.out)),
         };
         if let Err(failure) = last.and_then(|()| self.lane.finish(&mut self.meter, &mut self.out)) {
             self.fail(failure);

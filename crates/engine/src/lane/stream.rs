@@ -10,6 +10,7 @@ use polygate_wire::{
     ChatEvent, Dialect, Format, Frame, Progress, Return, StreamDecoder, StreamEncoder, dialect,
     ended_early,
 };
+use serde::de::IgnoredAny;
 
 use super::{Lane, Output, Translated};
 use crate::call::Endpoint;
@@ -155,7 +156,10 @@ impl Passage {
 
     fn pass(&mut self, events: Bytes, out: &mut Output) {
         if !events.is_empty() {
-            self.last.clone_from(&events);
+            // Comments have no number that an error could go on from.
+            if memchr::memmem::find(&events, b"data:").is_some() {
+                self.last.clone_from(&events);
+            }
             out.push(events);
         }
     }
@@ -263,6 +267,26 @@ impl StreamLane {
         }
     }
 
+    /// Reads what was left when the stream ended. An event that broke off is none, and is not passed on.
+    pub fn last(
+        &mut self,
+        rest: Bytes,
+        meter: &mut Meter,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let is_whole = match &self.reading {
+            Reading::Native(_) => is_event(&rest),
+            // The array's end. Where it is too early, an error has to stand before it.
+            Reading::Array { .. } => meter.finished && rest.trim_ascii() == b"]",
+            Reading::Translated(_) => !rest.is_empty(),
+        };
+        if is_whole {
+            self.block(rest, meter, out)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Appends the failure as the stream's last event, in the client's format, without any mark of a proper end.
     pub fn fail(&mut self, failure: &Failure, client: Format, request_id: &str, out: &mut Output) {
         let in_array = match &self.reading {
@@ -327,6 +351,12 @@ impl StreamLane {
     }
 }
 
+/// Whether a frame has data that did not break off.
+fn is_event(raw: &[u8]) -> bool {
+    let data = Frame::parse(raw).data;
+    data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<IgnoredAny>(&data).is_ok()
+}
+
 fn array_block(
     begun: &mut bool,
     block: Bytes,
@@ -389,5 +419,97 @@ fn terminated(rest: &Bytes) -> Bytes {
         Bytes::new()
     } else {
         [rest.as_ref(), b"\n\n"].concat().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Native;
+    use super::*;
+
+    /// What a client gets of a native stream that ends with these bytes.
+    fn ended(format: Format, endpoint: &Endpoint, bytes: &'static [u8]) -> String {
+        let native = Native {
+            format,
+            drop_usage_frame: false,
+            is_chat: true,
+        };
+        let mut lane = StreamLane::new(Lane::Native(native), endpoint).expect("a lane");
+        let (mut meter, mut out) = (Meter::default(), Output::default());
+        let block = lane.cut(Bytes::from_static(bytes)).expect("frames");
+        lane.block(block, &mut meter, &mut out)
+            .expect("good frames");
+        let rest = lane.cut_last().expect("a rest");
+        lane.last(rest, &mut meter, &mut out).expect("no error");
+        if let Err(failure) = lane.finish(&mut meter, &mut out) {
+            lane.fail(&failure, format, "r", &mut out);
+        }
+        let pieces = std::iter::from_fn(|| out.pop());
+        let all = pieces.collect::<Vec<_>>().concat();
+        String::from_utf8(all).expect("text")
+    }
+
+    const DELTA: &[u8] = b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"a\",\"sequence_number\":7}\n\n";
+
+    #[test]
+    fn an_event_that_broke_off_is_not_passed_on() {
+        for rest in ["data: {\"type\":\"resp", "event: respon", "\u{80}", ": pi"] {
+            let bytes = [DELTA, rest.as_bytes()].concat().leak();
+            let text = ended(Format::OpenaiResponses, &Endpoint::Responses, bytes);
+            let error = text.strip_prefix(std::str::from_utf8(DELTA).expect("text"));
+            let error = error.expect("what was whole");
+            assert!(error.starts_with("event: error\n"), "{rest} {text}");
+            assert!(error.contains("\"sequence_number\":8"), "{rest} {text}");
+        }
+    }
+
+    #[test]
+    fn a_last_event_without_its_blank_line_is_one() {
+        let bytes =
+            b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]";
+        let text = ended(Format::OpenaiChat, &Endpoint::Chat, bytes);
+        assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+        assert!(!text.contains("error"), "{text}");
+    }
+
+    #[test]
+    fn numbers_go_on_behind_comments() {
+        let bytes = [DELTA, b": ping\n\n"].concat().leak();
+        let mut lane = StreamLane::new(
+            Lane::Native(Native {
+                format: Format::OpenaiResponses,
+                drop_usage_frame: false,
+                is_chat: true,
+            }),
+            &Endpoint::Responses,
+        )
+        .expect("a lane");
+        let (mut meter, mut out) = (Meter::default(), Output::default());
+        for chunk in bytes.split_inclusive(|byte| *byte == b'}') {
+            let block = lane.cut(Bytes::copy_from_slice(chunk)).expect("frames");
+            lane.block(block, &mut meter, &mut out)
+                .expect("good frames");
+        }
+        lane.fail(&ended_early(), Format::OpenaiResponses, "r", &mut out);
+        let all = std::iter::from_fn(|| out.pop()).last().expect("an event");
+        assert!(
+            String::from_utf8_lossy(&all).contains("\"sequence_number\":8"),
+            "{all:?}"
+        );
+    }
+
+    #[test]
+    fn an_array_that_ends_early_is_an_array_with_an_error_in_it() {
+        let element = r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#;
+        for rest in ["\r\n]", ",\r\n{\"candidates\":[{\"con", ",\r\n"] {
+            let bytes = format!("[{element}{rest}").into_bytes().leak();
+            let endpoint = Endpoint::Generate {
+                stream: true,
+                sse: false,
+            };
+            let text = ended(Format::Gemini, &endpoint, bytes);
+            let list: Vec<serde_json::Value> = serde_json::from_str(&text).expect(&text);
+            assert!(list.len() == 2 && list[1]["error"].is_object(), "{text}");
+        }
     }
 }

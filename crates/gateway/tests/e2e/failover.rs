@@ -1,57 +1,36 @@
-//! Two providers, one of which fails in every way there is: every call gets one complete answer.
+//! Providers of which one fails: whom a call asks next, whom it does not ask again, and who is left alone for how long.
 
 use http::Method;
 use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
-use serde_json::{Value, json};
 
-use crate::support::{Gate, Reply, calls, chat, mock, until};
+use crate::support::{Gate, calls, chat, mock, until};
+use crate::wall::clients::CLIENTS;
 
-/// Every way to fail before the first good event, for streams and whole answers alike. `preamble`: how many events of the
-/// format are no answer yet.
-fn ways(preamble: u32) -> Vec<(&'static str, Behaviour)> {
-    let fault = |fault: Fault| Behaviour {
+/// Ways to fail that rest nobody for longer than a moment; all of them are in the wall.
+fn ways() -> Vec<Behaviour> {
+    let faults = [
+        Fault::Refuse,
+        Fault::Reset,
+        Fault::Stall,
+        Fault::ResetAfter(0),
+        Fault::CutAfter(0),
+        Fault::EndAfter(0),
+        Fault::StallAfter(0),
+        Fault::ErrorAfter(0),
+        Fault::Junk,
+        Fault::Html,
+        Fault::Empty,
+        Fault::Redirect("http://127.0.0.1:1/stolen".to_owned()),
+    ];
+    let faults = faults.map(|fault| Behaviour {
         fault: Some(fault),
         ..Behaviour::default()
-    };
-    let status = |status: u16| Behaviour {
+    });
+    let statuses = [402, 404, 408, 500, 502, 503, 504, 529].map(|status| Behaviour {
         status: Some(status),
         ..Behaviour::default()
-    };
-    vec![
-        ("refused", fault(Fault::Refuse)),
-        ("reset", fault(Fault::Reset)),
-        ("silent", fault(Fault::Stall)),
-        ("reset after the head", fault(Fault::ResetAfter(0))),
-        ("cut after the head", fault(Fault::CutAfter(0))),
-        ("ended after the preamble", fault(Fault::EndAfter(preamble))),
-        (
-            "silent after the preamble",
-            fault(Fault::StallAfter(preamble)),
-        ),
-        ("error inside 200", fault(Fault::ErrorAfter(0))),
-        (
-            "error after the preamble",
-            fault(Fault::ErrorAfter(preamble)),
-        ),
-        ("junk", fault(Fault::Junk)),
-        ("a web page", fault(Fault::Html)),
-        ("nothing", fault(Fault::Empty)),
-        (
-            "a redirect",
-            fault(Fault::Redirect("http://127.0.0.1:1/stolen".to_owned())),
-        ),
-        ("401", status(401)),
-        ("402", status(402)),
-        ("403", status(403)),
-        ("404", status(404)),
-        ("408", status(408)),
-        ("429", status(429)),
-        ("500", status(500)),
-        ("502", status(502)),
-        ("503", status(503)),
-        ("504", status(504)),
-        ("529", status(529)),
-    ]
+    });
+    [&faults[..], &statuses].concat()
 }
 
 fn config(bad: &Mock, good: &Mock, kind: &str, strategy: &str) -> String {
@@ -71,185 +50,11 @@ health_check: {{enabled: false}}
     )
 }
 
-/// Client formats with a question of theirs, streaming or not, and how to tell a complete answer.
-pub struct Client {
-    pub name: &'static str,
-    pub path: fn(bool) -> &'static str,
-    pub ask: fn(bool) -> Value,
-    pub is_complete: fn(&Reply, bool) -> bool,
-}
-
-pub const CLIENTS: [Client; 4] = [
-    Client {
-        name: "openai-chat",
-        path: |_| "/v1/chat/completions",
-        ask: |stream| chat("m", stream),
-        is_complete: |reply, stream| match stream {
-            true => {
-                reply.text().ends_with("data: [DONE]\n\n")
-                    && reply.text().matches("\"finish_reason\":\"stop\"").count() == 1
-            }
-            false => reply.json()["choices"][0]["finish_reason"] == "stop",
-        },
-    },
-    Client {
-        name: "openai-responses",
-        path: |_| "/v1/responses",
-        ask: |stream| json!({"model": "m", "stream": stream, "input": "Hello there"}),
-        is_complete: |reply, stream| match stream {
-            true => {
-                reply.text().matches("event: response.completed").count() == 1
-                    && reply.text().matches("event: response.created").count() == 1
-            }
-            false => reply.json()["status"] == "completed",
-        },
-    },
-    Client {
-        name: "anthropic-messages",
-        path: |_| "/v1/messages",
-        ask: |stream| json!({"model": "m", "stream": stream, "max_tokens": 100, "messages": [{"role": "user", "content": "Hello there"}]}),
-        is_complete: |reply, stream| match stream {
-            true => {
-                reply.text().matches("event: message_stop").count() == 1
-                    && reply.text().matches("event: message_start").count() == 1
-            }
-            false => reply.json()["stop_reason"] == "end_turn",
-        },
-    },
-    Client {
-        name: "gemini",
-        path: |stream| {
-            if stream {
-                "/v1beta/models/m:streamGenerateContent?alt=sse"
-            } else {
-                "/v1beta/models/m:generateContent"
-            }
-        },
-        ask: |_| json!({"contents": [{"role": "user", "parts": [{"text": "Hello there"}]}]}),
-        is_complete: |reply, stream| match stream {
-            true => reply.text().matches("\"finishReason\":\"STOP\"").count() == 1,
-            false => reply.json()["candidates"][0]["finishReason"] == "STOP",
-        },
-    },
-];
-
-/// Upstreams of one format each: the format, and what configuration says to get it.
-const UPSTREAMS: [(&str, &str); 5] = [
-    ("openai-chat", "openai-compatible, wire_api: chat"),
-    ("openai-responses", "response_api"),
-    ("anthropic-messages", "anthropic"),
-    ("gemini", "gemini"),
-    ("bedrock-converse", "bedrock"),
-];
-
-async fn every_call_is_answered(client: &Client, kind: &str, ways: &[(&'static str, Behaviour)]) {
-    let (bad, good) = (mock("bad").await, mock("good").await);
-    for (way, then) in ways {
-        bad.clear();
-        bad.script(Rule {
-            path: None,
-            then: then.clone(),
-            ..Rule::default()
-        });
-        // A new gateway for each: a refused credential rests until the configuration changes.
-        let gate = Gate::start(&config(&bad, &good, kind, "fill-first"));
-        for stream in [false, true, false, true] {
-            let reply = gate
-                .post((client.path)(stream), &(client.ask)(stream))
-                .await;
-            let context = format!(
-                "{} {way} stream={stream}: {} {}",
-                client.name,
-                reply.status,
-                reply.text()
-            );
-            assert_eq!(reply.status, 200, "{context}");
-            assert!((client.is_complete)(&reply, stream), "{context}");
-            assert_eq!(reply.header("x-polygate-provider"), "good", "{context}");
-        }
-    }
-    assert!(
-        calls(&bad).len() >= ways.len(),
-        "the failing provider was asked"
-    );
-    assert_eq!(
-        calls(&good).len(),
-        ways.len() * 4,
-        "one call each, none twice"
-    );
-}
-
-/// How many events of a format's stream are no answer yet.
-fn preamble(format: &str) -> u32 {
-    u32::from(format != "gemini")
-}
-
-async fn natively(client: &Client) {
-    every_call_is_answered(client, "mock", &ways(preamble(client.name))).await;
-}
-
-/// What a status means does not depend on the lane: the ways that a body can fail are enough.
-async fn translated(client: &Client) {
-    let others = UPSTREAMS
-        .iter()
-        .filter(|(format, _)| *format != client.name);
-    for (format, kind) in others {
-        let mut ways = ways(preamble(format));
-        ways.retain(|(way, _)| !way.starts_with(|c: char| c.is_ascii_digit()));
-        every_call_is_answered(client, kind, &ways).await;
-    }
-}
-
-#[tokio::test]
-async fn openai_chat_survives_every_way() {
-    natively(&CLIENTS[0]).await;
-}
-
-#[tokio::test]
-async fn openai_responses_survives_every_way() {
-    natively(&CLIENTS[1]).await;
-}
-
-#[tokio::test]
-async fn anthropic_messages_survives_every_way() {
-    natively(&CLIENTS[2]).await;
-}
-
-#[tokio::test]
-async fn gemini_survives_every_way() {
-    natively(&CLIENTS[3]).await;
-}
-
-#[tokio::test]
-async fn translated_openai_chat_survives_every_way() {
-    translated(&CLIENTS[0]).await;
-}
-
-#[tokio::test]
-async fn translated_openai_responses_survives_every_way() {
-    translated(&CLIENTS[1]).await;
-}
-
-#[tokio::test]
-async fn translated_anthropic_messages_survives_every_way() {
-    translated(&CLIENTS[2]).await;
-}
-
-#[tokio::test]
-async fn translated_gemini_survives_every_way() {
-    translated(&CLIENTS[3]).await;
-}
-
 /// The issue's proof: 1,000 calls, half of them streams, in front of a provider that fails in a different way each time.
 #[tokio::test]
 async fn a_thousand_calls_get_a_thousand_complete_answers() {
     let (bad, good) = (mock("bad").await, mock("good").await);
-    // Ways that rest a credential for longer than the test have their own tests above.
-    let ways: Vec<Behaviour> = ways(0)
-        .into_iter()
-        .filter(|(way, _)| !matches!(*way, "401" | "403" | "429"))
-        .map(|(_, then)| then)
-        .collect();
+    let ways = ways();
     for then in ways.iter().cycle().take(600) {
         bad.script(Rule {
             times: Some(1),
@@ -273,7 +78,7 @@ async fn a_thousand_calls_get_a_thousand_complete_answers() {
             let gate = &gate;
             async move {
                 let reply = gate
-                    .post((client.path)(stream), &(client.ask)(stream))
+                    .post(&(client.path)("m", stream), &(client.ask)("m", stream))
                     .await;
                 assert_eq!(reply.status, 200, "{}", reply.text());
                 assert!(
@@ -308,76 +113,6 @@ async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) -> us
     })
     .await;
     count
-}
-
-#[tokio::test]
-async fn after_the_first_word_a_failure_is_an_error_event_and_no_proper_end() {
-    let bad = mock("bad").await;
-    let faults = [
-        Fault::ResetAfter(8),
-        Fault::CutAfter(8),
-        Fault::EndAfter(8),
-        Fault::StallAfter(8),
-        Fault::ErrorAfter(8),
-    ];
-    for (format, kind) in UPSTREAMS {
-        for fault in &faults {
-            bad.clear();
-            bad.script(Rule {
-                then: Behaviour {
-                    fault: Some(fault.clone()),
-                    tokens: Some(30),
-                    ..Behaviour::default()
-                },
-                ..Rule::default()
-            });
-            let gate = Gate::start(&format!(
-                "
-providers: [{{name: bad, type: {kind}, api_base: '{}', api_key: k, model_mapping: [m]}}]
-timeouts: {{idle: 300ms}}
-health_check: {{enabled: false}}
-",
-                bad.url()
-            ));
-            for client in &CLIENTS {
-                let before = calls(&bad).len();
-                let reply = gate.post((client.path)(true), &(client.ask)(true)).await;
-                let text = reply.text();
-                let context = format!("{format} {} {fault:?}: {text}", client.name);
-                assert_eq!(reply.status, 200, "{context}");
-                for end in [
-                    "[DONE]",
-                    "message_stop",
-                    "response.completed",
-                    "\"finish_reason\":\"stop\"",
-                    "\"finishReason\"",
-                ] {
-                    assert!(!text.contains(end), "a proper end that lies, {context}");
-                }
-                let last = reply.events().pop().unwrap_or_default();
-                assert!(
-                    last.contains("\"error\""),
-                    "the last event says so, {context}"
-                );
-                if client.name == "openai-responses" {
-                    let numbers: Vec<u64> =
-                        reply.events().iter().map(|event| number(event)).collect();
-                    assert!(numbers.is_sorted_by(|one, next| one < next), "{context}");
-                }
-                assert_eq!(
-                    calls(&bad).len(),
-                    before + 1,
-                    "never asked again after the first word, {context}"
-                );
-            }
-        }
-    }
-}
-
-/// The number of an event of Responses: each has one.
-fn number(event: &str) -> u64 {
-    let event: Value = serde_json::from_str(event).expect("an event is JSON");
-    event["sequence_number"].as_u64().expect("a numbered event")
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use polygate_mock_provider::{Behaviour, Fault, Mock, Outcome, Rule};
 use serde_json::Value;
 
-use crate::failover::CLIENTS;
 use crate::support::{Gate, calls, chat, mock, until};
+use crate::wall::clients::CLIENTS;
 
 /// The first provider is silent for longer than heads are held, then the next is asked.
 fn config(first: &Mock, next: Option<&Mock>) -> String {
@@ -49,7 +49,7 @@ async fn the_call_fails_over_behind_its_head() {
     for client in &CLIENTS {
         for stream in [false, true] {
             let reply = gate
-                .post((client.path)(stream), &(client.ask)(stream))
+                .post(&(client.path)("m", stream), &(client.ask)("m", stream))
                 .await;
             let (text, name) = (reply.text(), client.name);
             assert_eq!(reply.status, 200, "{name} {text}");
@@ -66,7 +66,7 @@ async fn the_call_fails_over_behind_its_head() {
     }
     let translated = config(&silent, Some(&good)).replace("type: mock", "type: anthropic");
     let gate = Gate::start(&translated);
-    let reply = gate.post(ARRAY, &(CLIENTS[3].ask)(true)).await;
+    let reply = gate.post(ARRAY, &(CLIENTS[3].ask)("m", true)).await;
     let (text, elements) = (reply.text(), reply.json());
     assert!(text.starts_with("\n"), "{text}");
     let last = elements
@@ -84,7 +84,7 @@ async fn who_finds_nobody_says_so_in_the_format_of_its_client() {
     for client in &CLIENTS {
         for stream in [false, true] {
             let reply = gate
-                .post((client.path)(stream), &(client.ask)(stream))
+                .post(&(client.path)("m", stream), &(client.ask)("m", stream))
                 .await;
             let (text, name) = (reply.text(), client.name);
             assert_eq!(reply.status, 200, "{name} {text}");
@@ -100,7 +100,7 @@ async fn who_finds_nobody_says_so_in_the_format_of_its_client() {
             assert!(is_error || error["type"] == "error", "{name} {text}");
         }
     }
-    let reply = gate.post(ARRAY, &(CLIENTS[3].ask)(true)).await;
+    let reply = gate.post(ARRAY, &(CLIENTS[3].ask)("m", true)).await;
     let elements: Vec<Value> = serde_json::from_str(&reply.text()).expect("an array");
     assert_eq!(elements.len(), 1);
     assert!(elements[0]["error"].is_object(), "{elements:?}");

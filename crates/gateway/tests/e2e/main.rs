@@ -24,3 +24,4 @@ mod routing;
 mod strategies;
 mod support;
 mod tls;
+mod wall;

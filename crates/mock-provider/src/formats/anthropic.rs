@@ -151,3 +151,7 @@ pub(super) fn error(status: u16, message: &str) -> Value {
 pub(super) fn error_event(message: &str) -> Bytes {
     named(&error(529, message))
 }
+
+pub(super) fn ping() -> Bytes {
+    named(&json!({"type": "ping"}))
+}

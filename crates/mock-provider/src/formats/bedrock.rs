@@ -134,3 +134,8 @@ pub(super) fn error_event(text: &str) -> Bytes {
         &json!({"message": text}),
     )
 }
+
+/// It has none: the beginning, again.
+pub(super) fn ping() -> Bytes {
+    message("messageStart", &json!({"role": "assistant"}))
+}

@@ -56,6 +56,9 @@ pub(crate) struct Peek<'a> {
     pub usage_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
     pub error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub candidates: Option<&'a RawValue>,
+    pub prompt_feedback: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

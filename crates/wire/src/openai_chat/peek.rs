@@ -1,19 +1,22 @@
 //! What single frames and whole answers mean, without translating any.
 
-use polygate_core::{Failure, Usage};
+use polygate_core::Failure;
 
 use super::types::{AnswerPeek, DeltaPeek, Peek, counts};
-use crate::upstream_error::{answer, decode, in_band, member};
+use crate::upstream_error::{Checked, decode, has_elements, in_band, member, object};
 use crate::{Frame, Progress, Signal};
 
-/// A JSON object without an error inside; returns the usage it reports. Embeddings and legacy completions too.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: AnswerPeek<'_> = answer(body)?;
+/// A JSON object without an error inside. Embeddings and legacy completions too.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
+    let peek: AnswerPeek<'_> = object(body)?;
     // Some vendors say their errors bare: `{"message": …}`.
     let bare = || decode(body).filter(|_| !peek.is_answer());
     match member(peek.error).or_else(bare) {
         Some(error) => Err(in_band(error)),
-        None => Ok(counts(peek.usage)),
+        None => Ok(Checked {
+            usage: counts(peek.usage),
+            has_turn: has_elements(peek.choices),
+        }),
     }
 }
 
@@ -80,7 +83,11 @@ mod tests {
             r#"{"object":"list","message":"m"}"#,
             r#"{"choices":[],"message":"m"}"#,
         ] {
-            assert_eq!(check(body.as_bytes()).ok(), Some(None), "{body}");
+            assert_eq!(
+                check(body.as_bytes()).ok(),
+                Some(Checked::default()),
+                "{body}"
+            );
         }
     }
 }

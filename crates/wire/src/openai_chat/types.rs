@@ -45,8 +45,8 @@ pub(crate) struct AnswerPeek<'a> {
     pub usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
-    #[serde(default)]
-    choices: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    pub choices: Option<&'a RawValue>,
     #[serde(default)]
     data: Option<IgnoredAny>,
 }

@@ -1,20 +1,23 @@
 //! Whole answers: checking one without a tree, reading one into the hub.
 
-use polygate_core::{Failure, Usage};
+use polygate_core::Failure;
 use serde_json::value::RawValue;
 
 use super::super::types::{Answer, Block, BlockKind, Counts, Peek, StopReason};
 use crate::canon::{self as hub, CallKind, ChatResponse, Said};
-use crate::upstream_error::{answer, decode as decode_error, in_band, junk, member};
+use crate::upstream_error::{Checked, decode as decode_error, in_band, junk, member, object};
 
-/// A JSON object without an error inside; returns the usage it reports.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: Peek<'_> = answer(body)?;
+/// A JSON object without an error inside.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
+    let peek: Peek<'_> = object(body)?;
     // Hosts of other makes say their errors bare: `{"message": …}`.
     let bare = || decode_error(body).filter(|_| peek.content.is_none());
     match member(peek.error).or_else(bare) {
         Some(error) => Err(in_band(error)),
-        None => Ok(peek.usage.and_then(counts).map(Counts::usage)),
+        None => Ok(Checked {
+            usage: peek.usage.and_then(counts).map(Counts::usage),
+            has_turn: peek.content.is_some(),
+        }),
     }
 }
 
@@ -24,7 +27,7 @@ fn counts(raw: &RawValue) -> Option<Counts> {
 
 /// Reads an answer.
 pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let answer: Answer<'_> = answer(body)?;
+    let answer: Answer<'_> = object(body)?;
     if let Some(error) = member(answer.error) {
         return Err(in_band(error));
     }

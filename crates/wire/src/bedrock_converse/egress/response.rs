@@ -1,25 +1,28 @@
 //! Whole answers: checking one without a tree, reading one into the hub.
 
-use polygate_core::{Failure, Scope, Usage};
+use polygate_core::{Failure, Scope};
 
 use super::super::error;
 use super::super::types::{Answer, Block, Outcome, Peek, StopReason, usage};
 use crate::UpstreamError;
 use crate::canon::{self as hub, CallKind, ChatResponse, Said};
-use crate::upstream_error::{answer, junk};
+use crate::upstream_error::{Checked, junk, object};
 
-/// A JSON object without an error inside; returns the usage it reports.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: Peek<'_> = answer(body)?;
+/// A JSON object without an error inside.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
+    let peek: Peek<'_> = object(body)?;
     match error::decode(body).filter(|_| peek.output.is_none()) {
         Some(error) => Err(error::reported(error, None)),
-        None => Ok(usage(peek.usage)),
+        None => Ok(Checked {
+            usage: usage(peek.usage),
+            has_turn: peek.output.is_some(),
+        }),
     }
 }
 
 /// Reads an answer.
 pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let answer: Answer<'_> = answer(body)?;
+    let answer: Answer<'_> = object(body)?;
     let message = answer.output.and_then(|output| output.message);
     let Some(content) = message.and_then(|message| message.content) else {
         return Err(match error::decode(body) {

@@ -7,20 +7,21 @@ use serde_json::value::RawValue;
 use super::super::types::{Answer, Counts, Peek};
 use super::stream::Decoder;
 use crate::canon::ChatResponse;
-use crate::upstream_error::{answer, in_band, junk, member};
+use crate::upstream_error::{Checked, answer, has_elements, in_band, junk, member};
 
-/// JSON without an error inside; returns the usage it reports. A stream that was not asked for as events is a list of answers.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let mut usage = None;
+/// JSON without an error inside. A stream that was not asked for as events is a list of answers.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
+    let mut checked = Checked::default();
     for peek in one_or_many::<Peek<'_>>(body)? {
         if let Some(error) = member(peek.error) {
             return Err(in_band(error));
         }
         if let Some(counts) = peek.usage_metadata.and_then(counts) {
-            Usage::merge(usage.get_or_insert_default(), counts.usage());
+            Usage::merge(checked.usage.get_or_insert_default(), counts.usage());
         }
+        checked.has_turn |= has_elements(peek.candidates) || peek.prompt_feedback.is_some();
     }
-    Ok(usage)
+    Ok(checked)
 }
 
 fn counts(raw: &RawValue) -> Option<Counts> {

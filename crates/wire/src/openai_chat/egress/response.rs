@@ -5,11 +5,11 @@ use polygate_core::Failure;
 use super::super::types::Answer;
 use super::stream::Decoder;
 use crate::canon::ChatResponse;
-use crate::upstream_error::{answer, junk};
+use crate::upstream_error::{junk, object};
 
 /// Reads an answer: its first choice.
 pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let answer: Answer<'_> = answer(body)?;
+    let answer: Answer<'_> = object(body)?;
     let has_choice = answer
         .choices
         .as_ref()

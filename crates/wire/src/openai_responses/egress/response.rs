@@ -1,6 +1,6 @@
 //! Whole answers: checking one without a tree, reading one into the hub.
 
-use polygate_core::{Failure, Usage};
+use polygate_core::Failure;
 use serde_json::value::RawValue;
 
 use super::super::types::{Answer, AnswerPeek};
@@ -8,11 +8,11 @@ use super::stream::Decoder;
 use crate::UpstreamError;
 use crate::canon::{ChatResponse, Stop};
 use crate::openai_chat::counts;
-use crate::upstream_error::{answer, decode as decode_error, in_band, member};
+use crate::upstream_error::{Checked, decode as decode_error, in_band, member, object};
 
-/// A JSON object without an error inside; returns the usage it reports.
-pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
-    let peek: AnswerPeek<'_> = answer(body)?;
+/// A JSON object without an error inside.
+pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
+    let peek: AnswerPeek<'_> = object(body)?;
     // Some vendors say their errors bare: `{"message": …}`.
     let bare = || decode_error(body).filter(|_| peek.output.is_none());
     if let Some(error) = member(peek.error).or_else(bare) {
@@ -24,12 +24,15 @@ pub(crate) fn check(body: &[u8]) -> Result<Option<Usage>, Failure> {
             ..UpstreamError::default()
         }));
     }
-    Ok(counts(peek.usage))
+    Ok(Checked {
+        usage: counts(peek.usage),
+        has_turn: peek.output.is_some(),
+    })
 }
 
 /// Reads an answer the way its stream's last event would be read.
 pub(crate) fn decode(body: &[u8]) -> Result<ChatResponse, Failure> {
-    let answer: Answer<'_> = answer(body)?;
+    let answer: Answer<'_> = object(body)?;
     let (mut decoder, mut events) = (Decoder::default(), Vec::new());
     decoder.whole(&answer, &mut events);
     ChatResponse::gather(events)

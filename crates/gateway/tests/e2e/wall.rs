@@ -1,0 +1,345 @@
+//! The fault wall: what every client gets of every fault of a provider, on both lanes; the page is what the assertions saw.
+
+mod bodies;
+pub mod clients;
+mod faults;
+mod page;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use futures_util::StreamExt;
+use polygate_mock_provider::{Mock, Rule};
+
+use self::clients::{CLIENTS, Client};
+use self::faults::{Asked, Row, Then};
+use self::page::Page;
+use crate::support::{Gate, Reply, calls, mock};
+
+/// Upstreams of one format each: the format, and what configuration says to get it.
+const UPSTREAMS: [(&str, &str); 5] = [
+    ("openai-chat", "openai-compatible, wire_api: chat"),
+    ("openai-responses", "response_api"),
+    ("anthropic-messages", "anthropic"),
+    ("gemini", "gemini"),
+    ("bedrock-converse", "bedrock"),
+];
+
+/// What comes of a fault, as a section of the page has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hope {
+    /// Another provider's answer, as if nothing had been.
+    Another,
+    /// An error: there is nobody else.
+    Error,
+    /// What was said so far, then an error event.
+    ErrorEvent,
+    /// The provider's refusal, and nobody else is asked.
+    Refusal,
+    /// The provider's own answer.
+    Own,
+}
+
+/// What a client got.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seen {
+    /// The whole answer of the other provider.
+    Answered,
+    /// The whole answer of the odd one.
+    Passed,
+    /// An HTTP error of the client's format.
+    Error(u16),
+    /// Words, and then an error event of the client's format, without a proper end.
+    ErrorEvent,
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Seen::Answered => f.write_str("answered"),
+            Seen::Passed => f.write_str("its own answer"),
+            Seen::Error(status) => write!(f, "error {status}"),
+            Seen::ErrorEvent => f.write_str("error event"),
+        }
+    }
+}
+
+/// One question: a fault, met by a client in front of an upstream.
+pub struct Cell<'a> {
+    pub hope: Hope,
+    pub row: &'a Row,
+    pub client: &'static Client,
+    pub asked: Asked,
+    /// The model's name: of this question alone, so that every account can be told from every other.
+    model: String,
+}
+
+/// What all providers say to the question.
+fn says(name: &str) -> String {
+    format!("You said: \"Hello there\". This is {name}, a simulated model.")
+}
+
+#[tokio::test]
+async fn every_fault_comes_to_what_the_page_says() {
+    let sections = [
+        (Hope::Another, faults::before()),
+        (Hope::Error, faults::before()),
+        (Hope::ErrorEvent, faults::after()),
+        (Hope::Refusal, faults::refused()),
+        (Hope::Own, faults::odd()),
+    ];
+    let mut page = Page::default();
+    let mut wrong = Vec::new();
+    for client in &CLIENTS {
+        for (format, kind) in UPSTREAMS {
+            let cells = cells(&sections, client, format);
+            for (cell, seen) in meet(&cells, kind).await {
+                match seen {
+                    Ok(seen) => page.add(cell, seen),
+                    Err(what) => wrong.push(what),
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{}\n{} wrong",
+        wrong.join("\n"),
+        wrong.len()
+    );
+    page.compare(&sections);
+}
+
+/// All questions of a client to an upstream.
+fn cells<'a>(
+    sections: &'a [(Hope, Vec<Row>)],
+    client: &'static Client,
+    format: &'static str,
+) -> Vec<Cell<'a>> {
+    let mut cells = Vec::new();
+    for (hope, rows) in sections {
+        for row in rows {
+            for stream in [false, true] {
+                if row.is_of_streams && !stream {
+                    continue;
+                }
+                cells.push(Cell {
+                    hope: *hope,
+                    row,
+                    client,
+                    asked: Asked { format, stream },
+                    model: format!("m{}", cells.len()),
+                });
+            }
+        }
+    }
+    cells
+}
+
+/// Asks all of it of one gateway, side by side.
+async fn meet<'a>(cells: &'a [Cell<'a>], kind: &str) -> Vec<(&'a Cell<'a>, Result<Seen, String>)> {
+    let (bad, good) = (mock("bad").await, mock("good").await);
+    let gate = Gate::start(&config(cells, kind, &bad, &good));
+    let (gate, bad, good) = (&gate, &bad, &good);
+    let all = futures_util::stream::iter(cells).map(async |cell| {
+        let stream = cell.asked.stream;
+        let path = (cell.client.path)(&cell.model, stream);
+        let reply = gate
+            .post(&path, &(cell.client.ask)(&cell.model, stream))
+            .await;
+        let seen = cell
+            .seen(&reply)
+            .and_then(|seen| cell.check_accounts(bad, good).map(|()| seen))
+            .map_err(|what| cell.tell(&what, &reply));
+        (cell, seen)
+    });
+    let met = all.buffer_unordered(32).collect().await;
+    assert!(!gate.log().contains("panicked"), "{}", gate.log());
+    met
+}
+
+/// Every question has failing providers of its own, so that no rest of one changes what another sees.
+fn config(cells: &[Cell<'_>], kind: &str, bad: &Mock, good: &Mock) -> String {
+    let mut config = "providers:\n".to_owned();
+    let mut provider = |name: &str, url: &str, models: &str, more: &str| {
+        let _ = writeln!(
+            config,
+            "  - {{name: {name}, type: {kind}, api_base: '{url}', api_key: {name}-key-123, model_mapping: [{models}]{more}}}"
+        );
+    };
+    for cell in cells {
+        let model = &cell.model;
+        let more = if cell.row.takes_patience {
+            ", timeouts: {first_event: 400ms, request: 400ms, idle: 400ms}"
+        } else {
+            ""
+        };
+        let behaviours = match &cell.row.then {
+            Then::Nobody => {
+                provider(&format!("bad-{model}"), "http://127.0.0.1:1", model, more);
+                continue;
+            }
+            Then::Does(behaviours) => behaviours(cell.asked),
+        };
+        let last = behaviours.len() - 1;
+        for (at, then) in behaviours.into_iter().enumerate() {
+            provider(&format!("bad-{model}-{at}"), &bad.url(), model, more);
+            bad.script(Rule {
+                model: Some(model.clone()),
+                times: (at < last).then_some(1),
+                then,
+                ..Rule::default()
+            });
+        }
+    }
+    let others = cells.iter().filter(|cell| cell.hope != Hope::Error);
+    let models: Vec<&str> = others.map(|cell| &*cell.model).collect();
+    provider("good", &good.url(), &models.join(", "), "");
+    config.push_str(
+        "
+routing: {strategy: fill-first}
+retry: {initial_backoff: 1ms, max_backoff: 1ms}
+timeouts: {hold: 0}
+health_check: {enabled: false}
+",
+    );
+    config
+}
+
+impl Cell<'_> {
+    /// What the client got, if it is what may be hoped for.
+    fn seen(&self, reply: &Reply) -> Result<Seen, String> {
+        let (client, stream) = (self.client, self.asked.stream);
+        let text = reply.text();
+        if text.contains("127.0.0.1") || text.contains("-key-123") {
+            return Err("what is no business of the client".to_owned());
+        }
+        match self.hope {
+            Hope::Another | Hope::Own => {
+                let (name, seen) = match self.hope {
+                    Hope::Another => ("good", Seen::Answered),
+                    _ => ("bad", Seen::Passed),
+                };
+                if reply.status != 200 {
+                    return Err(format!("status {}", reply.status));
+                }
+                if !(client.is_complete)(reply, stream) {
+                    return Err("not complete".to_owned());
+                }
+                if stream {
+                    are_events(reply)?;
+                }
+                let said = client.said(reply, stream);
+                if said != says(name) {
+                    return Err(format!("it says {said:?}"));
+                }
+                Ok(seen)
+            }
+            Hope::Error | Hope::Refusal => {
+                if reply.status.as_u16() < 400 || !client.is_error(reply) {
+                    return Err("no error of its format".to_owned());
+                }
+                Ok(Seen::Error(reply.status.as_u16()))
+            }
+            Hope::ErrorEvent => self.broken_off(reply).map(|()| Seen::ErrorEvent),
+        }
+    }
+
+    /// The first words, an error event, nothing that looks like a proper end.
+    fn broken_off(&self, reply: &Reply) -> Result<(), String> {
+        const ENDS: [&str; 5] = [
+            "[DONE]",
+            "message_stop",
+            "response.completed",
+            "\"finish_reason\":\"stop\"",
+            "\"finishReason\"",
+        ];
+        let text = reply.text();
+        if reply.status != 200 {
+            return Err(format!("status {}", reply.status));
+        }
+        if let Some(end) = ENDS.into_iter().find(|end| text.contains(end)) {
+            return Err(format!("a proper end that lies, {end}"));
+        }
+        are_events(reply)?;
+        let events = reply.events();
+        if !events.last().is_some_and(|last| last.contains("\"error\"")) {
+            return Err("the last event is no error".to_owned());
+        }
+        let said = self.client.said(reply, true);
+        if said.is_empty() || !says("bad").starts_with(&said) {
+            return Err(format!("it says {said:?}"));
+        }
+        let numbers = events.iter().filter_map(|event| {
+            let event: serde_json::Value = serde_json::from_str(event).ok()?;
+            event["sequence_number"].as_u64()
+        });
+        let numbers: Vec<u64> = numbers.collect();
+        if self.client.name == "openai-responses" && numbers.len() != events.len() {
+            return Err("events without a number".to_owned());
+        }
+        if !numbers.is_sorted_by(|one, next| one < next) {
+            return Err(format!("numbers out of order, {numbers:?}"));
+        }
+        Ok(())
+    }
+
+    /// Nobody is asked more often than may be.
+    fn check_accounts(&self, bad: &Mock, good: &Mock) -> Result<(), String> {
+        let count = |mock: &Mock| {
+            calls(mock)
+                .iter()
+                .filter(|entry| entry.model == self.model)
+                .count()
+        };
+        let expected = match &self.row.then {
+            Then::Nobody => 0..=0,
+            Then::Does(_) if self.hope == Hope::Error => 1..=self.row.calls,
+            Then::Does(behaviours) => {
+                let count = behaviours(self.asked).len();
+                count..=count
+            }
+        };
+        let asked = (count(bad), count(good));
+        if !expected.contains(&asked.0) || asked.1 != usize::from(self.hope == Hope::Another) {
+            return Err(format!(
+                "the failing ones were asked {} times, the other {} times",
+                asked.0, asked.1
+            ));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, what: &str, reply: &Reply) -> String {
+        let text = reply.text();
+        let text = &text[text.floor_char_boundary(text.len().saturating_sub(700))..];
+        format!(
+            "{:?} / {} / {} to {} stream={}: {what}: {} by {}: {text}",
+            self.hope,
+            self.row.fault,
+            self.client.name,
+            self.asked.format,
+            self.asked.stream,
+            reply.status,
+            reply.header("x-polygate-provider"),
+        )
+    }
+}
+
+/// Whether all of a stream can be read: no event broke off.
+fn are_events(reply: &Reply) -> Result<(), String> {
+    let is_event =
+        |data: &String| data == "[DONE]" || serde_json::from_str::<serde_json::Value>(data).is_ok();
+    match reply.events().iter().find(|data| !is_event(data)) {
+        Some(data) => Err(format!("an event that is none, {data}")),
+        None => Ok(()),
+    }
+}
+
+/// Where the page is.
+fn path() -> &'static Path {
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/fault-wall.md"
+    ))
+}
