@@ -13,6 +13,7 @@ mod corpus_translated;
 mod counting;
 mod failover;
 mod fallbacks;
+mod hedge;
 mod held;
 mod keys;
 mod lanes;
