@@ -2,7 +2,7 @@
 
 mod read;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,18 +11,16 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
-use polygate_wire::{Format, RawObject, counting, dialect, ingress};
+use polygate_wire::{Format, Loss, RawObject, counting, dialect, ingress};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
 use crate::config::Deadlines;
 use crate::count;
-use crate::engine::Trail;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
-use crate::observe::{AttemptRecord, Recorder};
 use crate::route::Candidate;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
@@ -47,6 +45,8 @@ pub struct Attempt<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// When the call's own time is over.
     pub until: Option<Instant>,
+    /// What translation lost, once that is known.
+    pub losses: OnceLock<Vec<Loss>>,
     /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
     pub redirects_blocked: bool,
 }
@@ -62,21 +62,9 @@ pub struct Reply {
     pub body: ReplyBody,
 }
 
-impl Reply {
-    /// Adds the attempt that made it to the record that travels with the body.
-    pub fn note_attempt(&mut self, attempt: AttemptRecord) {
-        self.body
-            .update_record(|record| record.attempts.push(attempt));
-    }
-}
-
 impl Attempt<'_> {
-    /// Asks. The recorder is taken along on success only.
-    pub async fn run(
-        &self,
-        recorder: &mut Option<Recorder>,
-        trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
+    /// Asks.
+    pub async fn run(&self) -> Result<Reply, Failure> {
         let Some(object) = &self.call.object else {
             return Err(Failure::new(
                 Kind::Internal,
@@ -84,27 +72,22 @@ impl Attempt<'_> {
             ));
         };
         if !self.call.inbound.endpoint.counts() {
-            return self.ask(object, recorder, trail).await;
+            return self.ask(object).await;
         }
         let provider = &self.candidate.upstream.provider;
         let is_native = provider
             .formats()
             .contains(&self.call.inbound.endpoint.format());
         if !is_native && provider.counts().is_none() {
-            return self.estimated(object, recorder);
+            return self.estimated(object);
         }
-        match self.ask(object, recorder, trail).await {
-            Err(failure) if has_no_count(&failure) => self.estimated(object, recorder),
+        match self.ask(object).await {
+            Err(failure) if has_no_count(&failure) => self.estimated(object),
             other => other,
         }
     }
 
-    async fn ask(
-        &self,
-        object: &RawObject,
-        recorder: &mut Option<Recorder>,
-        trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
+    async fn ask(&self, object: &RawObject) -> Result<Reply, Failure> {
         let provider = &self.candidate.upstream.provider;
         let created = self.clock.unix_seconds();
         let making = Making {
@@ -117,10 +100,7 @@ impl Attempt<'_> {
             kept: self.kept,
         };
         let prepared = lane::prepare(&making)?;
-        if let Some(recorder) = recorder {
-            recorder.update(|record| record.losses.clone_from(&prepared.losses));
-        }
-        trail.losses = prepared.losses;
+        let _ = self.losses.set(prepared.losses);
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
         let format = prepared.lane.upstream_format();
@@ -137,17 +117,13 @@ impl Attempt<'_> {
             ));
         }
         if self.call.stream {
-            return self.stream(answer, prepared.lane, started, recorder).await;
+            return self.stream(answer, prepared.lane, started).await;
         }
-        self.whole(answer, &prepared.lane, started, recorder).await
+        self.whole(answer, &prepared.lane, started).await
     }
 
     /// How many tokens the request is, estimated: the upstream has no word for the question.
-    fn estimated(
-        &self,
-        object: &RawObject,
-        recorder: &mut Option<Recorder>,
-    ) -> Result<Reply, Failure> {
+    fn estimated(&self, object: &RawObject) -> Result<Reply, Failure> {
         let format = self.call.inbound.endpoint.format();
         let object = counting::asked(object)?;
         let ingress = ingress(format)
@@ -156,12 +132,10 @@ impl Attempt<'_> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("x-polygate-estimated", HeaderValue::from_static("true"));
-        let mut recorder = taken(recorder)?;
-        recorder.update(|record| record.status = 200);
         Ok(Reply {
             status: StatusCode::OK,
             headers,
-            body: ReplyBody::whole(counting::answer(format, tokens), recorder),
+            body: ReplyBody::whole(counting::answer(format, tokens), None),
         })
     }
 
@@ -213,7 +187,7 @@ impl Attempt<'_> {
     }
 
     /// Between bytes of the answer.
-    fn idle(&self) -> Duration {
+    pub(crate) fn idle(&self) -> Duration {
         let all = self.snapshot.config.timeouts.idle;
         self.deadlines().idle.unwrap_or(all)
     }
@@ -246,7 +220,6 @@ impl Attempt<'_> {
         answer: Response<AnswerBody>,
         lane: Lane,
         started: Instant,
-        recorder: &mut Option<Recorder>,
     ) -> Result<Reply, Failure> {
         let deadline = started + self.patience();
         let format = lane.upstream_format();
@@ -296,10 +269,6 @@ impl Attempt<'_> {
         );
         // Tells buffering proxies in front of us to pass pieces as they come.
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        if let Some(mut recorder) = recorder.take() {
-            recorder.first_event();
-            relay.release(recorder);
-        }
         Ok(Reply {
             status: StatusCode::OK,
             headers,
@@ -358,7 +327,6 @@ impl Attempt<'_> {
         answer: Response<AnswerBody>,
         lane: &Lane,
         started: Instant,
-        recorder: &mut Option<Recorder>,
     ) -> Result<Reply, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -374,19 +342,10 @@ impl Attempt<'_> {
                     failure
                 });
                 let (body, usage) = checked?;
-                let mut recorder = taken(recorder)?;
-                recorder.first_event();
-                recorder.update(|record| {
-                    record.usage = usage;
-                    record.status = 200;
-                });
-                ReplyBody::whole(body, recorder)
+                ReplyBody::whole(body, usage)
             }
             Read::Over { head, rest } if matches!(lane, Lane::Native(_)) => {
-                let mut recorder = taken(recorder)?;
-                recorder.first_event();
-                recorder.update(|record| record.status = 200);
-                ReplyBody::Passing(Box::new(Passing::new(head, rest, self.idle(), recorder)))
+                ReplyBody::Passing(Box::new(Passing::new(head, rest, self.idle())))
             }
             Read::Over { .. } => {
                 return Err(junk("the provider's answer is too long to translate"));
@@ -402,12 +361,6 @@ impl Attempt<'_> {
     async fn read(&self, body: AnswerBody, deadline: Instant) -> Result<Read, Failure> {
         read_capped(body, ANSWER_LIMIT, self.idle(), deadline).await
     }
-}
-
-fn taken(recorder: &mut Option<Recorder>) -> Result<Recorder, Failure> {
-    recorder
-        .take()
-        .ok_or_else(|| Failure::new(Kind::Internal, "the call's record was given away"))
 }
 
 /// The upstream knows no such question. That it lacks the model is something else.

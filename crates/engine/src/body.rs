@@ -9,14 +9,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
-use polygate_core::Failure;
+use polygate_core::{Failure, Usage};
 
 pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
 pub use waiting::{Hold, Running, Waiting};
 
-use crate::observe::{CallRecord, Outcome, Recorder};
+use crate::observe::{Outcome, Recorder};
 
 /// A comment line: what clients ignore and idle connections need.
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
@@ -36,15 +37,17 @@ pub enum ReplyBody {
 /// A whole answer.
 pub struct Whole {
     bytes: Option<Bytes>,
-    recorder: Recorder,
+    usage: Option<Usage>,
+    recorder: Option<Recorder>,
 }
 
 impl ReplyBody {
-    /// A whole answer with its recorder, which is sent when the client has taken the bytes.
-    pub fn whole(bytes: Bytes, recorder: Recorder) -> Self {
+    /// A whole answer with the usage that it reports.
+    pub fn whole(bytes: Bytes, usage: Option<Usage>) -> Self {
         ReplyBody::Whole(Whole {
             bytes: Some(bytes),
-            recorder,
+            usage,
+            recorder: None,
         })
     }
 
@@ -58,12 +61,23 @@ impl ReplyBody {
         }
     }
 
-    /// Changes the record that travels with the body; one that waits has none yet.
-    pub fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
+    /// From here on the answer is the client's: the recorder goes with it, and is sent when the client has all of it, or goes.
+    pub fn release(&mut self, mut recorder: Recorder, status: StatusCode) {
+        recorder.first_event();
         match self {
-            ReplyBody::Whole(whole) => whole.recorder.update(change),
-            ReplyBody::Stream(relay) => relay.update_record(change),
-            ReplyBody::Passing(passing) => passing.update_record(change),
+            ReplyBody::Whole(whole) => {
+                recorder.update(|record| {
+                    record.usage = whole.usage;
+                    record.status = status.as_u16();
+                });
+                whole.recorder = Some(recorder);
+            }
+            ReplyBody::Stream(relay) => relay.release(recorder),
+            ReplyBody::Passing(passing) => {
+                recorder.update(|record| record.status = status.as_u16());
+                passing.release(recorder);
+            }
+            // It brings its own.
             ReplyBody::Waiting(_) => {}
         }
     }
@@ -110,13 +124,15 @@ impl Body for ReplyBody {
 impl Whole {
     fn take(&mut self) -> Option<Bytes> {
         let bytes = self.bytes.take()?;
-        self.recorder.update(|record| {
-            record.outcome = if record.status < 400 {
-                Outcome::Completed
-            } else {
-                Outcome::Failed
-            }
-        });
+        if let Some(recorder) = &mut self.recorder {
+            recorder.update(|record| {
+                record.outcome = if record.status < 400 {
+                    Outcome::Completed
+                } else {
+                    Outcome::Failed
+                }
+            });
+        }
         Some(bytes)
     }
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub retry: Retry,
     /// How long is waited.
     pub timeouts: Timeouts,
+    /// When a second attempt is made beside a slow first one; `None`: never.
+    pub hedge: Option<Hedge>,
     /// What is asked in the background.
     pub health_check: HealthCheck,
     /// `/metrics` answers without a key.
@@ -201,6 +203,8 @@ pub struct Model {
     pub timeouts: Deadlines,
     /// How many of its calls there are at a time.
     pub max_concurrent: Option<usize>,
+    /// Its second attempts; those of all unless set.
+    pub hedge: Option<Hedge>,
     /// What translation would lose is refused.
     pub strict: bool,
 }
@@ -363,6 +367,15 @@ pub struct Retry {
     pub max_cooldown: Duration,
     /// Failures in a row that open a provider's breaker.
     pub breaker_threshold: u32,
+}
+
+/// A second attempt beside a slow first one, on another candidate. It costs: what the loser wrote is paid as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hedge {
+    /// How long the first has for its first good event, or for its whole answer.
+    pub after: Duration,
+    /// How many of a hundred calls may have one.
+    pub max_percent: u32,
 }
 
 /// Times that a provider, a model or a call has of its own.
@@ -533,6 +546,7 @@ impl Default for Config {
             routing: Routing::default(),
             retry: Retry::default(),
             timeouts: Timeouts::default(),
+            hedge: None,
             health_check: HealthCheck::default(),
             metrics_open: true,
             verify_ssl: true,

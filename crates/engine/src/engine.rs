@@ -1,30 +1,31 @@
 //! The story of a call: understand, admit, find a route, ask one candidate after another, answer.
 
+mod attempts;
+
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use polygate_core::{Clock, Failure, Kind, Scope, Why};
+use bytes::Bytes;
+use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
 use crate::admit::{COME_AGAIN, KeyRing};
-use crate::affinity;
-use crate::attempt::{Attempt, Reply};
+use crate::attempt::Reply;
 use crate::body::{Hold, Running};
-use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::call::{Call, Inbound, InboundBody};
 use crate::config::Config;
 use crate::further;
 use crate::health::HealthBook;
+use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::Kept;
-use crate::observe::{AttemptRecord, CallRecord, Metrics, Outcome, Recorder, Recorders};
-use crate::plan::{Next, Plan};
-use crate::proxy;
-use crate::pulse::Flight;
-use crate::route::Route;
+use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
+use crate::route::{Candidate, Route};
 use crate::seats::Seat;
 use crate::snapshot::Snapshot;
+use crate::transport::UpstreamBody;
 
 /// What records say until someone is known.
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
@@ -39,6 +40,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     recorders: Recorders,
     metrics: Arc<Metrics>,
+    hedges: Hedges,
 }
 
 /// How a call came out, with what its headers say of the way.
@@ -68,20 +70,28 @@ struct Begun {
     snapshot: Arc<Snapshot>,
     call: Call,
     route: Arc<Route>,
-    body: InboundBody,
+    /// The body, where it can be sent again.
+    body: Bytes,
+    /// The body, where it passes and is sent but once.
+    upload: Option<UpstreamBody>,
     /// When the call's own time is over.
     until: Option<Instant>,
 }
 
+impl Trail {
+    fn name(&mut self, candidate: &Candidate) {
+        self.provider = Some(candidate.upstream.name.clone());
+        self.model = Some(candidate.model.clone());
+    }
+}
+
 impl Answered {
-    fn failed(failure: Failure, recorder: Option<Recorder>, trail: Trail) -> Self {
-        if let Some(mut recorder) = recorder {
-            recorder.update(|record| {
-                record.status = failure.status;
-                record.outcome = Outcome::Failed;
-                record.error = Some(failure.kind.name());
-            });
-        }
+    fn failed(failure: Failure, mut recorder: Recorder, trail: Trail) -> Self {
+        recorder.update(|record| {
+            record.status = failure.status;
+            record.outcome = Outcome::Failed;
+            record.error = Some(failure.kind.name());
+        });
         Self {
             result: Err(failure),
             trail: Some(trail),
@@ -108,6 +118,7 @@ impl Engine {
             clock,
             recorders,
             metrics,
+            hedges: Hedges::default(),
         })
     }
 
@@ -153,7 +164,7 @@ impl Engine {
     pub async fn call(self: &Arc<Self>, inbound: Inbound) -> Answered {
         let mut recorder = self.recorder(&inbound);
         match self.begin(inbound, &mut recorder) {
-            Err(failure) => Answered::failed(failure, Some(recorder), Trail::default()),
+            Err(failure) => Answered::failed(failure, recorder, Trail::default()),
             Ok(begun) => {
                 let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
                 let going: Running = Box::pin(self.clone().go(begun, recorder));
@@ -186,18 +197,22 @@ impl Engine {
         call.deadlines = call.deadlines.or(route.timeouts);
         self.continued(&mut call)?;
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
+        let (body, upload) = match body {
+            InboundBody::Whole(bytes) => (bytes, None),
+            InboundBody::Passing(upload) => (Bytes::new(), Some(upload)),
+        };
         Ok(Begun {
             snapshot,
             call,
             route,
             body,
+            upload,
             until: total.map(|total| Instant::now() + total),
         })
     }
 
     /// Asks one candidate after another.
-    async fn go(self: Arc<Self>, begun: Begun, recorder: Recorder) -> Answered {
-        let mut recorder = Some(recorder);
+    async fn go(self: Arc<Self>, begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
         let until = begun.until;
         let attempts = self.attempts(begun, &mut recorder, &mut trail);
@@ -208,10 +223,13 @@ impl Engine {
             None => attempts.await,
         };
         match result {
-            Ok(reply) => Answered {
-                result: Ok(reply),
-                trail: Some(trail),
-            },
+            Ok(mut reply) => {
+                reply.body.release(recorder, reply.status);
+                Answered {
+                    result: Ok(reply),
+                    trail: Some(trail),
+                }
+            }
             Err(failure) => Answered::failed(failure, recorder, trail),
         }
     }
@@ -228,103 +246,6 @@ impl Engine {
             call.continued = continued;
         }
         Ok(())
-    }
-
-    /// The loop: the one place where a call is tried again.
-    async fn attempts(
-        &self,
-        begun: Begun,
-        recorder: &mut Option<Recorder>,
-        trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
-        let Begun {
-            snapshot,
-            call,
-            route,
-            mut body,
-            until,
-        } = begun;
-        let mut plan =
-            Plan::new(&route, &snapshot.config.retry).prefer(affinity::key(&call, route.affinity));
-        if !matches!(body, InboundBody::Whole(_)) {
-            plan = plan.once();
-        }
-        if call.stream {
-            plan = plan.streaming();
-        }
-        loop {
-            let (place, mut pass) = match plan.next(self.clock.now()) {
-                Next::Ask(place, pass) => (place, pass),
-                Next::Wait(wait) => {
-                    tokio::time::sleep(wait).await;
-                    continue;
-                }
-                Next::GiveUp(failure) => return Err(failure),
-            };
-            let Some(candidate) = route.candidate(place) else {
-                continue;
-            };
-            let attempt = Attempt {
-                snapshot: &snapshot,
-                call: &call,
-                candidate,
-                kept: &self.kept,
-                clock: &self.clock,
-                until,
-                redirects_blocked: route.redirect(place, Why::ContentPolicy).is_some(),
-            };
-            trail.provider = Some(candidate.upstream.name.clone());
-            trail.model = Some(candidate.model.clone());
-            trail.attempts += 1;
-            note(recorder, |record| {
-                record.provider = candidate.upstream.name.clone();
-                record.credential = candidate.credential.name.clone();
-                record.upstream_model = candidate.model.clone();
-            });
-            hold(recorder, Some(candidate.begin(pass.seat.take())));
-            let started = self.clock.now();
-            let result = match &call.inbound.endpoint {
-                Endpoint::Proxy(_) => {
-                    let is_last = plan.is_last();
-                    match proxy::body_of(&mut body) {
-                        Some(body) => attempt.proxy(body, is_last, recorder).await,
-                        None => Err(Failure::new(
-                            Kind::Broken,
-                            "the upload is gone and cannot be sent again",
-                        )),
-                    }
-                }
-                _ => attempt.run(recorder, trail).await,
-            };
-            let now = self.clock.now();
-            let failure = match result {
-                Ok(mut reply) => {
-                    candidate.resters().succeeded(now);
-                    candidate.measure(now, now.saturating_sub(started), None);
-                    reply.note_attempt(attempt_record(
-                        candidate,
-                        None,
-                        now.saturating_sub(started),
-                    ));
-                    return Ok(reply);
-                }
-                Err(failure) => failure,
-            };
-            hold(recorder, None);
-            candidate.measure(now, now.saturating_sub(started), Some(&failure));
-            note(recorder, |record| {
-                record.attempts.push(attempt_record(
-                    candidate,
-                    Some(&failure),
-                    now.saturating_sub(started),
-                ))
-            });
-            candidate
-                .resters()
-                .note(&failure, &snapshot.config.retry, now);
-            tracing::debug!(request_id = &*call.inbound.request_id, candidate = ?candidate, failure = %failure, "attempt failed");
-            plan.failed(place, failure, now)?;
-        }
     }
 
     pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
@@ -353,34 +274,6 @@ impl Engine {
             duration: Duration::ZERO,
         };
         Recorder::new(record, self.clock.clone(), self.recorders.clone())
-    }
-}
-
-fn note(recorder: &mut Option<Recorder>, change: impl FnOnce(&mut CallRecord)) {
-    if let Some(recorder) = recorder {
-        recorder.update(change);
-    }
-}
-
-fn hold(recorder: &mut Option<Recorder>, flight: Option<Flight>) {
-    if let Some(recorder) = recorder {
-        recorder.hold(flight);
-    }
-}
-
-/// What is noted of a try.
-pub(crate) fn attempt_record(
-    candidate: &crate::route::Candidate,
-    failure: Option<&Failure>,
-    duration: Duration,
-) -> AttemptRecord {
-    AttemptRecord {
-        provider: candidate.upstream.name.clone(),
-        credential: candidate.credential.name.clone(),
-        outcome: failure.map_or("ok", |failure| failure.kind.name()),
-        status: failure.map_or(200, |failure| failure.status),
-        duration,
-        ambiguous: failure.is_some_and(|failure| failure.ambiguous),
     }
 }
 

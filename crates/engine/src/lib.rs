@@ -14,6 +14,7 @@ pub mod count;
 pub mod engine;
 mod further;
 pub mod health;
+mod hedge;
 mod hops;
 pub mod kept;
 pub mod lane;

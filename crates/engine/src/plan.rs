@@ -110,13 +110,8 @@ impl<'a> Plan<'a> {
         if self.left == 0 {
             return Next::GiveUp(self.last_failure(now));
         }
-        while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
-            self.asked.push(place);
-            if let Some(pass) = self.pass(place, now) {
-                self.left -= 1;
-                self.tries += 1;
-                return Next::Ask(place, pass);
-            }
+        if let Some((place, pass)) = self.ask(now) {
+            return Next::Ask(place, pass);
         }
         let has_failed = self.failure.is_some();
         if let Some(wait) = self
@@ -133,6 +128,27 @@ impl<'a> Plan<'a> {
             return Next::Wait(self.backoff());
         }
         Next::GiveUp(self.last_failure(now))
+    }
+
+    /// Whom to ask beside the one that is being asked; `None` where nobody else is left.
+    pub fn beside(&mut self, now: Duration) -> Option<(Place, Pass)> {
+        if self.left == 0 {
+            return None;
+        }
+        self.ask(now)
+    }
+
+    /// The next that may be asked.
+    fn ask(&mut self, now: Duration) -> Option<(Place, Pass)> {
+        while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
+            self.asked.push(place);
+            if let Some(pass) = self.pass(place, now) {
+                self.left -= 1;
+                self.tries += 1;
+                return Some((place, pass));
+            }
+        }
+        None
     }
 
     /// Whether this one may be asked now, as far as its provider goes.
@@ -156,7 +172,8 @@ impl<'a> Plan<'a> {
         };
         if is_retry {
             health.budget.retries();
-        } else {
+        }
+        if self.tries == 0 {
             health.budget.deposit(now);
         }
         Some(Pass {

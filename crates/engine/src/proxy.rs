@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
-use crate::call::InboundBody;
-use crate::observe::Recorder;
 use crate::transport::{AnswerBody, UpstreamBody};
 
 /// Headers of one connection, and cookies, which are between us and the provider.
@@ -31,12 +29,7 @@ const NOT_PASSED: [HeaderName; 8] = [
 
 impl Attempt<'_> {
     /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
-    pub async fn proxy(
-        &self,
-        body: UpstreamBody,
-        is_last: bool,
-        recorder: &mut Option<Recorder>,
-    ) -> Result<Reply, Failure> {
+    pub async fn proxy(&self, body: UpstreamBody, is_last: bool) -> Result<Reply, Failure> {
         let provider = &self.candidate.upstream.provider;
         let outbound = Outbound {
             operation: self
@@ -64,17 +57,7 @@ impl Attempt<'_> {
             return Err(self.proxied_failure(answer).await);
         }
         let (head, body) = answer.into_parts();
-        let mut recorder = recorder
-            .take()
-            .ok_or_else(|| Failure::new(Kind::Internal, "the call's record was given away"))?;
-        recorder.first_event();
-        recorder.update(|record| record.status = status.as_u16());
-        let passing = Passing::new(
-            VecDeque::new(),
-            body,
-            self.snapshot.config.timeouts.idle,
-            recorder,
-        );
+        let passing = Passing::new(VecDeque::new(), body, self.idle());
         Ok(Reply {
             status,
             headers: passed(head.headers),
@@ -109,18 +92,4 @@ fn passed(mut headers: HeaderMap) -> HeaderMap {
         headers.remove(name);
     }
     headers
-}
-
-/// The body for one try: a whole one can be sent again, a passing one is gone after its first use.
-pub fn body_of(body: &mut InboundBody) -> Option<UpstreamBody> {
-    match body {
-        InboundBody::Whole(bytes) => Some(UpstreamBody::from(bytes.clone())),
-        InboundBody::Passing(_) => {
-            let taken = std::mem::replace(body, InboundBody::Whole(bytes::Bytes::new()));
-            match taken {
-                InboundBody::Passing(passing) => Some(passing),
-                InboundBody::Whole(_) => None,
-            }
-        }
-    }
 }

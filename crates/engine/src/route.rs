@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use polygate_core::{Failure, Scope, Why};
 
-use crate::config::{Affinity, Deadlines};
+use crate::config::{Affinity, Deadlines, Hedge};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing};
 use crate::pulse::{Flight, Target};
@@ -37,6 +37,8 @@ pub struct Route {
     pub timeouts: Deadlines,
     /// How many calls of the model there are at a time.
     pub seats: Option<Limit>,
+    /// When a second attempt is made beside the first.
+    pub hedge: Option<Hedge>,
     steps: Vec<Step>,
 }
 
@@ -177,6 +179,7 @@ impl Route {
             affinity: affinity.unwrap_or(snapshot.config.routing.affinity),
             timeouts: compiled.map(|model| model.timeouts).unwrap_or_default(),
             seats: compiled.and_then(|model| model.seats.clone()),
+            hedge: compiled.map_or(snapshot.config.hedge, |model| model.hedge),
             steps,
         })
     }

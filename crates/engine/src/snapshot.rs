@@ -107,6 +107,8 @@ pub struct Model {
     pub timeouts: config::Deadlines,
     /// How many of its calls there are at a time.
     pub seats: Option<Limit>,
+    /// Its second attempts.
+    pub hedge: Option<config::Hedge>,
 }
 
 /// One target of a [`Model`].
@@ -533,6 +535,7 @@ fn compile_model(
         targets: targets.collect(),
         fallbacks: model.fallbacks.clone(),
         timeouts: model.timeouts,
+        hedge: model.hedge.or(config.hedge),
         seats: model.max_concurrent.map(|most| Limit {
             seats: book.models.of(&model.name),
             most,

@@ -21,19 +21,14 @@ pub struct Passing {
     timer: Pin<Box<Sleep>>,
     idle: Duration,
     last_chunk: Instant,
-    recorder: Recorder,
+    recorder: Option<Recorder>,
     /// Why it was ended from here.
     stopped: Option<Failure>,
 }
 
 impl Passing {
     /// Lets pass what was read and what follows.
-    pub fn new(
-        head: VecDeque<Bytes>,
-        upstream: AnswerBody,
-        idle: Duration,
-        recorder: Recorder,
-    ) -> Self {
+    pub fn new(head: VecDeque<Bytes>, upstream: AnswerBody, idle: Duration) -> Self {
         let now = Instant::now();
         Self {
             head,
@@ -41,7 +36,7 @@ impl Passing {
             timer: Box::pin(tokio::time::sleep_until(now + idle)),
             idle,
             last_chunk: now,
-            recorder,
+            recorder: None,
             stopped: None,
         }
     }
@@ -49,7 +44,7 @@ impl Passing {
     /// Breaks it off.
     pub(super) fn stop(&mut self, failure: Failure) {
         if self.upstream.take().is_some() {
-            self.recorder.update(|record| {
+            self.update_record(|record| {
                 record.outcome = Outcome::Failed;
                 record.error = Some(failure.kind.name());
             });
@@ -57,8 +52,14 @@ impl Passing {
         }
     }
 
-    pub(super) fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
-        self.recorder.update(change);
+    pub(super) fn release(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.update(change);
+        }
     }
 
     pub(super) fn poll_piece(
@@ -105,7 +106,7 @@ impl Passing {
 
     fn complete(&mut self) -> Poll<Option<Result<Bytes, Failure>>> {
         self.upstream = None;
-        self.recorder.update(|record| {
+        self.update_record(|record| {
             record.outcome = if record.status < 400 {
                 Outcome::Completed
             } else {
@@ -117,7 +118,7 @@ impl Passing {
 
     fn fail(&mut self, kind: Kind, message: &str) -> Poll<Option<Result<Bytes, Failure>>> {
         self.upstream = None;
-        self.recorder.update(|record| {
+        self.update_record(|record| {
             record.outcome = Outcome::Failed;
             record.error = Some(kind.name());
         });

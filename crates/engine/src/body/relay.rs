@@ -19,7 +19,7 @@ use super::KEEPALIVE;
 use crate::attempt::redact;
 use crate::engine::out_of_time;
 use crate::lane::{Meter, Output, StreamLane};
-use crate::observe::{CallRecord, Outcome, Recorder};
+use crate::observe::{Outcome, Recorder};
 use crate::route::Candidate;
 use crate::snapshot::Snapshot;
 
@@ -131,12 +131,6 @@ impl Relay {
     pub fn release(&mut self, recorder: Recorder) {
         self.recorder = Some(recorder);
         self.watch.sent();
-    }
-
-    pub(super) fn update_record(&mut self, change: impl FnOnce(&mut CallRecord)) {
-        if let Some(recorder) = self.recorder.as_mut() {
-            recorder.update(change);
-        }
     }
 
     /// Ends a stream that has not ended with a failure that is nobody's but ours.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use polygate_core::{Clock, Usage};
+use polygate_core::{Clock, Failure, Usage};
 use polygate_wire::Loss;
 
 use super::pump::Recorders;
 use crate::pulse::Flight;
+use crate::route::Candidate;
 use crate::seats::Seat;
 
 /// Everything worth knowing of a call.
@@ -95,6 +96,15 @@ impl CallRecord {
     }
 }
 
+impl CallRecord {
+    /// Names who is asked, or who answered.
+    pub(crate) fn name(&mut self, candidate: &Candidate) {
+        self.provider = candidate.upstream.name.clone();
+        self.credential = candidate.credential.name.clone();
+        self.upstream_model = candidate.model.clone();
+    }
+}
+
 /// One try of one candidate.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {
@@ -110,6 +120,29 @@ pub struct AttemptRecord {
     pub duration: Duration,
     /// It may have cost money although it failed.
     pub ambiguous: bool,
+}
+
+impl AttemptRecord {
+    pub(crate) fn of(candidate: &Candidate, failure: Option<&Failure>, duration: Duration) -> Self {
+        Self {
+            provider: candidate.upstream.name.clone(),
+            credential: candidate.credential.name.clone(),
+            outcome: failure.map_or("ok", |failure| failure.kind.name()),
+            status: failure.map_or(200, |failure| failure.status),
+            duration,
+            ambiguous: failure.is_some_and(|failure| failure.ambiguous),
+        }
+    }
+
+    /// Another attempt beside it was good first: what this one wrote may have to be paid.
+    pub(crate) fn lost(candidate: &Candidate, duration: Duration) -> Self {
+        Self {
+            outcome: "hedge_lost",
+            status: 0,
+            ambiguous: true,
+            ..Self::of(candidate, None, duration)
+        }
+    }
 }
 
 /// How a call ended.
@@ -158,8 +191,8 @@ impl Recorder {
     }
 
     /// An attempt is in flight until the call ends or another one takes its place.
-    pub fn hold(&mut self, flight: Option<Flight>) {
-        self.flight = flight;
+    pub fn hold(&mut self, flight: Flight) {
+        self.flight = Some(flight);
     }
 
     /// The call keeps a seat until it ends.

@@ -1,6 +1,6 @@
 //! A chat of one token: whether a model answers. It costs money, so it is asked only where somebody says so.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +12,9 @@ use serde_json::json;
 use crate::admit::Caller;
 use crate::attempt::{Attempt, Reply};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
-use crate::engine::{Engine, Trail, attempt_record};
+use crate::engine::Engine;
 use crate::health::Turn;
-use crate::observe::{Outcome, Recorder};
+use crate::observe::{AttemptRecord, Outcome, Recorder};
 use crate::route::Candidate;
 use crate::seats::Seat;
 use crate::snapshot::{Snapshot, Upstream};
@@ -135,10 +135,8 @@ pub(super) async fn chat(
 ) -> Result<(), Failure> {
     let (mut call, _) = Call::read(snapshot, question(&candidate.model))?;
     call.deadlines.request = Some(patience);
-    let mut recorder = Some(recorder(engine, snapshot, candidate, &call, subject));
-    if let Some(recorder) = &mut recorder {
-        recorder.hold(Some(candidate.begin(seat)));
-    }
+    let mut recorder = recorder(engine, snapshot, candidate, &call, subject);
+    recorder.hold(candidate.begin(seat));
     let attempt = Attempt {
         snapshot,
         call: &call,
@@ -146,17 +144,22 @@ pub(super) async fn chat(
         kept: engine.kept(),
         clock: engine.clock(),
         until: None,
+        losses: OnceLock::new(),
         redirects_blocked: false,
     };
     let started = engine.clock().now();
-    let result = attempt.run(&mut recorder, &mut Trail::default()).await;
+    let result = attempt.run().await;
     let now = engine.clock().now();
     let took = now.saturating_sub(started);
     candidate.measure(now, took, result.as_ref().err());
     match result {
         Ok(reply) => {
             candidate.resters().succeeded(now);
-            finish(reply, candidate, took).await;
+            recorder.update(|record| {
+                let attempt = AttemptRecord::of(candidate, None, took);
+                record.attempts.push(attempt);
+            });
+            finish(reply, recorder).await;
             Ok(())
         }
         Err(failure) => {
@@ -201,23 +204,20 @@ fn recorder(
         if let Some(route) = route {
             record.label = route.label.clone();
         }
-        record.provider = candidate.upstream.name.clone();
-        record.credential = candidate.credential.name.clone();
-        record.upstream_model = candidate.model.clone();
+        record.name(candidate);
     });
     recorder
 }
 
 /// Takes the answer, which sends the record.
-async fn finish(mut reply: Reply, candidate: &Candidate, took: Duration) {
-    reply.note_attempt(attempt_record(candidate, None, took));
+async fn finish(mut reply: Reply, recorder: Recorder) {
+    reply.body.release(recorder, reply.status);
     let _ = reply.body.frame().await;
 }
 
-fn give_up(recorder: Option<Recorder>, candidate: &Candidate, failure: &Failure, took: Duration) {
-    let Some(mut recorder) = recorder else { return };
+fn give_up(mut recorder: Recorder, candidate: &Candidate, failure: &Failure, took: Duration) {
     recorder.update(|record| {
-        let attempt = attempt_record(candidate, Some(failure), took);
+        let attempt = AttemptRecord::of(candidate, Some(failure), took);
         record.attempts.push(attempt);
         record.status = failure.status;
         record.outcome = Outcome::Failed;

@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 32] = [
+const TABLE: [Later; 30] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -38,8 +38,6 @@ const TABLE: [Later; 32] = [
     feature("db_url", "configuration in a database"),
     feature("guards", "guard rails"),
     feature("guardrails", "guard rails"),
-    feature("hedge", "hedged requests"),
-    feature("hedging", "hedged requests"),
     feature("jsonl_log", "request logs"),
     feature("langfuse", "export to Langfuse"),
     feature(

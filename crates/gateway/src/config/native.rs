@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use polygate_engine::config::Config;
 
 use super::Dialect;
-use super::pieces::{set, way};
+use super::pieces::{hedge, set, way};
 use super::reader::Section;
 use super::yaml::Node;
 
@@ -138,6 +138,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
         &mut config.timeouts.request,
         top.patience("request_timeout_secs"),
     );
+    config.hedge = hedge(&top);
     if let Some(section) = top.section("health_check") {
         settings::health_check(section, &mut config.health_check);
     }

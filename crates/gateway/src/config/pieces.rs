@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use polygate_core::Secret;
-use polygate_engine::config::{Affinity, Credential, Deadlines, Provider, Proxy, Way, WireApi};
+use polygate_engine::config::{
+    Affinity, Credential, Deadlines, Hedge, Provider, Proxy, Way, WireApi,
+};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
@@ -71,6 +73,26 @@ pub fn max_concurrent(section: &Section<'_>) -> Option<usize> {
         );
     }
     Some(most)
+}
+
+/// How many of a hundred calls may have a second attempt unless the file says.
+const HEDGED: u32 = 5;
+
+/// `hedge`: a second attempt beside a slow first one.
+pub fn hedge(section: &Section<'_>) -> Option<Hedge> {
+    let item = section.item("hedge")?;
+    let entry = item.section()?;
+    entry.required("after");
+    let after = entry.patience("after");
+    let max_percent = entry.number("max_percent").unwrap_or(HEDGED);
+    if max_percent > 100 {
+        entry.error("max_percent", "must be at most 100");
+    }
+    entry.finish();
+    Some(Hedge {
+        after: after?,
+        max_percent,
+    })
 }
 
 /// `timeouts` of something that has some of its own.

@@ -159,7 +159,6 @@ fn features_that_come_later_are_refused_by_name() {
         "budgets: 0",
         "teams: []",
         "cache: {}",
-        "hedge: {after: 1s}",
         "guards: {}",
         "strict: true",
         "observability: {}",
@@ -181,7 +180,7 @@ fn features_that_come_later_are_refused_by_name() {
 #[test]
 fn features_that_come_later_may_be_switched_off() {
     for text in [
-        "hedge: false",
+        "hedge: {after: 1s, max_percent: 0}",
         "openai-api-key: [{api-key: k, cloak: {mode: never}}]",
         "request-retry: 1\npassthrough-headers: []",
         "non-stream-keepalive-secs: 0",

@@ -14,6 +14,7 @@ mod counting;
 mod failover;
 mod fallbacks;
 mod health;
+mod hedge;
 mod held;
 mod keys;
 mod lanes;

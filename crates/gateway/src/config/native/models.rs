@@ -4,7 +4,7 @@ use polygate_engine::config::{Fallbacks, Model, Target};
 
 use super::settings::STRATEGIES;
 use crate::config::names::{Named, Reference};
-use crate::config::pieces::{affinity, deadlines, max_concurrent, price};
+use crate::config::pieces::{affinity, deadlines, hedge, max_concurrent, price};
 use crate::config::reader::{Item, Section};
 use crate::config::yaml::Kind;
 
@@ -32,6 +32,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
     }
     let fallbacks = fallbacks(name, &section);
     let strict = section.boolean("strict").unwrap_or(false);
+    let hedge = hedge(&section);
     let (timeouts, max_concurrent) = (deadlines(&section, true), max_concurrent(&section));
     section.finish();
     let named = Named::new(name, &item.spot);
@@ -44,6 +45,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
         fallbacks,
         timeouts,
         max_concurrent,
+        hedge,
         strict,
     })
 }
