@@ -46,7 +46,7 @@ async fn the_second_answers_where_the_first_is_silent() {
     for client in &CLIENTS {
         for stream in [false, true] {
             let reply = gate
-                .post((client.path)(stream), &(client.ask)(stream))
+                .post(&(client.path)("m", stream), &(client.ask)("m", stream))
                 .await;
             asked += 1;
             let (name, text) = (client.name, reply.text());
