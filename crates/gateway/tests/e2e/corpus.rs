@@ -82,26 +82,21 @@ fn question(record: &Record) -> Option<(String, String)> {
     let model = record.model.clone().unwrap_or_else(|| "m".to_owned());
     let names_model = serde_json::from_str::<serde_json::Value>(&body)
         .is_ok_and(|body| body["model"].is_string());
+    let recorded = record.path.as_deref().unwrap_or_default();
     let path = match record.dialect.as_str() {
         // Azure names the model in the path.
         "openai-chat" if !names_model => format!("/v1/models/{}/chat/completions", encoded(&model)),
         other if !names_model && other != "gemini" => return None,
         "openai-chat" => "/v1/chat/completions".to_owned(),
-        "openai-responses" => "/v1/responses".to_owned(),
-        "anthropic"
-            if record
-                .path
-                .as_deref()
-                .unwrap_or_default()
-                .contains("count_tokens") =>
-        {
-            "/v1/messages/count_tokens".to_owned()
+        "openai-responses" if recorded.contains("input_tokens") => {
+            "/v1/responses/input_tokens".to_owned()
         }
+        "openai-responses" => "/v1/responses".to_owned(),
+        "anthropic" if recorded.contains("count_tokens") => "/v1/messages/count_tokens".to_owned(),
         "anthropic" => "/v1/messages".to_owned(),
         "openai-completions" => "/v1/completions".to_owned(),
         "openai-embeddings" => "/v1/embeddings".to_owned(),
         "gemini" => {
-            let recorded = record.path.as_deref().unwrap_or_default();
             let method = recorded
                 .rsplit_once(':')
                 .map_or("generateContent", |(_, method)| method);

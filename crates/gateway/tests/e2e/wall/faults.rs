@@ -277,6 +277,7 @@ fn row(fault: &str, then: impl Fn(Asked) -> Vec<Behaviour> + 'static) -> Row {
     }
 }
 
+/// A fault that would last for ever.
 fn endless(row: Row) -> Row {
     Row {
         takes_patience: true,
@@ -284,6 +285,7 @@ fn endless(row: Row) -> Row {
     }
 }
 
+/// A fault that costs nothing, so that the same provider is tried again.
 fn tried(fault: &str, then: impl Fn(Asked) -> Vec<Behaviour> + 'static) -> Row {
     Row {
         calls: TRIES,

@@ -28,22 +28,30 @@ not. Nothing in it depends on Polygate: any gateway can be put in the same place
 Where a fault only ends with somebody's patience, this is 400 ms: for the first word, a whole answer, and between two events.
 ";
 
-/// What was seen, by section, row, client, lane, upstream, and whether it streamed.
+/// What was seen.
 #[derive(Default)]
-pub struct Page(BTreeMap<(String, String, &'static str, bool), Vec<(Seen, &'static str, bool)>>);
+pub struct Page(BTreeMap<Place, Vec<(Seen, &'static str, bool)>>);
+
+/// A cell of the page.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    section: &'static str,
+    fault: String,
+    client: &'static str,
+    is_native: bool,
+}
 
 impl Page {
     /// Adds what a client got.
     pub fn add(&mut self, cell: &Cell<'_>, seen: Seen) {
-        let is_native = cell.client.name == cell.asked.format;
-        let key = (
-            section(cell.hope).0.to_owned(),
-            cell.row.fault.clone(),
-            cell.client.name,
-            is_native,
-        );
+        let place = Place {
+            section: section(cell.hope).0,
+            fault: cell.row.fault.clone(),
+            client: cell.client.name,
+            is_native: cell.client.name == cell.asked.format,
+        };
         let one = (seen, cell.asked.format, cell.asked.stream);
-        self.0.entry(key).or_default().push(one);
+        self.0.entry(place).or_default().push(one);
     }
 
     /// Fails where the file says something else; `UPDATE_GOLDEN=1` writes it.
@@ -79,8 +87,13 @@ impl Page {
                 let _ = write!(page, "| {} |", row.fault);
                 for client in &CLIENTS {
                     for is_native in [true, false] {
-                        let key = (title.to_owned(), row.fault.clone(), client.name, is_native);
-                        let seen = self.0.get(&key).map_or(&[][..], Vec::as_slice);
+                        let place = Place {
+                            section: title,
+                            fault: row.fault.clone(),
+                            client: client.name,
+                            is_native,
+                        };
+                        let seen = self.0.get(&place).map_or(&[][..], Vec::as_slice);
                         let _ = write!(page, " {} |", cell(seen));
                     }
                 }
