@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The longest time that means anything; longer ones overflow clocks.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Monotonic time since the clock was made, and the wall's time for humans.
 pub trait Clock: Send + Sync {
     /// Monotonic; never goes back.
@@ -65,5 +68,53 @@ impl Clock for FixedClock {
 
     fn unix_seconds(&self) -> u64 {
         self.now().as_secs()
+    }
+}
+
+/// A number of seconds, or a number with `ms`, `s`, `m` or `h`.
+pub fn duration(text: &str) -> Option<Duration> {
+    duration_in(text, 1.0)
+}
+
+/// The same where a bare number is of milliseconds.
+pub fn duration_ms(text: &str) -> Option<Duration> {
+    duration_in(text, 0.001)
+}
+
+fn duration_in(text: &str, bare: f64) -> Option<Duration> {
+    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let with_unit = |(unit, scale): &(&str, f64)| Some((text.strip_suffix(unit)?, *scale));
+    let (number, scale) = UNITS.iter().find_map(with_unit).unwrap_or((text, bare));
+    let seconds = number.trim().parse::<f64>().ok()? * scale;
+    let duration = Duration::try_from_secs_f64(seconds).ok()?;
+    (duration <= LONGEST).then_some(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units_and_bounds() {
+        let seconds = |text| duration(text).map(|duration| duration.as_secs_f64());
+        for (text, expected) in [
+            ("30", Some(30.0)),
+            ("0.5", Some(0.5)),
+            ("500ms", Some(0.5)),
+            ("5 m", Some(300.0)),
+            ("1h", Some(3600.0)),
+            ("0", Some(0.0)),
+            ("-1", None),
+            ("inf", None),
+            ("nan", None),
+            ("1e18", None),
+            ("soon", None),
+            ("", None),
+            ("s", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+        assert_eq!(duration_ms("200"), Some(Duration::from_millis(200)));
+        assert_eq!(duration_ms("2s"), Some(Duration::from_secs(2)));
     }
 }

@@ -11,10 +11,7 @@ use polygate_core::{Failure, Kind};
 
 use crate::config::{Access, RateLimit};
 use crate::pattern::Pattern;
-use crate::seats::{Limit, Seat};
-
-/// When someone who was refused a seat may come again.
-pub(crate) const COME_AGAIN: Duration = Duration::from_secs(1);
+use crate::seats::{COME_AGAIN, Limit, Seat};
 
 /// The keys of one configuration. Keys are found by a keyed hash, so that neither time nor memory tells one.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use polygate_core::clock::duration;
 use polygate_core::{Failure, Kind};
 use polygate_providers::{Operation, Provider};
 use polygate_wire::openai_completions::OpenaiCompletions;
@@ -18,9 +18,6 @@ use crate::further::{self, Further};
 use crate::kept::Continued;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
-
-/// The longest time that a call can ask for: what is longer is a mistake.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// How many endpoints there are.
 pub const ENDPOINTS: usize = 10;
@@ -292,7 +289,7 @@ fn deadlines(headers: &HeaderMap) -> Result<Deadlines, Failure> {
             return Ok(None);
         };
         let text = value.to_str().unwrap_or_default();
-        let time = seconds(text).filter(|time| !time.is_zero());
+        let time = duration(text.trim()).filter(|time| !time.is_zero());
         let message =
             || format!("'{name}' must be a number of seconds, or a time such as 500ms or 30s");
         time.map(Some)
@@ -303,18 +300,6 @@ fn deadlines(headers: &HeaderMap) -> Result<Deadlines, Failure> {
         first_event: time("x-polygate-first-event-timeout")?,
         ..Deadlines::default()
     })
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let (number, scale) = match text.strip_suffix("ms") {
-        Some(number) => (number, 0.001),
-        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
-    };
-    let seconds = number.trim().parse::<f64>().ok()? * scale;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|time| *time <= LONGEST)
 }
 
 fn is_strict(inbound: &Inbound) -> bool {

@@ -426,7 +426,7 @@ pub struct Timeouts {
     /// The longest that the head of a stream is held back for the first good event; zero = as long as that takes.
     pub hold: Duration,
     /// Silence after which an answer that does not stream gets blanks before it; zero = never.
-    pub whole_keepalive: Duration,
+    pub non_stream_keepalive: Duration,
 }
 
 impl Default for Server {
@@ -528,7 +528,7 @@ impl Default for Timeouts {
             total: None,
             keepalive: Duration::from_secs(15),
             hold: Duration::from_secs(15),
-            whole_keepalive: Duration::ZERO,
+            non_stream_keepalive: Duration::ZERO,
         }
     }
 }

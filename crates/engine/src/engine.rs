@@ -11,7 +11,7 @@ use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
-use crate::admit::{COME_AGAIN, KeyRing};
+use crate::admit::KeyRing;
 use crate::attempt::Reply;
 use crate::body::{Hold, Running};
 use crate::call::{Call, Inbound, InboundBody};
@@ -23,7 +23,7 @@ use crate::hops;
 use crate::kept::Kept;
 use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
 use crate::route::{Candidate, Route};
-use crate::seats::Seat;
+use crate::seats::{COME_AGAIN, Seat};
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 

@@ -209,7 +209,7 @@ pub struct Health {
     /// How many retries may fail there.
     pub budget: RetryBudget,
     /// Its calls under way, where these are counted.
-    pub seats: Seats,
+    pub seats: Arc<Seats>,
 }
 
 /// Keeps states over configuration reloads: the same key, the same state.

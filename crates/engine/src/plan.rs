@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use polygate_core::{Failure, Kind};
 
-use crate::admit::COME_AGAIN;
 use crate::config::Retry;
 use crate::health::{Reason, Trial, Turn};
 use crate::route::{Open, Place, Route};
-use crate::seats::Seat;
+use crate::seats::{COME_AGAIN, Seat};
 
 /// Further attempts where the configuration names no number: at least this many, and each candidate once.
 const LEAST_RETRIES: usize = 3;

@@ -2,32 +2,36 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// When someone whom there was no seat for may come again.
+pub const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// A count of what is there now.
-#[derive(Clone, Debug, Default)]
-pub struct Seats(Arc<AtomicUsize>);
+#[derive(Debug, Default)]
+pub struct Seats(AtomicUsize);
 
 /// One of those counted, until dropped.
 #[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
+pub struct Seat(Arc<Seats>);
 
 impl Seats {
     /// A seat, if fewer than this many are taken.
-    pub fn take(&self, limit: usize) -> Option<Seat> {
+    pub fn take(self: &Arc<Self>, limit: usize) -> Option<Seat> {
         // Counted first and asked then: two that come together cannot both get the last seat.
         let seat = self.add();
         (self.0.load(Ordering::Relaxed) <= limit).then_some(seat)
     }
 
-    fn add(&self) -> Seat {
+    fn add(self: &Arc<Self>) -> Seat {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Seat(self.0.clone())
+        Seat(self.clone())
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -53,7 +57,7 @@ mod tests {
 
     #[test]
     fn seats_are_given_up_to_the_limit_and_come_back() {
-        let seats = Seats::default();
+        let seats = Arc::new(Seats::default());
         let first = seats.take(2);
         let second = seats.take(2);
         assert!(first.is_some() && second.is_some());

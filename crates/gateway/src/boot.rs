@@ -13,7 +13,6 @@ use polygate_engine::Engine;
 use polygate_engine::config::{self, Config, Credential, Provider, Tls};
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
-use polygate_engine::seats::Seats;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
 use polygate_server::tls::Certificates;
 use polygate_server::{Life, Server, State, Stop};
@@ -121,7 +120,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         flush: flush.clone(),
         admin_key,
         life: Life::new(),
-        calls: Seats::default(),
+        calls: Arc::default(),
         bearable: start.bearable,
     };
     // What connects from here on waits in the sockets' queues, if only for a moment.

@@ -11,7 +11,7 @@ use polygate_engine::body::ReplyBody;
 use polygate_engine::seats::Seat;
 
 use crate::life::Life;
-use crate::load::stopping;
+use crate::refusal::stopping;
 
 /// What goes out.
 pub enum AnswerBody {

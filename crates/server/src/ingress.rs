@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use crate::answer::{Answer, AnswerBody, Reply};
 use crate::life::Life;
-use crate::load::{overloaded, stopping};
+use crate::refusal::{overloaded, stopping};
 use crate::render::render;
 use crate::router::{Matched, route};
 use crate::upload::Refusal;

@@ -12,9 +12,9 @@ mod given;
 mod ingress;
 mod key;
 mod life;
-mod load;
 mod models;
 mod pages;
+mod refusal;
 mod render;
 mod router;
 mod serve;
@@ -44,7 +44,7 @@ pub struct State {
     /// How far the gateway is on its way out.
     pub life: Life,
     /// The model calls that run.
-    pub calls: Seats,
+    pub calls: Arc<Seats>,
     /// How many connections, and how many calls, the process bears where the configuration does not say.
     pub bearable: usize,
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl Server {
             pages: pages::router(self.state.clone()),
             state: self.state,
             tls: self.tls,
-            open: Seats::default(),
+            open: Arc::default(),
             reserved: VecDeque::new(),
         };
         let stopped = tokio::select! {
@@ -87,7 +88,7 @@ struct Doors {
     state: State,
     pages: axum::Router,
     tls: Option<TlsAcceptor>,
-    open: Seats,
+    open: Arc<Seats>,
     /// Those beyond the limit, the oldest first: it makes room for the next.
     reserved: VecDeque<JoinHandle<()>>,
 }

@@ -75,7 +75,7 @@ impl Hold {
             _ => Shape::Object,
         };
         let (longest, every) = match shape {
-            Shape::Object => (timeouts.whole_keepalive, timeouts.whole_keepalive),
+            Shape::Object => (timeouts.non_stream_keepalive, timeouts.non_stream_keepalive),
             Shape::Events | Shape::Array => (timeouts.hold, timeouts.keepalive),
         };
         if longest.is_zero() {

@@ -104,7 +104,7 @@ pub fn read(top: Section<'_>) -> Config {
     timeouts.connect = top.patience("connect-timeout").unwrap_or(CONNECT);
     timeouts.request = top.patience("request-timeout").unwrap_or(REQUEST);
     set(
-        &mut timeouts.whole_keepalive,
+        &mut timeouts.non_stream_keepalive,
         top.duration("non-stream-keepalive-secs"),
     );
     if let Some(streaming) = top.section("streaming") {

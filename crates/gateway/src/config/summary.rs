@@ -255,7 +255,7 @@ fn timeouts(config: &Config) -> String {
         time(timeouts.request),
         unless_off(timeouts.keepalive),
         unless_off(timeouts.hold),
-        unless_off(timeouts.whole_keepalive)
+        unless_off(timeouts.non_stream_keepalive)
     )
 }
 

@@ -138,7 +138,7 @@ pub fn timeouts(section: Section<'_>, timeouts: &mut Timeouts) {
     set(&mut timeouts.keepalive, section.duration("keepalive"));
     set(&mut timeouts.hold, section.duration("hold"));
     set(
-        &mut timeouts.whole_keepalive,
+        &mut timeouts.non_stream_keepalive,
         section.duration("non_stream_keepalive"),
     );
     section.finish();

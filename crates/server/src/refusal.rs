@@ -1,11 +1,7 @@
 //! The refusals of a gateway that has too much to do, or is on its way out.
 
-use std::time::Duration;
-
 use polygate_core::{Failure, Kind};
-
-/// When someone who was refused may come again.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+use polygate_engine::seats::COME_AGAIN;
 
 /// The refusal of a call that there is no place for.
 pub fn overloaded(what: &str) -> Failure {
