@@ -1,7 +1,10 @@
 //! Token counts of one call, by tier.
 
+use serde::{Deserialize, Serialize};
+
 /// Tokens as the provider reported them. `input` includes what came from a cache; `output` includes reasoning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// All input tokens, cached ones included.
     pub input: u64,

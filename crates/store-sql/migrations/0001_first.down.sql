@@ -1,0 +1,10 @@
+DROP TABLE kept_answers;
+DROP TABLE quotas;
+DROP TABLE usage_hours;
+DROP TABLE attempts;
+DROP TABLE calls;
+DROP TABLE notes;
+DROP TABLE changes;
+DROP TABLE versions;
+DROP TABLE documents;
+DROP TABLE config_state;

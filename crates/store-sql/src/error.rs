@@ -1,0 +1,41 @@
+//! Which errors of a database pass by themselves.
+
+use polygate_store::StoreError;
+
+/// What SQLite says when it may work later: busy, locked, out of memory, an I/O error, a full disk, a file that does not open.
+const SQLITE_TEMPORARY: [i32; 6] = [5, 6, 7, 10, 13, 14];
+
+/// Classes of PostgreSQL's codes that pass: connections, rollbacks that ask for another try, resources, intervention, the system.
+const POSTGRES_TEMPORARY: [&str; 5] = ["08", "40", "53", "57", "58"];
+
+/// What a failed query means.
+pub(crate) fn from_sqlx(error: sqlx::Error) -> StoreError {
+    let message = error.to_string();
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            let is_temporary = match code.parse::<i32>() {
+                // SQLite's extended codes have the plain one in their low byte. PostgreSQL's have five characters.
+                Ok(code_of_sqlite) if code.len() < 5 => {
+                    SQLITE_TEMPORARY.contains(&(code_of_sqlite & 0xff))
+                }
+                _ => POSTGRES_TEMPORARY
+                    .iter()
+                    .any(|class| code.starts_with(class)),
+            };
+            if is_temporary {
+                StoreError::Unavailable(message)
+            } else {
+                StoreError::Refused(message)
+            }
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(message),
+        sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => StoreError::Refused(message),
+        _ => StoreError::Unavailable(message),
+    }
+}
+
+/// A refusal of our own.
+pub(crate) fn refused(message: String) -> StoreError {
+    StoreError::Refused(message)
+}

@@ -1,0 +1,210 @@
+//! The ledger.
+
+use polygate_core::Usage;
+
+use crate::usage::{
+    AttemptRow, CallFilter, CallPage, CallRow, Filter, Group, GroupBy, HOUR, State, Totals,
+    UsageStore,
+};
+
+/// A call that has everything.
+fn call(n: i64, key: &str) -> CallRow {
+    let usage = Usage {
+        input: 10,
+        output: 5,
+        cache_read: 4,
+        cache_write: 3,
+        cache_write_1h: 2,
+        reasoning: 1,
+        input_audio: 6,
+        output_audio: 7,
+    };
+    CallRow {
+        id: format!("call-{n:03}"),
+        request_id: format!("req-{n}"),
+        started: n * HOUR / 2,
+        duration: 1000,
+        first_event: Some(300),
+        endpoint: "/v1/chat/completions".to_owned(),
+        key: key.to_owned(),
+        team: "team".to_owned(),
+        model: "gpt-é".to_owned(),
+        label: "gpt-*".to_owned(),
+        provider: "openai".to_owned(),
+        credential: "main".to_owned(),
+        upstream_model: "gpt-4o".to_owned(),
+        client: "curl".to_owned(),
+        stream: n % 2 == 0,
+        status: 200,
+        outcome: "completed".to_owned(),
+        error: None,
+        state: State::Reported,
+        usage,
+        cost: 1234,
+        price: Some(r#"{"input":1}"#.to_owned()),
+        losses: Some("[]".to_owned()),
+        tags: None,
+        attempts: vec![
+            AttemptRow {
+                provider: "azure".to_owned(),
+                credential: "other".to_owned(),
+                model: "gpt".to_owned(),
+                outcome: "upstream_error".to_owned(),
+                status: 500,
+                duration: 200,
+                state: State::Failed,
+                usage: Usage::default(),
+                cost: 0,
+            },
+            AttemptRow {
+                provider: "openai".to_owned(),
+                credential: "main".to_owned(),
+                model: "gpt-4o".to_owned(),
+                outcome: "ok".to_owned(),
+                status: 200,
+                duration: 800,
+                state: State::Reported,
+                usage,
+                cost: 1234,
+            },
+        ],
+    }
+}
+
+fn named(groups: &[Group]) -> Vec<(&str, i64)> {
+    let pairs = groups.iter();
+    let mut pairs: Vec<_> = pairs
+        .map(|group| (&*group.name, group.totals.calls))
+        .collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+/// A row comes back as it was, and counts once however often it is recorded.
+pub async fn rows(store: &dyn UsageStore) {
+    let mut failed = call(2, "bob");
+    failed.error = Some("upstream_error".to_owned());
+    failed.first_event = None;
+    failed.price = None;
+    failed.losses = None;
+    failed.tags = Some(r#"["a"]"#.to_owned());
+    failed.state = State::Aborted;
+    failed.attempts.truncate(1);
+    let rows = [call(1, "alice"), failed.clone()];
+    assert_eq!(store.record(&rows).await.unwrap(), 2);
+    assert_eq!(store.record(&rows).await.unwrap(), 0);
+    let more = [call(1, "alice"), call(3, "alice"), call(3, "alice")];
+    assert_eq!(store.record(&more).await.unwrap(), 1);
+    assert_eq!(store.record(&[]).await.unwrap(), 0);
+    let found = store.call("call-002").await.unwrap();
+    assert_eq!(found.as_ref(), Some(&failed));
+    assert_eq!(store.call("req-1").await.unwrap(), Some(call(1, "alice")));
+    assert_eq!(store.call("none").await.unwrap(), None);
+    let all = store.totals(&Filter::default(), None).await.unwrap();
+    let expected = Totals {
+        calls: 3,
+        attempts: 5,
+        errors: 1,
+        input_tokens: 30,
+        output_tokens: 15,
+        cache_read_tokens: 12,
+        cache_write_tokens: 9,
+        reasoning_tokens: 3,
+        cost_micro_usd: 3702,
+    };
+    assert_eq!(all.len(), 1);
+    assert_eq!(all.first().map(|group| &group.totals), Some(&expected));
+}
+
+/// Sums are of whole hours, by whatever is asked.
+pub async fn sums(store: &dyn UsageStore) {
+    let empty = store.totals(&Filter::default(), None).await.unwrap();
+    assert_eq!(named(&empty), [("", 0)]);
+    let rows: Vec<_> = (0..8)
+        .map(|n| call(n, if n % 4 == 0 { "bob" } else { "alice" }))
+        .collect();
+    store.record(&rows).await.unwrap();
+    let by = async |of: Filter, by| store.totals(&of, Some(by)).await.unwrap();
+    let everything = Filter::default();
+    let keys = by(everything.clone(), GroupBy::Key).await;
+    assert_eq!(named(&keys), [("alice", 6), ("bob", 2)]);
+    let models = by(everything.clone(), GroupBy::Model).await;
+    assert_eq!(named(&models), [("gpt-*", 8)]);
+    let hours = by(everything.clone(), GroupBy::Hour).await;
+    let hour = |n: i64| (n * HOUR).to_string();
+    let expected = [hour(0), hour(1), hour(2), hour(3)];
+    let mut expected: Vec<_> = expected.iter().map(|hour| (&**hour, 2)).collect();
+    expected.sort_unstable();
+    assert_eq!(named(&hours), expected);
+    let part = Filter {
+        from: Some(HOUR + 5),
+        until: Some(2 * HOUR + 1),
+        key: Some("alice".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(named(&by(part, GroupBy::Team).await), [("team", 3)]);
+    let nobody = Filter {
+        provider: Some("nobody".to_owned()),
+        ..Filter::default()
+    };
+    assert!(by(nobody, GroupBy::Provider).await.is_empty());
+}
+
+/// Calls are listed newest first, a page at a time.
+pub async fn lists(store: &dyn UsageStore) {
+    let rows: Vec<_> = (0..8)
+        .map(|n| call(n, if n % 4 == 0 { "bob" } else { "alice" }))
+        .collect();
+    store.record(&rows).await.unwrap();
+    let list = async |of: CallFilter, offset, limit| {
+        let page = CallPage { offset, limit };
+        let (rows, total) = store.calls(&of, page).await.unwrap();
+        let ids: Vec<_> = rows.iter().map(|row| row.request_id.clone()).collect();
+        assert!(rows.iter().all(|row| row.attempts.is_empty()));
+        (ids, total)
+    };
+    let ids = |list: &[&str]| list.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let everything = CallFilter::default();
+    let all = list(everything.clone(), 0, 3).await;
+    assert_eq!(all, (ids(&["req-7", "req-6", "req-5"]), 8));
+    assert_eq!(list(everything, 6, 3).await, (ids(&["req-1", "req-0"]), 8));
+    let of = CallFilter {
+        of: Filter {
+            from: Some(HOUR),
+            until: Some(3 * HOUR),
+            key: Some("alice".to_owned()),
+            ..Filter::default()
+        },
+        stream: Some(false),
+        status: Some(200),
+        ..CallFilter::default()
+    };
+    assert_eq!(list(of, 0, 9).await, (ids(&["req-5", "req-3"]), 2));
+    let of = CallFilter {
+        request_id: Some("req-4".to_owned()),
+        ..CallFilter::default()
+    };
+    assert_eq!(list(of.clone(), 0, 9).await, (ids(&["req-4"]), 1));
+    let errors = CallFilter { errors: true, ..of };
+    assert_eq!(list(errors, 0, 9).await, (ids(&[]), 0));
+}
+
+/// Calls can be forgotten; sums stay.
+pub async fn forgetting(store: &dyn UsageStore) {
+    let rows: Vec<_> = (0..8).map(|n| call(n, "alice")).collect();
+    store.record(&rows).await.unwrap();
+    assert_eq!(store.forget_calls_before(2 * HOUR, 3).await.unwrap(), 3);
+    assert_eq!(store.forget_calls_before(2 * HOUR, 3).await.unwrap(), 1);
+    assert_eq!(store.forget_calls_before(2 * HOUR, 3).await.unwrap(), 0);
+    let ids = ["call-007".to_owned(), "call-000".to_owned()];
+    assert_eq!(store.forget_calls(&ids).await.unwrap(), 1);
+    assert!(store.call("call-007").await.unwrap().is_none());
+    let page = CallPage {
+        offset: 0,
+        limit: 9,
+    };
+    let (left, total) = store.calls(&CallFilter::default(), page).await.unwrap();
+    assert_eq!((left.len(), total), (3, 3));
+    let sums = store.totals(&Filter::default(), None).await.unwrap();
+    assert_eq!(named(&sums), [("", 8)]);
+}

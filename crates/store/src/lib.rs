@@ -1,0 +1,24 @@
+//! What outlives a process, as small traits by topic: configuration, usage, quotas, answers that are gone on from. No SQL here.
+
+pub mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod error;
+pub mod kept;
+pub mod memory;
+pub mod quota;
+pub mod seal;
+pub mod usage;
+
+pub use config::{Change, ConfigStore, Document, Kind, Version, Write};
+pub use error::{Result, StoreError};
+pub use kept::{KeptAnswer, KeptStore};
+pub use memory::MemoryStore;
+pub use quota::QuotaStore;
+pub use seal::Sealer;
+pub use usage::UsageStore;
+
+/// Everything that a gateway keeps. Parts of it take the narrow trait that they need.
+pub trait Store: ConfigStore + UsageStore + QuotaStore + KeptStore {}
+
+impl<T: ConfigStore + UsageStore + QuotaStore + KeptStore> Store for T {}

@@ -1,0 +1,151 @@
+//! The ledger in memory.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{Held, MemoryStore, Sum};
+use crate::error::Result;
+use crate::usage::{CallFilter, CallPage, CallRow, Filter, Group, GroupBy, Totals, UsageStore};
+
+/// More calls than this are not kept; sums are.
+const MOST: usize = 100_000;
+
+impl Sum {
+    fn of(call: &CallRow) -> Self {
+        Self {
+            hour: call.hour(),
+            key: call.key.clone(),
+            team: call.team.clone(),
+            model: call.label.clone(),
+            provider: call.provider.clone(),
+        }
+    }
+
+    fn is_of(&self, filter: &Filter) -> bool {
+        let (from, until) = filter.hours();
+        let is = |wanted: &Option<String>, has: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == has)
+        };
+        (from..until).contains(&self.hour)
+            && is(&filter.key, &self.key)
+            && is(&filter.team, &self.team)
+            && is(&filter.model, &self.model)
+            && is(&filter.provider, &self.provider)
+    }
+
+    fn group(&self, by: Option<GroupBy>) -> String {
+        match by {
+            None => String::new(),
+            Some(GroupBy::Key) => self.key.clone(),
+            Some(GroupBy::Team) => self.team.clone(),
+            Some(GroupBy::Model) => self.model.clone(),
+            Some(GroupBy::Provider) => self.provider.clone(),
+            Some(GroupBy::Hour) => self.hour.to_string(),
+        }
+    }
+}
+
+impl CallFilter {
+    fn matches(&self, call: &CallRow) -> bool {
+        let of = Filter {
+            from: None,
+            until: None,
+            ..self.of.clone()
+        };
+        self.of.from.is_none_or(|from| call.started >= from)
+            && self.of.until.is_none_or(|until| call.started < until)
+            && Sum::of(call).is_of(&of)
+            && self
+                .request_id
+                .as_ref()
+                .is_none_or(|id| *id == call.request_id)
+            && self.status.is_none_or(|status| status == call.status)
+            && self.stream.is_none_or(|stream| stream == call.stream)
+            && (!self.errors || call.error.is_some())
+    }
+}
+
+impl Held {
+    fn newest(&self) -> impl Iterator<Item = &CallRow> {
+        self.calls.values().rev()
+    }
+}
+
+#[async_trait]
+impl UsageStore for MemoryStore {
+    async fn record(&self, calls: &[CallRow]) -> Result<u64> {
+        let mut held = self.held();
+        let mut new = 0;
+        for call in calls {
+            if held.calls.contains_key(&call.id) {
+                continue;
+            }
+            new += 1;
+            held.sums
+                .entry(Sum::of(call))
+                .or_default()
+                .add(&call.totals());
+            held.calls.insert(call.id.clone(), call.clone());
+        }
+        while held.calls.len() > MOST {
+            held.calls.pop_first();
+        }
+        Ok(new)
+    }
+
+    async fn totals(&self, of: &Filter, by: Option<GroupBy>) -> Result<Vec<Group>> {
+        let held = self.held();
+        let mut groups: BTreeMap<String, Totals> = BTreeMap::new();
+        if by.is_none() {
+            groups.insert(String::new(), Totals::default());
+        }
+        for (sum, totals) in held.sums.iter().filter(|(sum, _)| sum.is_of(of)) {
+            groups.entry(sum.group(by)).or_default().add(totals);
+        }
+        let groups = groups.into_iter();
+        Ok(groups
+            .map(|(name, totals)| Group { name, totals })
+            .collect())
+    }
+
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
+        let held = self.held();
+        let matching: Vec<&CallRow> = held.newest().filter(|call| of.matches(call)).collect();
+        let count = i64::try_from(matching.len()).unwrap_or(i64::MAX);
+        let shown = matching
+            .into_iter()
+            .skip(page.offset as usize)
+            .take(page.limit as usize);
+        let without_attempts = |call: &CallRow| CallRow {
+            attempts: Vec::new(),
+            ..call.clone()
+        };
+        Ok((shown.map(without_attempts).collect(), count))
+    }
+
+    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
+        let held = self.held();
+        let by_request = || held.newest().find(|call| call.request_id == id);
+        Ok(held.calls.get(id).or_else(by_request).cloned())
+    }
+
+    async fn forget_calls(&self, ids: &[String]) -> Result<u64> {
+        let mut held = self.held();
+        let known = ids.iter().filter(|id| held.calls.remove(*id).is_some());
+        Ok(known.count() as u64)
+    }
+
+    async fn forget_calls_before(&self, before: i64, limit: u32) -> Result<u64> {
+        let mut held = self.held();
+        let old = held.calls.values().filter(|call| call.started < before);
+        let old: Vec<_> = old
+            .take(limit as usize)
+            .map(|call| call.id.clone())
+            .collect();
+        for id in &old {
+            held.calls.remove(id);
+        }
+        Ok(old.len() as u64)
+    }
+}

@@ -1,0 +1,38 @@
+//! Real PostgreSQL and Redis for tests: each test its own server, on a port of its own, gone with the test.
+//!
+//! Their programs come from the Python registry: `./test` puts them into `.test/venv`. Where they are absent, a test says so loudly
+//! and is not run.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "for tests only: what is not as it should be ends the test"
+)]
+
+mod postgres;
+mod process;
+mod redis;
+
+use std::path::{Path, PathBuf};
+
+pub use postgres::Postgres;
+pub use process::Process;
+pub use redis::Redis;
+
+/// A path below the packages that `./test` installed.
+fn installed(package: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
+    let pythons = std::fs::read_dir(root.join(".test/venv/lib")).ok()?;
+    let found = pythons
+        .flatten()
+        .map(|python| python.path().join("site-packages").join(package))
+        .find(|path| path.exists());
+    if found.is_none() {
+        eprintln!(
+            "\n*** {package} is not installed: what needs it is NOT tested; ./test installs it ***\n"
+        );
+    }
+    found
+}
