@@ -2,6 +2,7 @@
 
 mod read;
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +50,15 @@ pub struct Attempt<'a> {
     pub losses: OnceLock<Vec<Loss>>,
     /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
     pub redirects_blocked: bool,
+}
+
+/// What comes of an attempt, some time.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>;
+
+/// Answers attempts instead of the network: the upstreams of a simulation.
+pub trait StandIn: Send + Sync {
+    /// Answers this one.
+    fn answer<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answering<'a>;
 }
 
 /// An answer for the client.

@@ -16,6 +16,7 @@ use crate::admit::Caller;
 use crate::config::Deadlines;
 use crate::further::{self, Further};
 use crate::kept::Continued;
+use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
@@ -269,6 +270,16 @@ impl Call {
             },
             body,
         ))
+    }
+
+    /// What it waits for before anything of its answer is sent; `None` where nothing is read of it, or no model answers.
+    pub fn awaited(&self) -> Option<Awaited> {
+        match (&self.object, self.stream) {
+            (None, _) => None,
+            (Some(_), _) if self.inbound.endpoint.counts() => None,
+            (Some(_), true) => Some(Awaited::FirstEvent),
+            (Some(_), false) => Some(Awaited::Answer),
+        }
     }
 
     /// What the answer repeats of the request, and the answer that it goes on from.

@@ -12,7 +12,7 @@ use polygate_wire::Loss;
 use tokio::time::Instant;
 
 use crate::admit::KeyRing;
-use crate::attempt::Reply;
+use crate::attempt::{Reply, StandIn};
 use crate::body::{Hold, Running};
 use crate::call::{Call, Inbound, InboundBody};
 use crate::config::Config;
@@ -41,6 +41,8 @@ pub struct Engine {
     recorders: Recorders,
     metrics: Arc<Metrics>,
     hedges: Hedges,
+    /// Answers instead of the network, in simulations.
+    stand_in: Option<Arc<dyn StandIn>>,
 }
 
 /// How a call came out, with what its headers say of the way.
@@ -119,7 +121,15 @@ impl Engine {
             recorders,
             metrics,
             hedges: Hedges::default(),
+            stand_in: None,
         })
+    }
+
+    /// The same with somebody who answers instead of the network.
+    #[must_use]
+    pub fn with(mut self, stand_in: Arc<dyn StandIn>) -> Self {
+        self.stand_in = Some(stand_in);
+        self
     }
 
     /// Serves by another configuration from the next call on; calls under way finish by theirs. On an error nothing changes.

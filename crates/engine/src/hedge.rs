@@ -42,14 +42,13 @@ impl Hedges {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::config::HedgeAfter;
 
     #[test]
     fn no_more_than_so_many_of_a_hundred() {
         let hedge = Hedge {
-            after: Duration::from_secs(1),
+            after: HedgeAfter::P95,
             max_percent: 5,
         };
         let hedges = Hedges::default();

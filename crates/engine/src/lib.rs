@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod body;
 pub mod call;
 pub mod catalogue;
+pub mod chance;
 pub mod config;
 pub mod count;
 pub mod engine;

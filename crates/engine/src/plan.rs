@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use polygate_core::{Failure, Kind};
 
+use crate::chance;
 use crate::config::Retry;
 use crate::health::{Reason, Trial, Turn};
-use crate::route::{Open, Place, Route};
+use crate::route::{Candidate, Open, Place, Route};
 use crate::seats::{COME_AGAIN, Seat};
 
 /// Further attempts where the configuration names no number: at least this many, and each candidate once.
@@ -40,22 +41,34 @@ pub struct Plan<'a> {
 
 /// What to do now.
 #[derive(Debug)]
-pub enum Next {
+pub enum Next<'a> {
     /// Ask this candidate.
-    Ask(Place, Pass),
+    Ask(Pass<'a>),
     /// Wait, then ask again what to do.
     Wait(Duration),
     /// Nobody is left.
     GiveUp(Failure),
 }
 
-/// What a candidate's provider gives to an attempt. Held until it is known how that came out.
+/// Whom to ask, with what its provider gives to the attempt. Held until it is known how that came out.
 #[derive(Debug)]
-pub struct Pass {
+pub struct Pass<'a> {
+    /// Whom.
+    pub candidate: &'a Candidate,
+    place: Place,
+    /// Something failed before: if it fails as well, the budget pays.
+    is_retry: bool,
     /// It comes back from a rest: the one turn to find out whether it is well.
     pub trial: Option<Trial>,
     /// One of the calls that it takes at a time, where these are counted.
     pub seat: Option<Seat>,
+}
+
+impl Pass<'_> {
+    /// Where the candidate stands in its route.
+    pub fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -105,12 +118,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Whom to ask next.
-    pub fn next(&mut self, now: Duration) -> Next {
+    pub fn next(&mut self, now: Duration) -> Next<'a> {
         if self.left == 0 {
             return Next::GiveUp(self.last_failure(now));
         }
-        if let Some((place, pass)) = self.ask(now) {
-            return Next::Ask(place, pass);
+        if let Some(pass) = self.ask(now) {
+            return Next::Ask(pass);
         }
         let has_failed = self.failure.is_some();
         if let Some(wait) = self
@@ -129,30 +142,32 @@ impl<'a> Plan<'a> {
         Next::GiveUp(self.last_failure(now))
     }
 
-    /// Whom to ask beside the one that is being asked; `None` where nobody else is left.
-    pub fn beside(&mut self, now: Duration) -> Option<(Place, Pass)> {
-        if self.left == 0 {
+    /// Whom to ask beside the one that is being asked; `None` where nobody else is left, or an attempt of before may have been
+    /// paid: then the one being asked is all that may still be.
+    pub fn beside(&mut self, now: Duration) -> Option<Pass<'a>> {
+        if self.left == 0 || self.ambiguous {
             return None;
         }
         self.ask(now)
     }
 
     /// The next that may be asked.
-    fn ask(&mut self, now: Duration) -> Option<(Place, Pass)> {
+    fn ask(&mut self, now: Duration) -> Option<Pass<'a>> {
         while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
             self.asked.push(place);
             if let Some(pass) = self.pass(place, now) {
                 self.left -= 1;
                 self.tries += 1;
-                return Some((place, pass));
+                return Some(pass);
             }
         }
         None
     }
 
     /// Whether this one may be asked now, as far as its provider goes.
-    fn pass(&mut self, place: Place, now: Duration) -> Option<Pass> {
-        let upstream = &self.route.candidate(place)?.upstream;
+    fn pass(&mut self, place: Place, now: Duration) -> Option<Pass<'a>> {
+        let candidate = self.route.candidate(place)?;
+        let upstream = &candidate.upstream;
         let health = &upstream.health;
         let is_retry = self.failure.is_some();
         if is_retry && !health.budget.allows(now) {
@@ -176,6 +191,9 @@ impl<'a> Plan<'a> {
             health.budget.deposit(now);
         }
         Some(Pass {
+            candidate,
+            place,
+            is_retry,
             trial,
             seat: seat.flatten(),
         })
@@ -187,9 +205,15 @@ impl<'a> Plan<'a> {
     }
 
     /// An attempt failed. `Err`: no other may be asked.
-    pub fn failed(&mut self, place: Place, failure: Failure, now: Duration) -> Result<(), Failure> {
-        if let Some(candidate) = self.route.candidate(place).filter(|_| self.tries > 1) {
-            candidate.upstream.health.budget.charge(now);
+    pub fn failed(
+        &mut self,
+        pass: Pass<'_>,
+        failure: Failure,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        let place = pass.place;
+        if pass.is_retry {
+            pass.candidate.upstream.health.budget.charge(now);
         }
         if !failure.try_next() {
             // Final, unless other models are named for this very failure.
@@ -228,7 +252,7 @@ impl<'a> Plan<'a> {
             .initial_backoff
             .saturating_mul(1 << (self.rounds - 1).min(16))
             .min(self.retry.max_backoff);
-        ceiling.mul_f64(rand::random::<f64>())
+        ceiling.mul_f64(chance::part())
     }
 
     fn someone_is_awake(&self, now: Duration) -> bool {

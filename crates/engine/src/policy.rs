@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use busy::LeastBusy;
 pub use weighted::Weighted;
 
+use crate::chance;
 use crate::config::Strategy;
 use crate::pulse::Target;
 
@@ -81,9 +82,9 @@ impl Policy {
         match self {
             Policy::Weighted(weighted) => weighted.pick(available),
             Policy::FillFirst => available.first().copied(),
-            Policy::Random => by_chance(standings, available, rand::random()),
+            Policy::Random => by_chance(standings, available, chance::number()),
             Policy::LeastBusy(busy) => busy.pick(standings, available),
-            Policy::LowestLatency => latency::pick(standings, available, rand::random(), now),
+            Policy::LowestLatency => latency::pick(standings, available, chance::number(), now),
             Policy::Cheapest(weighted) => weighted.pick(&cheapest(standings, available)),
         }
     }
@@ -144,7 +145,7 @@ mod tests {
 
         fn next(&mut self) -> Option<u64> {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            Some(affinity::mixed(self.0))
+            Some(chance::mixed(self.0))
         }
     }
 

@@ -1,15 +1,21 @@
 //! How a target does right now: calls in flight, and how long it takes to the first good event. Atomics, no lock.
 //!
+//! Policies go by a peak-EWMA of everything that it was asked; hedging by what nearly all good answers take, and there streams, which
+//! are waited for until their first event, are told from whole answers, which take many times as long.
+//!
 //! Pulses outlive configuration reloads: [`HealthBook`](crate::health::HealthBook) hands the same ones to the same credential again.
 
+mod histogram;
+
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::seats::Seat;
+use histogram::Histogram;
 
 /// What was measured so long ago weighs e times less.
 const DECAY: Duration = Duration::from_secs(10);
@@ -24,12 +30,24 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// How many models a credential has pulses of: names are a caller's text.
 const MODELS: usize = 512;
 
+/// What a call waits for before anything of its answer is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The first good event of a stream.
+    FirstEvent,
+    /// All of an answer that does not stream.
+    Answer,
+}
+
 /// Calls in flight and a peak-EWMA of the time to the first good event: it rises at once and sinks slowly.
 #[derive(Debug, Default)]
 pub struct Pulse {
     in_flight: AtomicU32,
     /// Microseconds as the bits of an `f32`, above the millisecond it was measured in; 0 = never.
     latency: AtomicU64,
+    /// How long good ones took, by what was waited for. Made for those only that have one: names are a caller's text.
+    first_events: OnceLock<Box<Histogram>>,
+    answers: OnceLock<Box<Histogram>>,
 }
 
 /// The pulses of one credential: all of its calls, and those of each model.
@@ -69,6 +87,13 @@ impl Pulse {
         let age = stamp(now).wrapping_sub(then);
         let age = if age > u32::MAX / 2 { 0 } else { age };
         Some((micros, Duration::from_millis(u64::from(age))))
+    }
+
+    fn histogram(&self, awaited: Awaited) -> &OnceLock<Box<Histogram>> {
+        match awaited {
+            Awaited::FirstEvent => &self.first_events,
+            Awaited::Answer => &self.answers,
+        }
     }
 
     fn observe(&self, now: Duration, took: Duration) {
@@ -151,6 +176,24 @@ impl Target {
     pub fn failed(&self, now: Duration, took: Duration) {
         let usual = self.latency(now).unwrap_or_default();
         self.own.observe(now, took.max(usual * 2).max(PENALTY));
+    }
+
+    /// What was waited for took so long, and was good.
+    pub fn learn(&self, awaited: Awaited, now: Duration, took: Duration) {
+        let histogram = self.own.histogram(awaited).get_or_init(Box::default);
+        histogram.count(now, took);
+    }
+
+    /// It was given up after so long, because another was good first.
+    pub fn gave_up(&self, awaited: Awaited, now: Duration, took: Duration) {
+        if let Some(histogram) = self.own.histogram(awaited).get() {
+            histogram.gave_up(now, took);
+        }
+    }
+
+    /// How long all but a twentieth of the good ones took lately, see [`histogram`]; `None`: too few are known.
+    pub fn p95(&self, awaited: Awaited, now: Duration) -> Option<Duration> {
+        self.own.histogram(awaited).get()?.p95(now)
     }
 
     /// Calls in flight of the credential.
@@ -256,6 +299,18 @@ mod tests {
         target.succeeded(S, 4 * S);
         target.failed(S, MS);
         assert!(target.latency(S).expect("a measure") >= 8 * S);
+    }
+
+    #[test]
+    fn streams_are_told_from_whole_answers() {
+        let target = Target::default();
+        for _ in 0..50 {
+            target.learn(Awaited::FirstEvent, S, 300 * MS);
+        }
+        assert_eq!(target.p95(Awaited::FirstEvent, S), Some(320 * MS));
+        assert_eq!(target.p95(Awaited::Answer, S), None);
+        target.gave_up(Awaited::Answer, S, 9 * S);
+        assert_eq!(target.p95(Awaited::Answer, S), None);
     }
 
     #[test]

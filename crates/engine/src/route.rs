@@ -10,10 +10,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use polygate_core::{Failure, Scope, Why};
 
-use crate::config::{Affinity, Deadlines, Hedge};
+use crate::chance;
+use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing};
-use crate::pulse::{Flight, Target};
+use crate::pulse::{Awaited, Flight, Target};
 use crate::seats::{Limit, Seat};
 use crate::snapshot::{Credential, Snapshot, Upstream};
 
@@ -139,6 +140,29 @@ impl Candidate {
             None => self.target.succeeded(now, took),
             Some(failure) if failure.scope == Scope::Provider => self.target.failed(now, took),
             Some(_) => {}
+        }
+    }
+
+    /// What a call waited for was good, after so long.
+    pub fn learn(&self, awaited: Awaited, now: Duration, took: Duration) {
+        self.target.learn(awaited, now, took);
+    }
+
+    /// What a call waited for was given up after so long, because another was good first.
+    pub fn gave_up(&self, awaited: Awaited, now: Duration, took: Duration) {
+        self.target.gave_up(awaited, now, took);
+    }
+
+    /// How long a first attempt may take until a second is made beside it; `None`: nobody knows yet what is slow.
+    pub fn hedge_after(
+        &self,
+        after: HedgeAfter,
+        awaited: Awaited,
+        now: Duration,
+    ) -> Option<Duration> {
+        match after {
+            HedgeAfter::Time(time) => Some(time),
+            HedgeAfter::P95 => self.target.p95(awaited, now),
         }
     }
 
@@ -322,7 +346,7 @@ impl Group {
         let takes_part = |at: &usize| {
             self.candidates.get(*at).is_some_and(|one| {
                 let share = one.upstream.health.breaker.share(now);
-                share >= 1.0 || rand::random::<f64>() < share
+                share >= 1.0 || chance::part() < share
             })
         };
         let part: Vec<usize> = available.iter().copied().filter(takes_part).collect();

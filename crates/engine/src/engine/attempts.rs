@@ -1,31 +1,55 @@
 //! A call's way through its candidates: one attempt after the other, and where it pays, a second beside the first.
 
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use polygate_core::{Failure, Why};
 use polygate_wire::Loss;
+use tokio::time::{sleep, timeout};
 
 use super::{Begun, Engine, Trail};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
-use crate::config::{Hedge, Retry};
-use crate::observe::{AttemptRecord, Recorder};
+use crate::config::Hedge;
+use crate::observe::Recorder;
 use crate::plan::{Next, Pass, Plan};
-use crate::pulse::Flight;
-use crate::route::{Candidate, Place};
+use crate::pulse::{Awaited, Flight};
+use crate::route::Candidate;
 use crate::transport::UpstreamBody;
 
-/// A candidate that is being asked.
+/// Where a call stands in its attempts.
+struct Attempts<'a> {
+    engine: &'a Engine,
+    begun: &'a Begun,
+    plan: Plan<'a>,
+    hedging: Option<Hedging>,
+    recorder: &'a mut Recorder,
+    trail: &'a mut Trail,
+}
+
+/// A call that may have a second attempt beside a slow first one.
+#[derive(Clone, Copy)]
+struct Hedging {
+    hedge: Hedge,
+    awaited: Awaited,
+}
+
+/// An attempt under way.
 struct Asked<'a> {
-    place: Place,
+    entry: Entry<'a>,
+    flight: Flight,
+    pass: Pass<'a>,
+}
+
+/// Which attempt it is: what is still known of one that was given up.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
     candidate: &'a Candidate,
     started: Duration,
-    flight: Flight,
-    /// Held until it is known how the attempt came out.
-    _pass: Pass,
+    /// Its number in the record.
+    number: usize,
 }
 
 /// An attempt that came out.
@@ -36,80 +60,31 @@ struct Tried<'a> {
 }
 
 impl Engine {
-    /// The loop: the one place where a call is tried again.
+    /// Asks one candidate after another.
     pub(super) async fn attempts(
         &self,
         mut begun: Begun,
         recorder: &mut Recorder,
         trail: &mut Trail,
     ) -> Result<Reply, Failure> {
-        let mut upload = begun.upload.take();
-        let begun = &begun;
-        let (route, retry) = (&*begun.route, &begun.snapshot.config.retry);
-        let affinity = affinity::key(&begun.call, route.affinity);
-        let mut plan = Plan::new(route, retry).prefer(affinity);
+        let upload = begun.upload.take();
+        let mut plan = begun.plan();
         if upload.is_some() {
             plan = plan.once();
         }
-        if begun.call.stream {
-            plan = plan.streaming();
-        }
-        let hedge = route
-            .hedge
-            .filter(|hedge| hedge.max_percent > 0 && begun.call.object.is_some());
-        if let Some(hedge) = &hedge {
+        let hedging = begun.hedging();
+        if let Some(Hedging { hedge, .. }) = &hedging {
             self.hedges.call(hedge);
         }
-        loop {
-            let (place, pass) = match plan.next(self.clock.now()) {
-                Next::Ask(place, pass) => (place, pass),
-                Next::Wait(wait) => {
-                    tokio::time::sleep(wait).await;
-                    continue;
-                }
-                Next::GiveUp(failure) => return Err(failure),
-            };
-            let Some(candidate) = route.candidate(place) else {
-                continue;
-            };
-            let asked = self.ask(candidate, place, pass, recorder, trail);
-            let tried = match hedge {
-                None => {
-                    self.attempt(begun, asked, upload.take(), plan.is_last())
-                        .await
-                }
-                Some(hedge) => {
-                    let first = std::pin::pin!(self.attempt(begun, asked, None, false));
-                    self.beside(first, candidate, hedge, begun, &mut plan, recorder, trail)
-                        .await?
-                }
-            };
-            match self.note(tried, retry, recorder, trail) {
-                Ok(reply) => return Ok(reply),
-                Err((place, failure)) => plan.failed(place, failure, self.clock.now())?,
-            }
-        }
-    }
-
-    /// Notes who is asked now.
-    fn ask<'a>(
-        &self,
-        candidate: &'a Candidate,
-        place: Place,
-        mut pass: Pass,
-        recorder: &mut Recorder,
-        trail: &mut Trail,
-    ) -> Asked<'a> {
-        trail.attempts += 1;
-        trail.name(candidate);
-        recorder.update(|record| record.name(candidate));
-        Asked {
-            place,
-            candidate,
-            started: self.clock.now(),
-            flight: candidate.begin(pass.seat.take()),
-            _pass: pass,
-        }
+        let attempts = Attempts {
+            engine: self,
+            begun: &begun,
+            plan,
+            hedging,
+            recorder,
+            trail,
+        };
+        attempts.run(upload).await
     }
 
     /// One attempt.
@@ -123,17 +98,19 @@ impl Engine {
         let attempt = Attempt {
             snapshot: &begun.snapshot,
             call: &begun.call,
-            candidate: asked.candidate,
+            candidate: asked.entry.candidate,
             kept: &self.kept,
             clock: &self.clock,
             until: begun.until,
             losses: OnceLock::new(),
             redirects_blocked: begun
                 .route
-                .redirect(asked.place, Why::ContentPolicy)
+                .redirect(asked.pass.place(), Why::ContentPolicy)
                 .is_some(),
         };
-        let result = if begun.call.object.is_some() {
+        let result = if let Some(stand_in) = &self.stand_in {
+            stand_in.answer(&attempt).await
+        } else if begun.call.object.is_some() {
             attempt.run().await
         } else {
             let body = upload.unwrap_or_else(|| begun.body.clone().into());
@@ -145,92 +122,165 @@ impl Engine {
             losses: attempt.losses.into_inner().unwrap_or_default(),
         }
     }
+}
 
-    /// The first attempt, and where it is slow and another may be asked, that one beside it: whichever is good first.
-    #[expect(clippy::too_many_arguments, reason = "it stands where the loop stands")]
-    async fn beside<'a, F: Future<Output = Tried<'a>>>(
-        &self,
-        mut first: Pin<&mut F>,
-        candidate: &Candidate,
-        hedge: Hedge,
-        begun: &'a Begun,
-        plan: &mut Plan<'_>,
-        recorder: &mut Recorder,
-        trail: &mut Trail,
-    ) -> Result<Tried<'a>, Failure> {
-        let started = self.clock.now();
-        if let Ok(tried) = tokio::time::timeout(hedge.after, &mut first).await {
-            return Ok(tried);
+impl Begun {
+    fn plan(&self) -> Plan<'_> {
+        let affinity = affinity::key(&self.call, self.route.affinity);
+        let plan = Plan::new(&self.route, &self.snapshot.config.retry).prefer(affinity);
+        match self.call.stream {
+            true => plan.streaming(),
+            false => plan,
         }
-        let second = if self.hedges.take() {
-            let next = plan.beside(self.clock.now());
-            if next.is_none() {
-                self.hedges.give_back();
+    }
+
+    fn hedging(&self) -> Option<Hedging> {
+        let hedge = self.route.hedge.filter(|hedge| hedge.max_percent > 0)?;
+        let awaited = self.call.awaited()?;
+        Some(Hedging { hedge, awaited })
+    }
+}
+
+impl<'a> Attempts<'a> {
+    /// The loop: the one place where a call is tried again.
+    async fn run(mut self, mut upload: Option<UpstreamBody>) -> Result<Reply, Failure> {
+        loop {
+            let asked = self.next().await?;
+            let (engine, begun) = (self.engine, self.begun);
+            let tried = match self.hedging {
+                Some(hedging) => self.hedged(asked, hedging).await?,
+                None => {
+                    let is_last = self.plan.is_last();
+                    engine.attempt(begun, asked, upload.take(), is_last).await
+                }
+            };
+            if let Some(reply) = self.note(tried)? {
+                return Ok(reply);
             }
-            next.and_then(|(place, pass)| Some((begun.route.candidate(place)?, place, pass)))
-        } else {
-            None
-        };
-        let Some((other, place, pass)) = second else {
+        }
+    }
+
+    /// Whom the plan names, when it is time.
+    async fn next(&mut self) -> Result<Asked<'a>, Failure> {
+        loop {
+            match self.plan.next(self.engine.clock.now()) {
+                Next::Ask(pass) => return Ok(self.ask(pass)),
+                Next::Wait(wait) => sleep(wait).await,
+                Next::GiveUp(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Notes who is asked now.
+    fn ask(&mut self, mut pass: Pass<'a>) -> Asked<'a> {
+        let candidate = pass.candidate;
+        self.trail.attempts += 1;
+        self.trail.name(candidate);
+        Asked {
+            entry: Entry {
+                candidate,
+                started: self.engine.clock.now(),
+                number: self.recorder.asks(candidate),
+            },
+            flight: candidate.begin(pass.seat.take()),
+            pass,
+        }
+    }
+
+    /// An attempt, and where it is slow and another may be asked, that one beside it: whichever is good first.
+    async fn hedged(
+        &mut self,
+        first: Asked<'a>,
+        Hedging { hedge, awaited }: Hedging,
+    ) -> Result<Tried<'a>, Failure> {
+        let (engine, begun) = (self.engine, self.begun);
+        let one = first.entry;
+        let after = one.candidate.hedge_after(hedge.after, awaited, one.started);
+        let mut first = pin!(engine.attempt(begun, first, None, false));
+        let Some(after) = after else {
             return Ok(first.await);
         };
-        let asked = self.ask(other, place, pass, recorder, trail);
-        let started_second = self.clock.now();
-        let second = std::pin::pin!(self.attempt(begun, asked, None, false));
-        let (tried, loser, since, rest) = match select(first, second).await {
-            Either::Left((tried, rest)) => (tried, other, started_second, Either::Right(rest)),
-            Either::Right((tried, rest)) => (tried, candidate, started, Either::Left(rest)),
-        };
-        if tried.result.is_ok() {
-            // The other is dropped here, which closes its connection at once.
-            let took = self.clock.now().saturating_sub(since);
-            recorder.update(|record| record.attempts.push(AttemptRecord::lost(loser, took)));
+        if let Ok(tried) = timeout(after, &mut first).await {
             return Ok(tried);
         }
-        let retry = &begun.snapshot.config.retry;
-        if let Err((place, failure)) = self.note(tried, retry, recorder, trail) {
-            plan.failed(place, failure, self.clock.now())?;
+        let Some(second) = self.beside() else {
+            return Ok(first.await);
+        };
+        let other = second.entry;
+        let second = pin!(engine.attempt(begun, second, None, false));
+        let (tried, loser, rest) = match select(first, second).await {
+            Either::Left((tried, rest)) => (tried, other, Either::Right(rest)),
+            Either::Right((tried, rest)) => (tried, one, Either::Left(rest)),
+        };
+        if tried.result.is_ok() {
+            // It is dropped here, which closes its connection at once.
+            self.give_up(loser, awaited);
+            return Ok(tried);
         }
+        self.note(tried)?;
         Ok(rest.await)
     }
 
-    /// Notes how an attempt came out, wherever that matters.
-    fn note(
-        &self,
-        tried: Tried<'_>,
-        retry: &Retry,
-        recorder: &mut Recorder,
-        trail: &mut Trail,
-    ) -> Result<Reply, (Place, Failure)> {
+    /// Who is asked beside the first, where somebody may be and that is paid for.
+    fn beside(&mut self) -> Option<Asked<'a>> {
+        let hedges = &self.engine.hedges;
+        if !hedges.take() {
+            return None;
+        }
+        let Some(pass) = self.plan.beside(self.engine.clock.now()) else {
+            hedges.give_back();
+            return None;
+        };
+        Some(self.ask(pass))
+    }
+
+    /// Notes that another was good first.
+    fn give_up(&mut self, loser: Entry<'a>, awaited: Awaited) {
+        let now = self.engine.clock.now();
+        let took = now.saturating_sub(loser.started);
+        loser.candidate.gave_up(awaited, now, took);
+        self.recorder.lost(loser.number);
+    }
+
+    /// Notes how an attempt came out, wherever that matters. `None`: another may be asked.
+    fn note(&mut self, tried: Tried<'a>) -> Result<Option<Reply>, Failure> {
         let Tried {
-            asked,
+            asked:
+                Asked {
+                    entry,
+                    flight,
+                    pass,
+                },
             result,
             losses,
         } = tried;
-        let (candidate, now) = (asked.candidate, self.clock.now());
-        let took = now.saturating_sub(asked.started);
+        let (candidate, now) = (entry.candidate, self.engine.clock.now());
+        let took = now.saturating_sub(entry.started);
         let failure = result.as_ref().err();
         candidate.measure(now, took, failure);
-        trail.name(candidate);
-        trail.losses.clone_from(&losses);
-        recorder.update(|record| {
+        self.recorder.came_out(entry.number, failure);
+        self.recorder.update(|record| {
             record.name(candidate);
-            record.losses = losses;
-            record
-                .attempts
-                .push(AttemptRecord::of(candidate, failure, took));
+            record.losses.clone_from(&losses);
         });
+        self.trail.name(candidate);
+        self.trail.losses = losses;
         match result {
             Ok(reply) => {
                 candidate.resters().succeeded(now);
-                recorder.hold(asked.flight);
-                Ok(reply)
+                if let Some(awaited) = self.begun.call.awaited() {
+                    candidate.learn(awaited, now, took);
+                }
+                self.recorder.hold(flight);
+                Ok(Some(reply))
             }
             Err(failure) => {
+                let retry = &self.begun.snapshot.config.retry;
                 candidate.resters().note(&failure, retry, now);
-                let request_id = recorder.record().map(|record| &*record.request_id);
+                let request_id = self.recorder.record().map(|record| &*record.request_id);
                 tracing::debug!(request_id, candidate = ?candidate, failure = %failure, "attempt failed");
-                Err((asked.place, failure))
+                self.plan.failed(pass, failure, now)?;
+                Ok(None)
             }
         }
     }

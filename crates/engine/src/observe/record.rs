@@ -105,43 +105,58 @@ impl CallRecord {
     }
 }
 
-/// One try of one candidate.
+/// One try of one candidate: in the record from when it is asked, so that none is missing, however the call ends.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {
     /// The provider.
     pub provider: Arc<str>,
     /// Its key, by name.
     pub credential: Arc<str>,
-    /// `ok`, or the failure's code.
+    /// `ok`, the failure's code, or why nobody waited for it.
     pub outcome: &'static str,
     /// The upstream's status, where it gave one.
     pub status: u16,
+    /// When it was asked, on the clock.
+    pub started: Duration,
     /// How long until it was decided.
     pub duration: Duration,
     /// It may have cost money although it failed.
     pub ambiguous: bool,
 }
 
+/// The call ended first.
+const GIVEN_UP: &str = "given_up";
+/// Another attempt beside it was good first.
+const HEDGE_LOST: &str = "hedge_lost";
+
 impl AttemptRecord {
-    pub(crate) fn of(candidate: &Candidate, failure: Option<&Failure>, duration: Duration) -> Self {
+    /// Nobody knows yet: what it writes may have to be paid.
+    fn asked(candidate: &Candidate, now: Duration) -> Self {
         Self {
             provider: candidate.upstream.name.clone(),
             credential: candidate.credential.name.clone(),
-            outcome: failure.map_or("ok", |failure| failure.kind.name()),
-            status: failure.map_or(200, |failure| failure.status),
-            duration,
-            ambiguous: failure.is_some_and(|failure| failure.ambiguous),
+            outcome: GIVEN_UP,
+            status: 0,
+            started: now,
+            duration: Duration::ZERO,
+            ambiguous: true,
         }
     }
 
-    /// Another attempt beside it was good first: what this one wrote may have to be paid.
-    pub(crate) fn lost(candidate: &Candidate, duration: Duration) -> Self {
-        Self {
-            outcome: "hedge_lost",
-            status: 0,
-            ambiguous: true,
-            ..Self::of(candidate, None, duration)
-        }
+    fn came_out(&mut self, failure: Option<&Failure>, now: Duration) {
+        self.outcome = failure.map_or("ok", |failure| failure.kind.name());
+        self.status = failure.map_or(200, |failure| failure.status);
+        self.ambiguous = failure.is_some_and(|failure| failure.ambiguous);
+        self.end(now);
+    }
+
+    fn lost(&mut self, now: Duration) {
+        self.outcome = HEDGE_LOST;
+        self.end(now);
+    }
+
+    fn end(&mut self, now: Duration) {
+        self.duration = now.saturating_sub(self.started);
     }
 }
 
@@ -207,6 +222,35 @@ impl Recorder {
         }
     }
 
+    /// A candidate is asked now. By the number that it gets it is told how that came out.
+    pub(crate) fn asks(&mut self, candidate: &Candidate) -> usize {
+        let attempt = AttemptRecord::asked(candidate, self.clock.now());
+        let number = self.record().map_or(0, |record| record.attempts.len());
+        self.update(|record| {
+            record.name(candidate);
+            record.attempts.push(attempt);
+        });
+        number
+    }
+
+    /// An attempt was good, or failed.
+    pub(crate) fn came_out(&mut self, number: usize, failure: Option<&Failure>) {
+        self.settle(number, |attempt, now| attempt.came_out(failure, now));
+    }
+
+    /// Another attempt beside this one was good first.
+    pub(crate) fn lost(&mut self, number: usize) {
+        self.settle(number, AttemptRecord::lost);
+    }
+
+    fn settle(&mut self, number: usize, settle: impl FnOnce(&mut AttemptRecord, Duration)) {
+        let now = self.clock.now();
+        let record = self.record.as_mut();
+        if let Some(attempt) = record.and_then(|record| record.attempts.get_mut(number)) {
+            settle(attempt, now);
+        }
+    }
+
     /// What is known so far.
     pub fn record(&self) -> Option<&CallRecord> {
         self.record.as_deref()
@@ -226,7 +270,13 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.duration = self.clock.now().saturating_sub(record.started);
+            let now = self.clock.now();
+            record.duration = now.saturating_sub(record.started);
+            let given_up = |attempt: &&mut AttemptRecord| attempt.outcome == GIVEN_UP;
+            let attempts = record.attempts.iter_mut();
+            attempts
+                .filter(given_up)
+                .for_each(|attempt| attempt.end(now));
             self.recorders.send(record);
         }
     }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Standing;
+use crate::chance::mixed;
 
 /// A preferred candidate may have so many times the mean of calls in flight, and this many more.
 const LOAD_FACTOR: f64 = 1.25;
@@ -50,13 +51,6 @@ fn distance(key: u64, one: &Standing) -> f64 {
     let hash = mixed(key ^ mixed(one.id));
     let uniform = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -uniform.ln() / f64::from(one.weight.max(1))
-}
-
-/// A number that looks like chance (the last step of splitmix64).
-pub(super) fn mixed(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 impl Field {

@@ -14,7 +14,7 @@ use crate::attempt::{Attempt, Reply};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::engine::Engine;
 use crate::health::Turn;
-use crate::observe::{AttemptRecord, Outcome, Recorder};
+use crate::observe::{Outcome, Recorder};
 use crate::route::Candidate;
 use crate::seats::Seat;
 use crate::snapshot::{Snapshot, Upstream};
@@ -137,6 +137,7 @@ pub(super) async fn chat(
     call.deadlines.request = Some(patience);
     let mut recorder = recorder(engine, snapshot, candidate, &call, subject);
     recorder.hold(candidate.begin(seat));
+    let number = recorder.asks(candidate);
     let attempt = Attempt {
         snapshot,
         call: &call,
@@ -152,20 +153,17 @@ pub(super) async fn chat(
     let now = engine.clock().now();
     let took = now.saturating_sub(started);
     candidate.measure(now, took, result.as_ref().err());
+    recorder.came_out(number, result.as_ref().err());
     match result {
         Ok(reply) => {
             candidate.resters().succeeded(now);
-            recorder.update(|record| {
-                let attempt = AttemptRecord::of(candidate, None, took);
-                record.attempts.push(attempt);
-            });
             finish(reply, recorder).await;
             Ok(())
         }
         Err(failure) => {
             let retry = &snapshot.config.retry;
             candidate.resters().note(&failure, retry, now);
-            give_up(recorder, candidate, &failure, took);
+            give_up(recorder, &failure);
             Err(failure)
         }
     }
@@ -215,10 +213,8 @@ async fn finish(mut reply: Reply, recorder: Recorder) {
     let _ = reply.body.frame().await;
 }
 
-fn give_up(mut recorder: Recorder, candidate: &Candidate, failure: &Failure, took: Duration) {
+fn give_up(mut recorder: Recorder, failure: &Failure) {
     recorder.update(|record| {
-        let attempt = AttemptRecord::of(candidate, Some(failure), took);
-        record.attempts.push(attempt);
         record.status = failure.status;
         record.outcome = Outcome::Failed;
         record.error = Some(failure.kind.name());

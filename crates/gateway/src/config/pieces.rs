@@ -5,12 +5,13 @@ use std::fmt::Display;
 
 use polygate_core::Secret;
 use polygate_engine::config::{
-    Affinity, Credential, Deadlines, Hedge, Provider, Proxy, Way, WireApi,
+    Affinity, Credential, Deadlines, Hedge, HedgeAfter, Provider, Proxy, Way, WireApi,
 };
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
 use super::reader::{Item, Section};
+use super::values;
 use super::yaml::Kind;
 
 /// Names of OpenAI's two interfaces.
@@ -82,8 +83,7 @@ const HEDGED: u32 = 5;
 pub fn hedge(section: &Section<'_>) -> Option<Hedge> {
     let item = section.item("hedge")?;
     let entry = item.section()?;
-    entry.required("after");
-    let after = entry.patience("after");
+    let after = entry.required("after").and_then(|item| hedge_after(&item));
     let max_percent = entry.number("max_percent").unwrap_or(HEDGED);
     if max_percent > 100 {
         entry.error("max_percent", "must be at most 100");
@@ -92,6 +92,17 @@ pub fn hedge(section: &Section<'_>) -> Option<Hedge> {
     Some(Hedge {
         after: after?,
         max_percent,
+    })
+}
+
+/// A time, or the word for what the target itself usually takes.
+fn hedge_after(item: &Item<'_>) -> Option<HedgeAfter> {
+    let expected = "p95, or a time that is more than zero, such as 800ms or 5s";
+    item.parsed(expected, |text| match text {
+        "p95" => Some(HedgeAfter::P95),
+        _ => values::duration(text)
+            .filter(|time| !time.is_zero())
+            .map(HedgeAfter::Time),
     })
 }
 

@@ -181,6 +181,7 @@ fn features_that_come_later_are_refused_by_name() {
 fn features_that_come_later_may_be_switched_off() {
     for text in [
         "hedge: {after: 1s, max_percent: 0}",
+        "hedge: {after: p95}",
         "openai-api-key: [{api-key: k, cloak: {mode: never}}]",
         "request-retry: 1\npassthrough-headers: []",
         "non-stream-keepalive-secs: 0",

@@ -1,6 +1,8 @@
 //! Strategies, tiers, prices, affinity and fallbacks, as files say them.
 
-use polygate_engine::config::{Affinity, Fallbacks, Strategy};
+use std::time::Duration;
+
+use polygate_engine::config::{Affinity, Fallbacks, Hedge, HedgeAfter, Strategy};
 use polygate_providers::Price;
 
 use crate::{good, report};
@@ -48,6 +50,32 @@ fn affinity_is_a_word_or_a_list_of_words() {
         "{PROVIDERS}routing: {{affinity: [session, luck]}}"
     ));
     assert!(said.contains("session-or-prefix"), "{said}");
+}
+
+#[test]
+fn hedges_come_after_a_time_or_after_what_the_target_takes() {
+    let hedge = |said: &str| {
+        let text = format!(
+            "{PROVIDERS}hedge: {{after: {said}}}\nmodels: {{m: {{targets: [{{provider: p}}], hedge: {{after: p95, max_percent: 7}}}}}}"
+        );
+        let config = good(&text).config;
+        (config.hedge, config.models[0].hedge)
+    };
+    let of = |after, max_percent| Some(Hedge { after, max_percent });
+    let own = of(HedgeAfter::P95, 7);
+    let time = |millis| HedgeAfter::Time(Duration::from_millis(millis));
+    assert_eq!(hedge("800ms"), (of(time(800), 5), own));
+    assert_eq!(hedge("2"), (of(time(2000), 5), own));
+    assert_eq!(hedge("p95"), (of(HedgeAfter::P95, 5), own));
+    for wrong in ["p50", "0", "soon"] {
+        let said = report(&format!("{PROVIDERS}hedge: {{after: {wrong}}}"));
+        let expected = format!(
+            "hedge.after: must be p95, or a time that is more than zero, such as 800ms or 5s, not '{wrong}'"
+        );
+        assert!(said.contains(&expected), "{said}");
+    }
+    let said = report(&format!("{PROVIDERS}hedge: {{}}"));
+    assert!(said.contains("hedge.after: is missing"), "{said}");
 }
 
 #[test]

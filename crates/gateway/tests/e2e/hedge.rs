@@ -124,3 +124,44 @@ async fn there_are_no_more_than_are_paid_for_and_none_unasked() {
         assert_eq!(calls(&next).len(), expected, "{hedge}");
     }
 }
+
+/// Twenty answers are needed, of whole ones and of streams each for themselves.
+#[tokio::test]
+async fn where_the_target_says_what_is_slow_it_is_asked_often_enough_first() {
+    let silent = || {
+        always(Behaviour {
+            fault: Some(Fault::Stall),
+            ..Behaviour::default()
+        })
+    };
+    let (first, next) = (mock("first").await, mock("next").await);
+    let gate = Gate::start(&config(&first, &next, "{after: p95, max_percent: 100}"));
+    let ask = async |stream: bool, by: &str| {
+        let reply = gate.post("/v1/chat/completions", &chat("m", stream)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.header("x-polygate-provider"), by);
+    };
+    first.script(late(50));
+    for _ in 0..20 {
+        ask(false, "first").await;
+    }
+    // Ten times as long as whole answers take, which says nothing of streams.
+    first.clear();
+    first.script(late(500));
+    ask(true, "first").await;
+    assert_eq!(calls(&next).len(), 0, "too little is known");
+    first.clear();
+    first.script(silent());
+    ask(false, "next").await;
+    until("the loser is closed", || {
+        let last = calls(&first).pop();
+        last.is_some_and(|call| call.outcome == Outcome::ClientGone)
+    })
+    .await;
+    first.clear();
+    for _ in 0..19 {
+        ask(true, "first").await;
+    }
+    first.script(silent());
+    ask(true, "next").await;
+}

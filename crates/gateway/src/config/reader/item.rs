@@ -123,11 +123,7 @@ impl<'a> Item<'a> {
     }
 
     /// As a value by way of its text.
-    pub(super) fn parsed<T>(
-        &self,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
+    pub fn parsed<T>(&self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let text = self.text()?;
         let value = parse(text.trim());
         if value.is_none() {
