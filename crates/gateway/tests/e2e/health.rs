@@ -1,7 +1,7 @@
 //! What operators see of providers, keys and models, what they reset, and what they have checked.
 
 use http::Method;
-use polygate_mock_provider::{Behaviour, Mock, Rule};
+use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
 use serde_json::{Value, json};
 
 use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock, until};
@@ -100,6 +100,29 @@ async fn a_breaker_that_opened_is_seen_and_reset() {
     let opened = "polygate_provider_breaker_opened_total{provider=\"p\"}";
     assert_eq!(metric(&gate, opened).await, "1");
     assert!(gate.log().contains("a rest was ended by the admin"));
+}
+
+#[tokio::test]
+async fn who_lists_its_models_and_cuts_every_chat_is_not_woken_by_its_list() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "");
+    mock.script(Rule {
+        model: Some("m-there".to_owned()),
+        then: Behaviour {
+            fault: Some(Fault::Refuse),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    for _ in 0..5 {
+        assert_eq!(call(&gate).await, 502);
+    }
+    let asked = admin(&gate, Method::POST, "/admin/v1/health/check", "").await;
+    assert_eq!(asked.json()["providers"][0]["status"], "healthy");
+    let breaker = seen(&gate).await["breaker"].clone();
+    assert_eq!(breaker["state"], "open");
+    assert_eq!(breaker["reason"], "breaker");
+    assert_eq!(call(&gate).await, 503);
 }
 
 #[tokio::test]
