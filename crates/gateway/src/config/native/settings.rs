@@ -71,17 +71,6 @@ pub fn tls(section: Section<'_>, on_by_default: bool) -> Option<Tls> {
     on.then_some(Tls { cert, key })
 }
 
-fn at_least_one(section: &Section<'_>, key: &'static str) -> Option<usize> {
-    let number = section.number(key)?;
-    if number == 0 {
-        section.error(
-            key,
-            "must be at least 1; leave it out for no limit of its own",
-        );
-    }
-    Some(number)
-}
-
 /// `routing`.
 pub fn routing(section: Section<'_>, routing: &mut Routing) {
     set(&mut routing.strategy, section.word("strategy", &STRATEGIES));
