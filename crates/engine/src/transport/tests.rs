@@ -1,5 +1,6 @@
 //! Connections against small upstreams: kept, shared, lost at every moment, through proxies.
 
+mod capped;
 mod upstream;
 
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use tokio::net::TcpStream;
 
 use super::{AnswerBody, Counts, Keeping, Proxy, Reach, Transport, UpstreamBody};
 use crate::tls::{Profiles, Trust};
-use upstream::{Act, Identity, h2, http_proxy, listen, plain, read_head, secure, socks};
+use upstream::{
+    Act, Identity, h2, http_proxy, https_proxy, listen, plain, read_head, secure, socks,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -27,16 +30,6 @@ fn reach(trust: Trust) -> Reach {
         },
         most: None,
     }
-}
-
-/// At most so many connections; who waits for one gives up after so long.
-fn capped(most: usize, connect: Duration) -> Arc<Transport> {
-    let reach = reach(Trust::Anyone);
-    Arc::new(Transport::new(Reach {
-        connect,
-        most: Some(most),
-        ..reach
-    }))
 }
 
 fn direct() -> Transport {
@@ -433,129 +426,89 @@ async fn names_are_resolved_by_a_socks_proxy_that_is_asked_to() {
     );
 }
 
-fn spawn(transport: &Arc<Transport>, uri: &str) -> tokio::task::JoinHandle<Result<u16, Failure>> {
-    let (transport, uri) = (transport.clone(), uri.to_owned());
-    tokio::spawn(async move { ask(&transport, &uri).await })
-}
-
-async fn waiting(transport: &Transport, count: i64) {
-    let start = Instant::now();
-    while transport.counts().waiting != count {
-        assert!(start.elapsed() < LONG, "{transport:?}");
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_connections_are_opened_than_there_may_be() {
-    for (most, protocol) in [(1, "http/1.1"), (3, "http/1.1"), (2, "h2")] {
-        let identity = Identity::new(protocol);
-        let (place, seen) = match protocol {
-            "h2" => h2(identity, 5, |_| Act::Answer).await,
-            _ => secure(identity).await,
-        };
-        let (transport, uri) = (capped(most, LONG), format!("https://{place}/"));
-        let calls: Vec<_> = (0..200).map(|_| spawn(&transport, &uri)).collect();
-        for call in calls {
-            assert_eq!(call.await.unwrap().unwrap(), 200);
-        }
-        assert!(seen.connections() <= most, "{protocol}: {transport:?}");
-        let counts = transport.counts();
-        assert_eq!((counts.waiting, counts.refused), (0, 0), "{protocol}");
-    }
-}
-
 #[tokio::test]
-async fn who_finds_no_connection_free_is_told_so_and_others_are_not_slowed() {
-    let (silent, seen) = listen(|mut stream, _, seen| async move {
-        seen.note(read_head(&mut stream).await?);
-        std::future::pending().await
-    })
-    .await;
-    let (place, _) = plain(LONG, "").await;
-    let full = capped(1, Duration::from_millis(200));
-    let held = spawn(&full, &format!("http://{silent}/"));
-    seen.until(|seen| seen.heads().len() == 1).await;
-    let second = spawn(&full, &format!("http://{silent}/"));
-    waiting(&full, 1).await;
-    let (other, uri) = (capped(1, LONG), format!("http://{place}/"));
-    assert_eq!(ask(&other, &uri).await.unwrap(), 200);
-    let failure = second.await.unwrap().unwrap_err();
-    assert_eq!(
-        (failure.kind, failure.status, failure.ambiguous),
-        (Kind::Full, 503, false)
-    );
-    assert!(failure.try_next());
-    assert_eq!(full.counts().refused, 1);
-    assert_eq!(seen.connections(), 1);
-    held.abort();
-}
-
-#[tokio::test]
-async fn those_who_wait_go_in_order_and_who_leaves_the_line_takes_nothing() {
-    let (place, seen) = listen(|mut stream, _, seen| async move {
-        loop {
-            let head = read_head(&mut stream).await?;
-            let is_held = head.starts_with("GET /held");
-            seen.note(head);
-            if is_held {
-                seen.until(|seen| seen.heads().len() == 2).await;
-            }
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
-                .await
-                .ok()?;
-        }
-    })
-    .await;
-    let transport = capped(1, LONG);
-    let uri = |path: &str| format!("http://{place}/{path}");
-    let held = spawn(&transport, &uri("held"));
-    seen.until(|seen| seen.heads().len() == 1).await;
-    let mut line = Vec::new();
-    for path in ["gone", "one", "two", "lost", "three"] {
-        line.push(spawn(&transport, &uri(path)));
-        waiting(&transport, line.len() as i64).await;
-    }
-    // The first in line, and one behind it.
-    line.remove(3).abort();
-    line.remove(0).abort();
-    waiting(&transport, 3).await;
-    seen.note("go on");
-    assert_eq!(held.await.unwrap().unwrap(), 200);
-    for call in line {
-        assert_eq!(call.await.unwrap().unwrap(), 200);
-    }
-    let heads = seen.heads();
-    let asked = heads.iter().filter_map(|head| head.split(' ').nth(1));
-    let asked: Vec<_> = asked.collect();
-    assert_eq!(asked, ["/held", "on", "/one", "/two", "/three"]);
-    assert_eq!(seen.connections(), 1);
-}
-
-#[tokio::test]
-async fn a_place_comes_back_when_its_call_is_dropped_or_its_connection_fails() {
-    let (silent, seen) = listen(|mut stream, number, seen| async move {
-        seen.note(read_head(&mut stream).await?);
-        if number % 2 == 0 {
-            std::future::pending::<()>().await;
-        }
-        None
-    })
-    .await;
-    let (transport, uri) = (capped(1, LONG), format!("http://{silent}/"));
-    for round in 0..3 {
-        let held = spawn(&transport, &uri);
-        seen.until(|seen| seen.heads().len() == 2 * round + 1).await;
-        held.abort();
-        let cut = ask(&transport, &uri).await.unwrap_err();
-        assert_eq!(cut.kind, Kind::Broken);
+async fn a_proxy_may_itself_want_tls() {
+    let (upstream, proxy) = (Identity::new("h2"), Identity::new("http/1.1"));
+    let both = vec![upstream.certificate.clone(), proxy.certificate.clone()];
+    let only_upstream = vec![upstream.certificate.clone()];
+    let (place, served) = h2(upstream, 100, |_| Act::Answer).await;
+    let (proxy, seen) = https_proxy(proxy).await;
+    let through = |trust: Vec<_>| {
+        Transport::new(Reach {
+            proxy: Some(Proxy::parse(&format!("https://user:pass@{proxy}")).unwrap()),
+            ..reach(Trust::Authorities(trust))
+        })
+    };
+    let transport = through(both);
+    for _ in 0..2 {
         assert_eq!(
-            ask(&transport, "http://127.0.0.1:1/")
-                .await
-                .unwrap_err()
-                .kind,
-            Kind::Connect
+            ask(&transport, &format!("https://{place}/")).await.unwrap(),
+            200
         );
     }
+    assert_eq!(
+        ask(&transport, "http://nowhere.invalid/a").await.unwrap(),
+        200
+    );
+    assert_eq!(served.connections(), 1);
+    let heads = seen.heads();
+    for (head, line) in heads.iter().zip([
+        format!("CONNECT {place} HTTP/1.1\r\n"),
+        "GET http://nowhere.invalid/a HTTP/1.1\r\n".to_owned(),
+    ]) {
+        assert!(head.starts_with(&line), "{head}");
+        let head = head.to_ascii_lowercase();
+        assert!(
+            head.contains("proxy-authorization: basic dxnlcjpwyxnz\r\n"),
+            "{head}"
+        );
+    }
+    assert_eq!(heads.len(), 2);
+    let failure = ask(&through(only_upstream), &format!("https://{place}/"))
+        .await
+        .unwrap_err();
+    let text = failure.to_string();
+    assert_eq!(failure.kind, Kind::Connect, "{text}");
+    assert!(!text.contains("pass") && !text.contains(&proxy), "{text}");
+    assert_eq!(seen.heads().len(), 2, "it is told nothing");
+}
+
+#[test]
+fn only_ways_that_are_alike_in_all_share_connections() {
+    let own = Trust::Authorities(vec![Identity::new("h2").certificate]);
+    let (system, mut before, mut now) = (
+        Trust::Authorities(vec![]),
+        Profiles::default(),
+        Profiles::default(),
+    );
+    let first = Reach {
+        tls: before.get(system.clone(), None).expect("a profile"),
+        ..reach(Trust::Anyone)
+    };
+    let mut tls = |trust| now.get(trust, Some(&before)).expect("a profile");
+    let with = |change: &dyn Fn(&mut Reach)| {
+        let mut reach = first.clone();
+        change(&mut reach);
+        reach
+    };
+    let same = tls(system);
+    assert_eq!(with(&|reach| reach.tls = same.clone()), first);
+    let (own, anyone) = (tls(own), tls(Trust::Anyone));
+    let proxy = |text: &str| Some(Proxy::parse(text).expect("a proxy"));
+    let changes: [&dyn Fn(&mut Reach); 6] = [
+        &|reach| reach.tls = own.clone(),
+        &|reach| reach.tls = anyone.clone(),
+        &|reach| reach.proxy = proxy("http://a:b@p"),
+        &|reach| reach.connect = LONG,
+        &|reach| reach.keeping.idle = Duration::ZERO,
+        &|reach| reach.most = Some(1),
+    ];
+    for change in changes {
+        assert_ne!(with(change), first);
+    }
+    assert_ne!(
+        with(&|reach| reach.proxy = proxy("http://a:b@p")),
+        with(&|reach| reach.proxy = proxy("http://a:c@p")),
+        "the same proxy, another password"
+    );
 }

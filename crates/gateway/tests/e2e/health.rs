@@ -309,6 +309,43 @@ async fn a_check_costs_no_tokens_unless_models_are_named() {
     let question: Value = serde_json::from_slice(&question).expect("JSON");
     assert_eq!(question["max_tokens"], 1);
 
+    // By its number, as llm-proxy's clients have it.
+    let path = "/admin/v1/providers/1/health";
+    let body = r#"{"models":["m","gone"],"max_concurrent":10,"timeout_secs":5}"#;
+    let provider = admin(&gate, Method::POST, path, body).await.json();
+    assert_eq!(provider["provider_id"], "p");
+    assert_eq!(
+        provider["summary"],
+        json!({"total_models": 2, "healthy_models": 1, "unhealthy_models": 1})
+    );
+    assert_eq!(provider["models"][1]["model"], "gone", "in their order");
+    let numbered = admin(
+        &gate,
+        Method::POST,
+        "/admin/v1/health/check",
+        r#"{"provider_ids":[1]}"#,
+    );
+    assert_eq!(numbered.await.json()["healthy_providers"], 1);
+    for (path, body, status) in [
+        ("/admin/v1/providers/2/health", "", 404),
+        ("/admin/v1/providers/0/health", "", 404),
+        (
+            "/admin/v1/providers/p/health",
+            r#"{"provider_ids":["p"]}"#,
+            400,
+        ),
+        (
+            "/admin/v1/providers/p/health",
+            r#"{"max_concurrent":11}"#,
+            400,
+        ),
+        ("/admin/v1/providers/p/health", "", 200),
+    ] {
+        let reply = admin(&gate, Method::POST, path, body).await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+    }
+    assert_eq!(gate.ask(Method::POST, path, &[], "").await.status, 401);
+
     let path = "/admin/v1/health/providers/p?models=gone&timeout_secs=5";
     let provider = admin(&gate, Method::GET, path, "").await.json();
     assert_eq!(provider["status"], "unhealthy");

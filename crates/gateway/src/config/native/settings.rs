@@ -2,7 +2,7 @@
 
 use polygate_engine::config::{HealthCheck, Retry, Routing, Server, Strategy, Timeouts, Tls};
 
-use crate::config::pieces::{affinity, set};
+use crate::config::pieces::{affinity, at_least_one, set};
 use crate::config::reader::Section;
 
 /// Names of strategies.
