@@ -182,6 +182,8 @@ pub enum Kind {
     UpstreamJunk,
     /// The connection could not be made.
     Connect,
+    /// The provider has as many connections as it may have, and none came free in time.
+    Full,
     /// The connection broke.
     Broken,
     /// The provider was silent for too long.
@@ -219,7 +221,7 @@ const fn row(
 
 /// The one table: kind → code, status, origin, what rests, whether another candidate is asked.
 #[rustfmt::skip]
-const TABLE: [Row; 25] = [
+const TABLE: [Row; 26] = [
     row(Kind::InvalidRequest,      "invalid_request",       400, Origin::Client,   Scope::Request,    false),
     row(Kind::Unauthenticated,     "invalid_api_key",       401, Origin::Client,   Scope::Request,    false),
     row(Kind::Forbidden,           "model_not_allowed",     403, Origin::Client,   Scope::Request,    false),
@@ -242,6 +244,7 @@ const TABLE: [Row; 25] = [
     row(Kind::UpstreamError,       "upstream_error",        502, Origin::Upstream, Scope::Provider,   true),
     row(Kind::UpstreamJunk,        "upstream_invalid",      502, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Connect,             "upstream_unreachable",  502, Origin::Upstream, Scope::Provider,   true),
+    row(Kind::Full,                "upstream_full",         503, Origin::Gateway,  Scope::Request,    true),
     row(Kind::Broken,              "upstream_disconnected", 502, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Timeout,             "upstream_timeout",      504, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Loop,                "loop_detected",         508, Origin::Gateway,  Scope::Request,    false),

@@ -239,17 +239,17 @@ impl Attempt<'_> {
             ));
         }
         let stream_lane = StreamLane::new(lane, &self.call.inbound.endpoint)?;
-        let says_json =
-            is_json(answer.headers()) && stream_lane.content_type() != "application/json";
+        let says_json = is_json(answer.headers());
+        let wants_array = stream_lane.reads_array();
         let mut body = answer.into_body();
         let mut first = Bytes::new();
         if says_json {
-            // Some upstreams call their streams JSON: the first byte tells.
+            // Some upstreams call their streams JSON, and a stream may be a JSON array: the first byte tells.
             first = self.first_piece(&mut body, deadline).await?;
             if first
                 .trim_ascii_start()
                 .first()
-                .is_none_or(|byte| matches!(byte, b'{' | b'['))
+                .is_none_or(|byte| *byte == b'{' || (*byte == b'[' && !wants_array))
             {
                 return Err(self.json_instead(first, body, format, deadline).await);
             }

@@ -321,7 +321,9 @@ fn is_strict(inbound: &Inbound) -> bool {
 }
 
 fn model_member(object: &RawObject) -> Result<Cow<'_, str>, Failure> {
-    let model = object.string("model")?.ok_or_else(missing_model)?;
+    let Some(model) = object.string("model")? else {
+        return further::first(object).ok_or_else(missing_model);
+    };
     if model.is_empty() {
         return Err(Failure::new(Kind::InvalidRequest, "'model' is empty").param("model"));
     }

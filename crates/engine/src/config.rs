@@ -149,6 +149,8 @@ pub struct Provider {
     pub timeouts: Deadlines,
     /// How many calls it gets at a time; further ones go elsewhere.
     pub max_concurrent: Option<usize>,
+    /// How many connections there may be to it, to each of its addresses and through each proxy; `None`: any number.
+    pub max_connections: Option<usize>,
     /// The model that health checks chat with.
     pub health_model: Option<String>,
 }
@@ -475,6 +477,7 @@ impl Provider {
             ca_file: None,
             timeouts: Deadlines::default(),
             max_concurrent: None,
+            max_connections: None,
             health_model: None,
         }
     }

@@ -44,6 +44,12 @@ pub fn read(
     lists.collect()
 }
 
+/// The model of a request that names nothing but a list of them.
+pub fn first(object: &RawObject) -> Option<Cow<'_, str>> {
+    let names: Vec<Cow<'_, str>> = serde_json::from_str(object.get(PASSING)?).ok()?;
+    names.into_iter().next().filter(|name| !name.is_empty())
+}
+
 /// The route of the call's model, then those of its further ones. Their members are ours, and no upstream sees them.
 pub fn extend(
     snapshot: &Snapshot,

@@ -160,17 +160,15 @@ impl Resters<'_> {
             Kind::UpstreamError | Kind::UpstreamJunk | Kind::Timeout => {
                 self.count(Reason::Breaker, retry.cooldown_error, asked, retry, now);
             }
-            Kind::Connect | Kind::Broken => {
-                self.count(
-                    Reason::Unreachable,
-                    retry.cooldown_network,
-                    None,
-                    retry,
-                    now,
-                );
-            }
+            Kind::Connect => self.lost(Reason::Unreachable, retry, now),
+            // It was reached, and cut the call: that it lists its models proves nothing against that.
+            Kind::Broken => self.lost(Reason::Breaker, retry, now),
             _ => {}
         }
+    }
+
+    fn lost(&self, reason: Reason, retry: &Retry, now: Duration) {
+        self.count(reason, retry.cooldown_network, None, retry, now);
     }
 
     fn count(
@@ -320,6 +318,20 @@ mod tests {
         let busy = Failure::new(Kind::UpstreamError, "x").retry_after(Some(7 * S));
         let (_, _, provider) = note(&busy, 1);
         assert_eq!(provider.resting(S), Some((Reason::Breaker, 7 * S)));
+    }
+
+    #[test]
+    fn only_who_could_not_be_reached_is_woken_by_being_reached() {
+        for (kind, reason, is_woken) in [
+            (Kind::Connect, Reason::Unreachable, true),
+            (Kind::Broken, Reason::Breaker, false),
+            (Kind::Timeout, Reason::Breaker, false),
+        ] {
+            let (_, _, provider) = note(&Failure::new(kind, "x"), 5);
+            assert_eq!(provider.resting(S).map(|(reason, _)| reason), Some(reason));
+            provider.wake(&[Reason::Unreachable]);
+            assert_eq!(provider.resting(S).is_none(), is_woken, "{kind:?}");
+        }
     }
 
     #[test]

@@ -231,14 +231,21 @@ impl<'a> Plan<'a> {
             }
             self.burnt.push(place);
         }
-        // Asking the same one again cannot help where it refused the call as such.
+        // Asking the same one again cannot help where it refused the call as such, or where the call has waited there.
         if matches!(
             failure.kind,
-            Kind::Untranslatable | Kind::UpstreamModel | Kind::UpstreamAuth | Kind::UpstreamQuota
+            Kind::Untranslatable
+                | Kind::UpstreamModel
+                | Kind::UpstreamAuth
+                | Kind::UpstreamQuota
+                | Kind::Full
         ) {
             self.burnt.push(place);
         }
-        let says_less = matches!(failure.kind, Kind::Untranslatable | Kind::UpstreamModel);
+        let says_less = matches!(
+            failure.kind,
+            Kind::Untranslatable | Kind::UpstreamModel | Kind::Full
+        );
         if self.failure.is_none() || !says_less {
             self.failure = Some(failure);
         }

@@ -431,6 +431,7 @@ struct Reaching<'a> {
     way: &'a Way,
     timeouts: &'a config::Timeouts,
     trust: Arc<ClientConfig>,
+    most: Option<usize>,
     known: &'a [Arc<Transport>],
     made: Vec<Arc<Transport>>,
 }
@@ -457,6 +458,7 @@ impl<'a> Reaching<'a> {
             way: provider.way.as_ref().unwrap_or(&config.way),
             timeouts: &config.timeouts,
             trust,
+            most: provider.max_connections,
             known: known.map_or(&[], |known| &known.transports),
             made: Vec::new(),
         }
@@ -474,6 +476,7 @@ impl<'a> Reaching<'a> {
                 idle: self.timeouts.connection_idle,
                 lifetime: self.timeouts.connection_lifetime,
             },
+            most: self.most,
         };
         let is_it = |each: &&Arc<Transport>| *each.reach() == reach;
         if let Some(made) = self.made.iter().find(is_it) {

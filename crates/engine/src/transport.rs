@@ -23,7 +23,7 @@ use rustls::ClientConfig;
 
 use answer::Lease;
 use connect::{Connector, NoSuchName};
-use pool::{Gauge, Pool, Taken};
+use pool::{Gauge, NoRoom, Pool, Taken};
 
 pub use answer::AnswerBody;
 pub use pool::Keeping;
@@ -31,6 +31,9 @@ pub use proxy::Proxy;
 
 /// How often a request that was surely not processed goes again before it counts as failed.
 const RESENDS: usize = 8;
+
+/// When to come again where every connection is in use.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,6 +48,8 @@ pub struct Reach {
     pub connect: Duration,
     /// How long connections are kept.
     pub keeping: Keeping,
+    /// How many there may be to one address; further requests wait for one. `None`: any number.
+    pub most: Option<usize>,
 }
 
 impl PartialEq for Reach {
@@ -53,6 +58,7 @@ impl PartialEq for Reach {
             && Arc::ptr_eq(&self.tls, &other.tls)
             && self.connect == other.connect
             && self.keeping == other.keeping
+            && self.most == other.most
     }
 }
 
@@ -75,6 +81,10 @@ pub struct Counts {
     pub connects: u64,
     /// Requests on connections that were open already.
     pub reuses: u64,
+    /// Requests that wait for a connection, there being as many as there may be.
+    pub waiting: i64,
+    /// Such that waited in vain.
+    pub refused: u64,
 }
 
 impl std::iter::Sum for Counts {
@@ -84,6 +94,8 @@ impl std::iter::Sum for Counts {
             idle: sum.idle + each.idle,
             connects: sum.connects + each.connects,
             reuses: sum.reuses + each.reuses,
+            waiting: sum.waiting + each.waiting,
+            refused: sum.refused + each.refused,
         })
     }
 }
@@ -112,6 +124,8 @@ impl Transport {
             idle: i64::try_from(idle).unwrap_or(i64::MAX),
             connects: self.gauge.connects.load(Ordering::Relaxed),
             reuses: self.gauge.reuses.load(Ordering::Relaxed),
+            waiting: self.gauge.waiting.load(Ordering::Relaxed),
+            refused: self.gauge.refused.load(Ordering::Relaxed),
         }
     }
 
@@ -126,7 +140,7 @@ impl Transport {
             let taken = pool
                 .take(attempt >= 2)
                 .await
-                .map_err(|error| unreachable(&*error))?;
+                .map_err(|error| untaken(&*error))?;
             *request.uri_mut() = uri.clone();
             let sent = match taken {
                 Taken::Single(single) => self.send_single(&pool, single, request).await,
@@ -173,6 +187,7 @@ impl Transport {
             tls,
             connect,
             keeping,
+            most,
         } = &self.reach;
         let connector = Connector::new(is_tls, proxy.as_ref(), tls, *connect);
         Ok(Pool::new(
@@ -180,6 +195,7 @@ impl Transport {
             connector,
             *keeping,
             *connect,
+            *most,
             self.gauge.clone(),
         ))
     }
@@ -311,7 +327,13 @@ fn broken() -> Failure {
     .ambiguous()
 }
 
-fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
+/// Why there is no connection.
+fn untaken(error: &(dyn std::error::Error + 'static)) -> Failure {
+    if error.is::<NoRoom>() {
+        let message =
+            "the provider has as many connections as it may have, and none came free in time";
+        return Failure::new(Kind::Full, message).retry_after(Some(COME_AGAIN));
+    }
     Failure::new(
         Kind::Connect,
         format!("the provider cannot be reached ({})", connect_cause(error)),

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::fault::{Playing, Then};
-use crate::formats::{self, shape};
+use crate::formats::{self, gemini, shape};
 use crate::ledger::{Entry, Outcome};
 use crate::raw::{Raw, raw};
 use crate::reply::{Ask, reply};
@@ -48,6 +48,8 @@ struct Content {
     kind: String,
     events: Vec<Bytes>,
     is_stream: bool,
+    /// Elements of one JSON array instead of events.
+    is_array: bool,
     input: u64,
     output: u64,
 }
@@ -59,6 +61,7 @@ impl Content {
             kind: kind.to_owned(),
             events: vec![body.into()],
             is_stream: false,
+            is_array: false,
             input: 0,
             output: 0,
         }
@@ -235,11 +238,21 @@ fn content(
         ),
         Endpoint::ConverseCount => Content::json(200, &json!({"inputTokens": input})),
         Endpoint::GeminiCount => Content::json(200, &json!({"totalTokens": input})),
+        _ if ask.stream && is_array(asked, endpoint) => Content {
+            status: 200,
+            kind: JSON.to_owned(),
+            events: gemini::elements((shape.events)(&reply)),
+            is_stream: true,
+            is_array: true,
+            input,
+            output,
+        },
         _ if ask.stream && behaviour.fault != Some(Fault::ErrorAfter(u32::MAX)) => Content {
             status: 200,
             kind: shape.stream_type.to_owned(),
             events: (shape.events)(&reply),
             is_stream: true,
+            is_array: false,
             input,
             output,
         },
@@ -249,6 +262,12 @@ fn content(
             ..Content::json(200, &(shape.answer)(&reply))
         },
     }
+}
+
+/// Google streams events only to those who ask for them.
+fn is_array(asked: &Asked, endpoint: Endpoint) -> bool {
+    let query = asked.query.as_deref().unwrap_or_default();
+    endpoint == Endpoint::StreamGenerate && !query.split('&').any(|pair| pair == "alt=sse")
 }
 
 fn echo(asked: &Asked) -> Value {
@@ -332,7 +351,11 @@ fn spoil(content: &mut Content, endpoint: Endpoint, behaviour: &Behaviour) -> (T
         }
         Some(Fault::ErrorAfter(count)) if content.is_stream => {
             cut(content, count);
-            content.events.push((shape(endpoint).error_event)(error));
+            let mut event = (shape(endpoint).error_event)(error);
+            if content.is_array {
+                event = gemini::element(&event, content.events.is_empty());
+            }
+            content.events.push(event);
             then = Then::FaultyEnd;
         }
         Some(Fault::ErrorAfter(_)) => {
@@ -359,7 +382,9 @@ fn spoil(content: &mut Content, endpoint: Endpoint, behaviour: &Behaviour) -> (T
             (then, length) = (Then::FaultyEnd, None);
         }
         Some(Fault::Endless) => {
-            let first = if content.is_stream {
+            let first = if content.is_array {
+                "[{\"a\":\""
+            } else if content.is_stream {
                 "data: "
             } else {
                 "{\"a\":\""
@@ -375,7 +400,7 @@ fn spoil(content: &mut Content, endpoint: Endpoint, behaviour: &Behaviour) -> (T
             (then, length) = (Then::FaultyEnd, None);
         }
         Some(Fault::Pings) => {
-            content.events = vec![if content.is_stream {
+            content.events = vec![if content.is_stream && !content.is_array {
                 (shape(endpoint).ping)()
             } else {
                 Bytes::from_static(b" ")

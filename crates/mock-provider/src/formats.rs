@@ -2,7 +2,7 @@
 
 mod anthropic;
 mod bedrock;
-mod gemini;
+pub(crate) mod gemini;
 mod lists;
 mod openai_chat;
 mod openai_responses;

@@ -33,6 +33,7 @@ pub fn router(state: State) -> axum::Router {
         .route("/admin/v1/health/check", post(check::some))
         .route("/admin/v1/health/providers/{id}", get(check::one))
         .route("/admin/v1/health/reset", post(health::reset))
+        .route("/admin/v1/providers/{id}/health", post(check::models_of))
         .layer(from_fn_with_state(state.clone(), admins_only));
     axum::Router::new()
         .route("/", get(alive))

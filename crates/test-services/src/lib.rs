@@ -4,7 +4,7 @@
 //! and is not run.
 
 #![expect(
-    clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,

@@ -333,6 +333,11 @@ impl StreamLane {
         !self.is_array()
     }
 
+    /// Whether the upstream was asked for elements of one JSON array.
+    pub fn reads_array(&self) -> bool {
+        matches!(self.reading, Reading::Array { .. })
+    }
+
     fn is_array(&self) -> bool {
         match &self.reading {
             Reading::Array { .. } => true,

@@ -19,6 +19,8 @@ pub struct Wanted {
     pub timeout: Duration,
     /// How many providers are asked at a time.
     pub at_once: usize,
+    /// How many models of a provider are.
+    pub models_at_once: usize,
 }
 
 /// How a check of a provider came out.
@@ -75,10 +77,14 @@ async fn one(
     wanted: &Wanted,
 ) -> Checked {
     let started = engine.clock().now();
-    let mut models = Vec::new();
+    let mut chats = Vec::new();
     for model in &wanted.models {
-        models.push(chatted(engine, snapshot, &upstream, model, wanted.timeout).await);
+        chats.push(chatted(engine, snapshot, &upstream, model, wanted.timeout));
     }
+    let models = stream::iter(chats)
+        .buffered(wanted.models_at_once.max(1))
+        .collect()
+        .await;
     let list = match wanted.models.is_empty() {
         true => Some(check(engine, snapshot, &upstream, wanted.timeout).await),
         false => None,

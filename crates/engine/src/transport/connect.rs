@@ -107,7 +107,9 @@ fn opened(stream: impl Stream + Connection + 'static) -> Opened {
 }
 
 fn tcp(patience: Duration) -> Tcp {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::new(|name| {
+        std::net::ToSocketAddrs::to_socket_addrs(&(name, 0))
+    }));
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(patience));
@@ -126,13 +128,24 @@ fn with_tls<C>(inner: C, tls: &Arc<ClientConfig>, may_be_h2: bool) -> HttpsConne
     HttpsConnector::from((inner, tls))
 }
 
+type Addresses = std::vec::IntoIter<SocketAddr>;
+
 /// The system's resolver, with a bound on what one name can take of it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Resolver {
     open: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    /// Blocks until there is an answer.
+    ask: fn(&str) -> std::io::Result<Addresses>,
 }
 
 impl Resolver {
+    fn new(ask: fn(&str) -> std::io::Result<Addresses>) -> Self {
+        Self {
+            open: Arc::default(),
+            ask,
+        }
+    }
+
     fn turns(&self, name: &str) -> Arc<Semaphore> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= NAMES {
@@ -145,7 +158,7 @@ impl Resolver {
 }
 
 impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
+    type Response = Addresses;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = std::io::Result<Self::Response>> + Send>>;
 
@@ -154,14 +167,13 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let turns = self.turns(name.as_str());
+        let (turns, ask) = (self.turns(name.as_str()), self.ask);
         Box::pin(async move {
             let turn = turns.acquire_owned().await.map_err(std::io::Error::other)?;
             let lookup = tokio::task::spawn_blocking(move || {
                 // Kept until the system answers, not until the caller loses patience.
                 let _turn = turn;
-                let found = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), 0));
-                found.map_err(|error| std::io::Error::new(error.kind(), NoSuchName))
+                ask(name.as_str()).map_err(|error| std::io::Error::new(error.kind(), NoSuchName))
             });
             lookup.await.map_err(std::io::Error::other)?
         })
@@ -179,3 +191,56 @@ impl std::fmt::Display for NoSuchName {
 }
 
 impl std::error::Error for NoSuchName {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    /// Knows one name, and has no answer for others until the test is over.
+    fn ask(name: &str) -> std::io::Result<Addresses> {
+        if name != "quick.example" {
+            ASKED.fetch_add(1, Ordering::SeqCst);
+            let held = OPEN.0.lock().expect("a lock");
+            drop(OPEN.1.wait_while(held, |is_open| !*is_open));
+        }
+        Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))].into_iter())
+    }
+
+    #[test]
+    fn a_resolver_that_hangs_on_one_name_answers_others() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(LOOKUPS_OF_A_NAME + 1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let mut resolver = Resolver::new(ask);
+        let mut look = |name: &str| resolver.call(name.parse().expect("a name"));
+        let stuck: Vec<_> = (0..100)
+            .map(|_| runtime.spawn(look("stuck.example")))
+            .collect();
+        while ASKED.load(Ordering::SeqCst) < LOOKUPS_OF_A_NAME {
+            std::thread::yield_now();
+        }
+        // Those who lost patience do not let more of the same in: the system is still asking.
+        stuck
+            .iter()
+            .take(50)
+            .for_each(tokio::task::JoinHandle::abort);
+        let limit = std::time::Duration::from_secs(10);
+        for _ in 0..10 {
+            let quick = look("quick.example");
+            let found = runtime.block_on(async { tokio::time::timeout(limit, quick).await });
+            assert!(matches!(found, Ok(Ok(_))), "it is kept waiting");
+        }
+        assert_eq!(ASKED.load(Ordering::SeqCst), LOOKUPS_OF_A_NAME);
+        *OPEN.0.lock().expect("a lock") = true;
+        OPEN.1.notify_all();
+    }
+}

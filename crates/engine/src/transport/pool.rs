@@ -1,6 +1,9 @@
 //! The connections to one origin: HTTP/1.1 ones that rest, newest first, and HTTP/2 ones with their streams counted.
 //!
-//! A request takes what is at hand, else opens a connection; it never waits for another request's connection to come free.
+//! A request takes what is at hand, else opens a connection. It waits for another request's connection to come free only where
+//! there are as many as there may be.
+
+mod room;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,6 +19,9 @@ use tokio::time::Instant;
 
 use super::connect::{Connector, Opened, Stream};
 use super::{BoxError, UpstreamBody};
+use room::{Permit, Room};
+
+pub(super) use room::NoRoom;
 
 /// The most of an answer's head, and how many headers.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -51,6 +57,8 @@ pub struct Gauge {
     pub(super) open: AtomicI64,
     pub(super) connects: AtomicU64,
     pub(super) reuses: AtomicU64,
+    pub(super) waiting: AtomicI64,
+    pub(super) refused: AtomicU64,
 }
 
 /// The connections to one origin.
@@ -64,6 +72,8 @@ pub(super) struct Pool {
     may_share: AtomicBool,
     opening: Semaphore,
     shelf: Mutex<Shelf>,
+    /// Where connections are counted, so that there are not too many.
+    room: Option<Arc<Room>>,
 }
 
 #[derive(Default)]
@@ -99,6 +109,7 @@ pub(super) struct Shared {
     born: Instant,
     idle_since: Mutex<Instant>,
     gone: AtomicBool,
+    room: Option<Arc<Room>>,
 }
 
 /// One stream of an HTTP/2 connection.
@@ -116,6 +127,7 @@ impl Pool {
         connector: Connector,
         keeping: Keeping,
         patience: Duration,
+        most: Option<usize>,
         gauge: Arc<Gauge>,
     ) -> Arc<Self> {
         let is_tls = to.scheme_str() == Some("https");
@@ -128,6 +140,7 @@ impl Pool {
             may_share: AtomicBool::new(is_tls),
             opening: Semaphore::new(1),
             shelf: Mutex::default(),
+            room: most.map(|most| Arc::new(Room::new(most))),
         });
         tokio::spawn(sweep(Arc::downgrade(&pool)));
         pool
@@ -135,11 +148,47 @@ impl Pool {
 
     /// A connection: one at hand, else a new one.
     pub(super) async fn take(self: &Arc<Self>, only_fresh: bool) -> Result<Taken, BoxError> {
-        if !only_fresh && let Some(taken) = self.at_hand() {
+        let is_first = self.room.as_ref().is_none_or(|room| room.is_free());
+        if !only_fresh
+            && is_first
+            && let Some(taken) = self.at_hand()
+        {
             return Ok(taken);
         }
-        let opened = tokio::time::timeout(self.patience, self.open(only_fresh)).await;
+        let permit = match &self.room {
+            Some(room) => match self.turn(room, only_fresh).await? {
+                Turn::Taken(taken) => return Ok(taken),
+                Turn::Open(permit) => Some(permit),
+            },
+            None => None,
+        };
+        let opened = tokio::time::timeout(self.patience, self.open(only_fresh, permit)).await;
         opened.map_err(|_| BoxError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
+    }
+
+    /// In the order of coming: a connection that came free, or leave to open one.
+    async fn turn(&self, room: &Arc<Room>, only_fresh: bool) -> Result<Turn, BoxError> {
+        if only_fresh {
+            // What rests is not trusted, and stands in the way.
+            self.shelf().clear();
+        }
+        let _waiting = room::Waiting::new(room.clone(), self.gauge.clone());
+        let wait = async {
+            let _turn = room.turn().await?;
+            loop {
+                if !only_fresh && let Some(taken) = self.at_hand() {
+                    return Ok(Turn::Taken(taken));
+                }
+                if let Some(permit) = room.permit_or_news().await {
+                    return Ok(Turn::Open(permit));
+                }
+            }
+        };
+        let waited = tokio::time::timeout(self.patience, wait).await;
+        waited.unwrap_or_else(|_| {
+            self.gauge.refused.fetch_add(1, Ordering::Relaxed);
+            Err(NoRoom.into())
+        })
     }
 
     /// How many connections rest, and are shared without a stream.
@@ -185,6 +234,7 @@ impl Pool {
         }
         *lock(&connection.resting) = Some(since);
         self.shelf().resting.push(Resting { connection, since });
+        room::tell(self.room.as_ref());
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -203,7 +253,11 @@ impl Pool {
         taken
     }
 
-    async fn open(self: &Arc<Self>, only_fresh: bool) -> Result<Taken, BoxError> {
+    async fn open(
+        self: &Arc<Self>,
+        only_fresh: bool,
+        permit: Option<Permit>,
+    ) -> Result<Taken, BoxError> {
         let mut turn = None;
         if self.may_share.load(Ordering::Relaxed) {
             turn = Some(self.opening.acquire().await?);
@@ -215,14 +269,18 @@ impl Pool {
         self.gauge.connects.fetch_add(1, Ordering::Relaxed);
         self.may_share.store(opened.is_h2, Ordering::Relaxed);
         let taken = match opened {
-            Opened { stream, is_h2 } if is_h2 => Taken::Stream(self.share(stream).await?),
-            Opened { stream, .. } => Taken::Single(self.single(stream).await?),
+            Opened { stream, is_h2 } if is_h2 => Taken::Stream(self.share(stream, permit).await?),
+            Opened { stream, .. } => Taken::Single(self.single(stream, permit).await?),
         };
         drop(turn);
         Ok(taken)
     }
 
-    async fn single(self: &Arc<Self>, stream: Box<dyn Stream>) -> Result<Single, BoxError> {
+    async fn single(
+        self: &Arc<Self>,
+        stream: Box<dyn Stream>,
+        permit: Option<Permit>,
+    ) -> Result<Single, BoxError> {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(READ_LIMIT)
             .max_header_size(HEAD_LIMIT)
@@ -231,7 +289,7 @@ impl Pool {
             .await?;
         let resting = Arc::new(Mutex::new(None::<Instant>));
         let (pool, silence) = (Arc::downgrade(self), resting.clone());
-        let open = Open::new(self.gauge.clone());
+        let open = Open::new(self.gauge.clone(), permit);
         tokio::spawn(async move {
             let _open = open;
             let _ = connection.await;
@@ -250,7 +308,11 @@ impl Pool {
     }
 
     /// Opens the connection's first stream; the others find it on the shelf.
-    async fn share(self: &Arc<Self>, stream: Box<dyn Stream>) -> Result<OneStream, BoxError> {
+    async fn share(
+        self: &Arc<Self>,
+        stream: Box<dyn Stream>,
+        permit: Option<Permit>,
+    ) -> Result<OneStream, BoxError> {
         let reader = Reader::default();
         let (sender, mut connection) = http2::Builder::new(reader.clone())
             .timer(TokioTimer::new())
@@ -264,7 +326,8 @@ impl Pool {
             .handshake(stream)
             .await?;
         let (told, mut most) = watch::channel(0);
-        let open = Open::new(self.gauge.clone());
+        let room = self.room.clone();
+        let open = Open::new(self.gauge.clone(), permit);
         tokio::spawn(async move {
             let _open = open;
             let _ = std::future::poll_fn(|cx| {
@@ -272,7 +335,9 @@ impl Pool {
                 let polled = std::pin::Pin::new(&mut connection).poll(cx);
                 let most = connection.current_max_send_streams();
                 reader.is_known.store(most > 0, Ordering::Relaxed);
-                told.send_if_modified(|told| std::mem::replace(told, most) != most);
+                if told.send_if_modified(|told| std::mem::replace(told, most) != most) {
+                    room::tell(room.as_ref());
+                }
                 polled
             })
             .await;
@@ -285,13 +350,29 @@ impl Pool {
             born: Instant::now(),
             idle_since: Mutex::new(Instant::now()),
             gone: AtomicBool::new(false),
+            room: self.room.clone(),
         });
         self.shelf().shared.push(shared.clone());
+        room::tell(self.room.as_ref());
         Ok(OneStream(shared))
     }
 }
 
+/// What a request's turn comes to.
+enum Turn {
+    Taken(Taken),
+    Open(Permit),
+}
+
 impl Shelf {
+    /// Lets go of all that is not in use.
+    fn clear(&mut self) {
+        for resting in self.resting.drain(..) {
+            resting.connection.let_go();
+        }
+        self.shared.retain(|shared| shared.load() > 0);
+    }
+
     fn peer_idle(&self, now: Instant) -> Option<Duration> {
         let (silence, learned) = self.peer_idle?;
         (now < learned + BELIEF).then_some(silence)
@@ -407,6 +488,7 @@ impl Drop for OneStream {
     fn drop(&mut self) {
         *lock(&self.0.idle_since) = Instant::now();
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        room::tell(self.0.room.as_ref());
     }
 }
 
@@ -443,12 +525,15 @@ where
 }
 
 /// An open connection, counted.
-struct Open(Arc<Gauge>);
+struct Open(
+    Arc<Gauge>,
+    #[expect(dead_code, reason = "dropping it is its use")] Option<Permit>,
+);
 
 impl Open {
-    fn new(gauge: Arc<Gauge>) -> Self {
+    fn new(gauge: Arc<Gauge>, permit: Option<Permit>) -> Self {
         gauge.open.fetch_add(1, Ordering::Relaxed);
-        Self(gauge)
+        Self(gauge, permit)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Connections against small upstreams: kept, shared, lost at every moment, through proxies.
 
+mod capped;
 mod upstream;
 
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use tokio::net::TcpStream;
 
 use super::{AnswerBody, Counts, Keeping, Proxy, Reach, Transport, UpstreamBody};
 use crate::tls::{Profiles, Trust};
-use upstream::{Act, Identity, h2, http_proxy, listen, plain, read_head, secure, socks};
+use upstream::{
+    Act, Identity, h2, http_proxy, https_proxy, listen, plain, read_head, secure, socks,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -25,6 +28,7 @@ fn reach(trust: Trust) -> Reach {
             idle: LONG,
             lifetime: LONG,
         },
+        most: None,
     }
 }
 
@@ -75,6 +79,7 @@ async fn a_connection_is_used_again_and_counted() {
         idle: 1,
         connects: 1,
         reuses: 2,
+        ..Counts::default()
     };
     assert_eq!(transport.counts(), expected);
     let head = seen.heads().remove(0).to_ascii_lowercase();
@@ -418,5 +423,92 @@ async fn names_are_resolved_by_a_socks_proxy_that_is_asked_to() {
     assert!(
         !asked.contains("localhost") && asked.ends_with(" 81"),
         "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_may_itself_want_tls() {
+    let (upstream, proxy) = (Identity::new("h2"), Identity::new("http/1.1"));
+    let both = vec![upstream.certificate.clone(), proxy.certificate.clone()];
+    let only_upstream = vec![upstream.certificate.clone()];
+    let (place, served) = h2(upstream, 100, |_| Act::Answer).await;
+    let (proxy, seen) = https_proxy(proxy).await;
+    let through = |trust: Vec<_>| {
+        Transport::new(Reach {
+            proxy: Some(Proxy::parse(&format!("https://user:pass@{proxy}")).unwrap()),
+            ..reach(Trust::Authorities(trust))
+        })
+    };
+    let transport = through(both);
+    for _ in 0..2 {
+        assert_eq!(
+            ask(&transport, &format!("https://{place}/")).await.unwrap(),
+            200
+        );
+    }
+    assert_eq!(
+        ask(&transport, "http://nowhere.invalid/a").await.unwrap(),
+        200
+    );
+    assert_eq!(served.connections(), 1);
+    let heads = seen.heads();
+    for (head, line) in heads.iter().zip([
+        format!("CONNECT {place} HTTP/1.1\r\n"),
+        "GET http://nowhere.invalid/a HTTP/1.1\r\n".to_owned(),
+    ]) {
+        assert!(head.starts_with(&line), "{head}");
+        let head = head.to_ascii_lowercase();
+        assert!(
+            head.contains("proxy-authorization: basic dxnlcjpwyxnz\r\n"),
+            "{head}"
+        );
+    }
+    assert_eq!(heads.len(), 2);
+    let failure = ask(&through(only_upstream), &format!("https://{place}/"))
+        .await
+        .unwrap_err();
+    let text = failure.to_string();
+    assert_eq!(failure.kind, Kind::Connect, "{text}");
+    assert!(!text.contains("pass") && !text.contains(&proxy), "{text}");
+    assert_eq!(seen.heads().len(), 2, "it is told nothing");
+}
+
+#[test]
+fn only_ways_that_are_alike_in_all_share_connections() {
+    let own = Trust::Authorities(vec![Identity::new("h2").certificate]);
+    let (system, mut before, mut now) = (
+        Trust::Authorities(vec![]),
+        Profiles::default(),
+        Profiles::default(),
+    );
+    let first = Reach {
+        tls: before.get(system.clone(), None).expect("a profile"),
+        ..reach(Trust::Anyone)
+    };
+    let mut tls = |trust| now.get(trust, Some(&before)).expect("a profile");
+    let with = |change: &dyn Fn(&mut Reach)| {
+        let mut reach = first.clone();
+        change(&mut reach);
+        reach
+    };
+    let same = tls(system);
+    assert_eq!(with(&|reach| reach.tls = same.clone()), first);
+    let (own, anyone) = (tls(own), tls(Trust::Anyone));
+    let proxy = |text: &str| Some(Proxy::parse(text).expect("a proxy"));
+    let changes: [&dyn Fn(&mut Reach); 6] = [
+        &|reach| reach.tls = own.clone(),
+        &|reach| reach.tls = anyone.clone(),
+        &|reach| reach.proxy = proxy("http://a:b@p"),
+        &|reach| reach.connect = LONG,
+        &|reach| reach.keeping.idle = Duration::ZERO,
+        &|reach| reach.most = Some(1),
+    ];
+    for change in changes {
+        assert_ne!(with(change), first);
+    }
+    assert_ne!(
+        with(&|reach| reach.proxy = proxy("http://a:b@p")),
+        with(&|reach| reach.proxy = proxy("http://a:c@p")),
+        "the same proxy, another password"
     );
 }

@@ -66,14 +66,19 @@ pub fn patterns<E: Display>(
 
 /// `max_concurrent`: how many calls at a time.
 pub fn max_concurrent(section: &Section<'_>) -> Option<usize> {
-    let most = section.number("max_concurrent")?;
-    if most == 0 {
+    at_least_one(section, "max_concurrent")
+}
+
+/// A limit that can be left out.
+pub fn at_least_one(section: &Section<'_>, key: &'static str) -> Option<usize> {
+    let number = section.number(key)?;
+    if number == 0 {
         section.error(
-            "max_concurrent",
-            "must be at least 1; leave it out for no limit",
+            key,
+            "must be at least 1; leave it out for no limit of its own",
         );
     }
-    Some(most)
+    Some(number)
 }
 
 /// How many of a hundred calls may have a second attempt unless the file says.

@@ -199,3 +199,54 @@ async fn a_provider_that_closes_idle_connections_soon_costs_no_call() {
     assert!(count("polygate_upstream_connects_total{provider=\"p\"}") > 20);
     assert!(count("polygate_upstream_reuses_total{provider=\"p\"}") > 100);
 }
+
+#[tokio::test]
+async fn a_provider_without_a_free_connection_is_passed_over_and_told_of() {
+    let (hung, well) = (mock("hung").await, mock("well").await);
+    hung.script(Rule {
+        then: Behaviour {
+            fault: Some(Fault::Stall),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = Arc::new(Gate::start(&format!(
+        "
+health_check: {{enabled: false}}
+routing: {{strategy: fill-first}}
+timeouts: {{connect: 300ms}}
+providers:
+  - {{name: hung, type: mock, api_base: '{}', api_key: k, model_mapping: [m, alone], max_connections: 1}}
+  - {{name: well, type: mock, api_base: '{}', api_key: k, model_mapping: [m], max_connections: 1}}
+",
+        hung.url(),
+        well.url()
+    )));
+    let asked = gate.clone();
+    let holds = tokio::spawn(async move { ask(&asked, "m").await });
+    crate::support::until("the first hangs", || calls(&hung).len() == 1).await;
+    let reply = gate.post("/v1/chat/completions", &chat("m", false)).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("x-polygate-provider")),
+        (200, "well"),
+        "{}",
+        reply.text()
+    );
+    let reply = gate
+        .post("/v1/chat/completions", &chat("alone", false))
+        .await;
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("none came free"), "{}", reply.text());
+    assert_eq!(reply.header("retry-after"), "1");
+    assert_eq!(calls(&hung).len(), 1);
+    let metrics = gate.get("/metrics").await.text();
+    for line in [
+        "polygate_upstream_full_total{provider=\"hung\"} 2\n",
+        "polygate_upstream_waiting{provider=\"hung\"} 0\n",
+        "polygate_upstream_connections_open{provider=\"hung\"} 1\n",
+        "polygate_provider_breaker_state{provider=\"hung\",state=\"closed\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    holds.abort();
+}

@@ -254,6 +254,35 @@ async fn a_request_may_name_further_models_and_no_upstream_sees_them() {
 }
 
 #[tokio::test]
+async fn a_list_of_models_is_enough_and_its_first_is_the_model() {
+    for client in ["chat", "responses", "messages"] {
+        let (path, mut body) = question(client, "one");
+        body.as_object_mut().expect("an object").remove("model");
+        let (first, second) = (mock("first").await, mock("second").await);
+        fails(&first, "one", 503, "down");
+        let gate = two(&first, &second, "openai");
+        body["models"] = json!(["one", "three", "two"]);
+        fails(&second, "three", 503, "down");
+        let reply = ask_as(&gate, "sk-all", &path, &body).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("x-polygate-model")),
+            (200, "two"),
+            "{client}: {}",
+            reply.text()
+        );
+        assert_eq!((calls(&first).len(), calls(&second).len()), (1, 2));
+        for list in [json!([]), json!([""]), json!("one"), json!([1])] {
+            body["models"] = list;
+            let reply = ask_as(&gate, "sk-all", &path, &body).await;
+            assert_eq!(reply.status, 400, "{client}: {}", reply.text());
+        }
+        body["models"] = json!(["three"]);
+        let reply = ask_as(&gate, "sk-some", &path, &body).await;
+        assert_eq!(reply.status, 403, "{client}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
 async fn further_models_help_where_the_conversation_is_too_long() {
     let (first, second) = (mock("first").await, mock("second").await);
     fails(&first, "one", 400, TOO_LONG);

@@ -1,7 +1,7 @@
 //! What operators see of providers, keys and models, what they reset, and what they have checked.
 
 use http::Method;
-use polygate_mock_provider::{Behaviour, Mock, Rule};
+use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
 use serde_json::{Value, json};
 
 use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock, until};
@@ -100,6 +100,29 @@ async fn a_breaker_that_opened_is_seen_and_reset() {
     let opened = "polygate_provider_breaker_opened_total{provider=\"p\"}";
     assert_eq!(metric(&gate, opened).await, "1");
     assert!(gate.log().contains("a rest was ended by the admin"));
+}
+
+#[tokio::test]
+async fn who_lists_its_models_and_cuts_every_chat_is_not_woken_by_its_list() {
+    let mock = mock("p").await;
+    let gate = gate(&mock, "");
+    mock.script(Rule {
+        model: Some("m-there".to_owned()),
+        then: Behaviour {
+            fault: Some(Fault::Refuse),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    for _ in 0..5 {
+        assert_eq!(call(&gate).await, 502);
+    }
+    let asked = admin(&gate, Method::POST, "/admin/v1/health/check", "").await;
+    assert_eq!(asked.json()["providers"][0]["status"], "healthy");
+    let breaker = seen(&gate).await["breaker"].clone();
+    assert_eq!(breaker["state"], "open");
+    assert_eq!(breaker["reason"], "breaker");
+    assert_eq!(call(&gate).await, 503);
 }
 
 #[tokio::test]
@@ -285,6 +308,43 @@ async fn a_check_costs_no_tokens_unless_models_are_named() {
     let question = calls(&mock).remove(0).body.unwrap_or_default();
     let question: Value = serde_json::from_slice(&question).expect("JSON");
     assert_eq!(question["max_tokens"], 1);
+
+    // By its number, as llm-proxy's clients have it.
+    let path = "/admin/v1/providers/1/health";
+    let body = r#"{"models":["m","gone"],"max_concurrent":10,"timeout_secs":5}"#;
+    let provider = admin(&gate, Method::POST, path, body).await.json();
+    assert_eq!(provider["provider_id"], "p");
+    assert_eq!(
+        provider["summary"],
+        json!({"total_models": 2, "healthy_models": 1, "unhealthy_models": 1})
+    );
+    assert_eq!(provider["models"][1]["model"], "gone", "in their order");
+    let numbered = admin(
+        &gate,
+        Method::POST,
+        "/admin/v1/health/check",
+        r#"{"provider_ids":[1]}"#,
+    );
+    assert_eq!(numbered.await.json()["healthy_providers"], 1);
+    for (path, body, status) in [
+        ("/admin/v1/providers/2/health", "", 404),
+        ("/admin/v1/providers/0/health", "", 404),
+        (
+            "/admin/v1/providers/p/health",
+            r#"{"provider_ids":["p"]}"#,
+            400,
+        ),
+        (
+            "/admin/v1/providers/p/health",
+            r#"{"max_concurrent":11}"#,
+            400,
+        ),
+        ("/admin/v1/providers/p/health", "", 200),
+    ] {
+        let reply = admin(&gate, Method::POST, path, body).await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+    }
+    assert_eq!(gate.ask(Method::POST, path, &[], "").await.status, 401);
 
     let path = "/admin/v1/health/providers/p?models=gone&timeout_secs=5";
     let provider = admin(&gate, Method::GET, path, "").await.json();

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Method;
 use http_body_util::BodyExt;
 use polygate_mock_provider::{Behaviour, Mock, Rule};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{ADMIN_KEY, Gate, chat, mock, until};
+use crate::support::{ADMIN_KEY, Gate, calls, chat, mock, until};
 
 fn config(mock: &Mock, model: &str) -> String {
     format!(
@@ -192,4 +195,119 @@ fn check_prints_what_a_file_resolves_to_and_no_secret() {
         "{out}"
     );
     assert!(!out.contains("secret"), "{out}");
+}
+
+/// A forwarding proxy to this mock: its address, and how many connections it took.
+async fn proxy(to: &Mock) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let (count, to) = (Arc::<AtomicUsize>::default(), to.addr());
+    let counted = count.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut upstream = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut upstream).await
+            });
+        }
+    });
+    (url, count)
+}
+
+#[tokio::test]
+async fn connections_of_another_way_are_not_used_after_a_reload() {
+    let (first, second) = (mock("first").await, mock("second").await);
+    let (one, through_one) = proxy(&first).await;
+    let (other, through_other) = proxy(&first).await;
+    let ways = [
+        (&first, String::new()),
+        (&first, format!("proxy_url: '{one}'")),
+        (&first, format!("proxy_url: '{other}'")),
+        (&second, String::new()),
+        (&first, "verify_ssl: false".to_owned()),
+        (&first, "timeouts: {connect: 4}".to_owned()),
+    ];
+    let file = |at: usize| {
+        let (to, more): &(&Mock, String) = &ways[at];
+        format!("{}{more}\n", config(to, &format!("m{at}")))
+    };
+    let gate = Gate::start(&file(0));
+    let mut seen = Vec::new();
+    for at in 0..ways.len() {
+        if at > 0 {
+            std::fs::write(gate.config_path(), file(at)).expect("written");
+            until_has(&gate, &format!("m{at}")).await;
+        }
+        // The second finds the connection of the first.
+        for _ in 0..2 {
+            let question = chat(&format!("m{at}"), false);
+            let reply = gate.post("/v1/chat/completions", &question).await;
+            assert_eq!(reply.status, 200, "{at}: {}", reply.text());
+        }
+        seen.push([
+            calls(&first).len(),
+            calls(&second).len(),
+            through_one.load(Ordering::SeqCst),
+            through_other.load(Ordering::SeqCst),
+        ]);
+        let metrics = gate.get("/metrics").await.text();
+        for line in ["connections_open", "connects_total", "reuses_total"] {
+            let line = format!("polygate_upstream_{line}{{provider=\"p\"}} 1\n");
+            assert!(metrics.contains(&line), "{at}: {line} in {metrics}");
+        }
+    }
+    let expected = [
+        [2, 0, 0, 0],
+        [4, 0, 1, 0],
+        [6, 0, 1, 1],
+        [6, 2, 1, 1],
+        [8, 2, 1, 1],
+        [10, 2, 1, 1],
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn authorities_that_cannot_be_read_are_an_error_of_the_configuration() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(&mock, "m0"));
+    let junk = gate.dir().join("junk.pem");
+    std::fs::write(&junk, "-----BEGIN CERTIFICATE-----\n!\n").expect("written");
+    let empty = gate.dir().join("empty.pem");
+    std::fs::write(&empty, "nothing\n").expect("written");
+    let of_provider = |file: &str| {
+        config(&mock, "m1").replace("api_key: k", &format!("api_key: k, ca_file: '{file}'"))
+    };
+    let of_all = |file: &str| format!("{}ca_file: '{file}'\n", config(&mock, "m1"));
+    let (junk, empty) = (junk.display().to_string(), empty.display().to_string());
+    for (file, said) in [
+        (of_provider("none.pem"), "ca_file 'none.pem' cannot be read"),
+        (of_all("none.pem"), "ca_file 'none.pem' cannot be read"),
+        (of_provider(&junk), "is no PEM file of certificates"),
+        (of_all(&empty), "has no certificate in it"),
+    ] {
+        // At a reload the old one stays.
+        let before = gate.log().matches("is refused").count();
+        std::fs::write(gate.config_path(), &file).expect("written");
+        gate.signal("HUP");
+        until("it is refused", || {
+            let log = gate.log();
+            log.matches("is refused").count() > before && log.contains(said)
+        })
+        .await;
+        assert!(has(&gate, "m0").await && !has(&gate, "m1").await);
+        // At the start there is none.
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("config.yaml"), file).expect("written");
+        let output = Command::new(env!("CARGO_BIN_EXE_polygate"))
+            .current_dir(dir.path())
+            .env_clear()
+            .env("ADMIN_KEY", ADMIN_KEY)
+            .output()
+            .expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(said), "{text}");
+    }
 }

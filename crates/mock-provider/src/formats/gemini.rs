@@ -135,6 +135,20 @@ pub(super) fn events(reply: &Reply) -> Vec<Bytes> {
         .collect()
 }
 
+/// The same stream as elements of one JSON array, as Google sends it where nobody asks for events; its end is a piece of its own.
+pub(crate) fn elements(events: Vec<Bytes>) -> Vec<Bytes> {
+    let elements = events.into_iter().enumerate();
+    let elements = elements.map(|(at, event)| element(&event, at == 0));
+    elements.chain([Bytes::from_static(b"\n]\n")]).collect()
+}
+
+/// An event as an element.
+pub(crate) fn element(event: &Bytes, is_first: bool) -> Bytes {
+    let json = event.strip_prefix(b"data: ").unwrap_or(event);
+    let before: &[u8] = if is_first { b"[" } else { b"\n,\r\n" };
+    [before, json.trim_ascii()].concat().into()
+}
+
 pub(super) fn error(status: u16, message: &str) -> Value {
     let word = match status {
         400 => "INVALID_ARGUMENT",

@@ -73,6 +73,47 @@ pub(super) async fn one(
     }
 }
 
+/// `POST /admin/v1/providers/{id}/health`: the same with a summary, and as many models at a time as `max_concurrent` says.
+pub(super) async fn models_of(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Response {
+    let wanted = match asked(&body) {
+        Ok(Asked {
+            providers: Some(_), ..
+        }) => {
+            let known = "models, timeout_secs and max_concurrent";
+            return invalid(&unknown("provider_ids", known));
+        }
+        Ok(Asked { wanted, .. }) => Wanted {
+            models_at_once: wanted.at_once,
+            ..wanted
+        },
+        Err(message) => return invalid(&message),
+    };
+    let snapshot = state.engine.snapshot();
+    match checked(&state, &snapshot, &[name], &wanted).await {
+        Ok(mut providers) => {
+            let mut one = providers.pop().unwrap_or_default();
+            one["summary"] = summary(&one["models"]);
+            Json(one).into_response()
+        }
+        Err(message) => error(StatusCode::NOT_FOUND, "not_found", &message),
+    }
+}
+
+fn summary(models: &Value) -> Value {
+    let models = models.as_array().map_or(&[][..], Vec::as_slice);
+    let healthy = models.iter().filter(|model| model["status"] == "healthy");
+    let healthy = healthy.count();
+    json!({
+        "total_models": models.len(),
+        "healthy_models": healthy,
+        "unhealthy_models": models.len() - healthy,
+    })
+}
+
 fn invalid(message: &str) -> Response {
     error(StatusCode::BAD_REQUEST, "invalid_request", message)
 }
@@ -82,6 +123,7 @@ fn usual() -> Wanted {
         models: Vec::new(),
         timeout: Duration::from_secs(30),
         at_once: 2,
+        models_at_once: 1,
     }
 }
 
@@ -93,7 +135,7 @@ fn asked(body: &[u8]) -> Result<Asked, String> {
     for (name, value) in members(body)? {
         match name.as_str() {
             _ if value.is_null() => {}
-            "provider_ids" => asked.providers = Some(names(&name, &value)?),
+            "provider_ids" => asked.providers = Some(ids(&name, &value)?),
             "models" => asked.wanted.models = names(&name, &value)?,
             "timeout_secs" => {
                 let seconds = within(&name, value.as_u64(), &TIMEOUTS)?;
@@ -133,6 +175,18 @@ fn wanted(query: &HashMap<String, String>) -> Result<Wanted, String> {
     Ok(wanted)
 }
 
+/// Names, or numbers as llm-proxy has them.
+fn ids(name: &str, value: &Value) -> Result<Vec<String>, String> {
+    let ids = value.as_array().and_then(|ids| {
+        let id = |id: &Value| match id {
+            Value::Number(number) => Some(number.as_u64()?.to_string()),
+            id => id.as_str().map(str::to_owned),
+        };
+        ids.iter().map(id).collect()
+    });
+    ids.ok_or_else(|| format!("'{name}' must be a list of names or numbers"))
+}
+
 fn names(name: &str, value: &Value) -> Result<Vec<String>, String> {
     let names = value.as_array().and_then(|names| {
         let names = names.iter().map(|name| name.as_str().map(str::to_owned));
@@ -169,6 +223,7 @@ async fn checked(
         let mut known = snapshot.config.providers.iter();
         known.any(|provider| provider.name == **name)
     };
+    let names: Vec<String> = names.iter().map(|name| named(snapshot, name)).collect();
     if let Some(name) = names.iter().find(|name| !is_known(name)) {
         let shown: String = name.chars().take(100).collect();
         return Err(format!("there is no provider '{shown}'"));
@@ -189,6 +244,16 @@ async fn checked(
         }
     };
     Ok(names.iter().map(of_name).collect())
+}
+
+/// The provider that is meant: one of this name, else the one with this number, counted from 1 in the configuration's order.
+fn named(snapshot: &Snapshot, id: &str) -> String {
+    let providers = &snapshot.config.providers;
+    let number = id.parse::<usize>().ok().and_then(|id| id.checked_sub(1));
+    match number.and_then(|at| providers.get(at)) {
+        Some(meant) if !providers.iter().any(|one| one.name == id) => meant.name.clone(),
+        _ => id.to_owned(),
+    }
 }
 
 fn disabled(name: &str, at: u64) -> Value {

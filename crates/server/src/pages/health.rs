@@ -141,6 +141,8 @@ fn provider(upstream: &Upstream, now: Duration) -> Value {
             "idle": status.connections.idle,
             "opened": status.connections.connects,
             "reused": status.connections.reuses,
+            "waiting": status.connections.waiting,
+            "refused": status.connections.refused,
         },
         "credentials": credentials,
         "models": models,

@@ -31,6 +31,8 @@ pub(super) struct Providers {
     idle: PerProvider<Gauge>,
     connects: PerProvider<Counter>,
     reuses: PerProvider<Counter>,
+    waiting: PerProvider<Gauge>,
+    full: PerProvider<Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,6 +115,16 @@ impl Providers {
                 "polygate_upstream_reuses",
                 "Requests on connections that were open already",
             ),
+            waiting: new(
+                registry,
+                "polygate_upstream_waiting",
+                "Requests that wait for a connection, there being as many as there may be",
+            ),
+            full: new(
+                registry,
+                "polygate_upstream_full",
+                "Such that waited in vain",
+            ),
         }
     }
 
@@ -131,6 +143,7 @@ impl Providers {
             &self.calls,
             &self.open,
             &self.idle,
+            &self.waiting,
         ] {
             gauges.clear();
         }
@@ -140,6 +153,7 @@ impl Providers {
             &self.refused,
             &self.connects,
             &self.reuses,
+            &self.full,
         ] {
             counters.clear();
         }
@@ -158,6 +172,7 @@ impl Providers {
             (&self.calls, i64::from(now.calls)),
             (&self.open, now.connections.open),
             (&self.idle, now.connections.idle),
+            (&self.waiting, now.connections.waiting),
         ] {
             gauges.get_or_create(&label).set(value);
         }
@@ -167,6 +182,7 @@ impl Providers {
             (&self.refused, now.retries.refused),
             (&self.connects, now.connections.connects),
             (&self.reuses, now.connections.reuses),
+            (&self.full, now.connections.refused),
         ] {
             counters.get_or_create(&label).inc_by(value);
         }

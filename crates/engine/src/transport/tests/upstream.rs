@@ -258,19 +258,31 @@ async fn write(
 
 /// Takes CONNECT, and answers whole addresses itself.
 pub async fn http_proxy() -> (String, Arc<Seen>) {
-    listen(|mut stream, _, seen| async move {
-        let head = read_head(&mut stream).await?;
-        seen.note(head.clone());
-        let Some(rest) = head.strip_prefix("CONNECT ") else {
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            return stream.write_all(answer).await.ok();
-        };
-        let mut upstream = TcpStream::connect(rest.split(' ').next()?).await.ok()?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
-        let copied = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
-        copied.ok().map(drop)
+    listen(|stream, _, seen| forward(stream, seen)).await
+}
+
+/// The same over TLS.
+pub async fn https_proxy(identity: Identity) -> (String, Arc<Seen>) {
+    let acceptor = identity.acceptor;
+    listen(move |stream, _, seen| {
+        let acceptor = acceptor.clone();
+        async move { forward(acceptor.accept(stream).await.ok()?, seen).await }
     })
     .await
+}
+
+async fn forward(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>) -> Option<()> {
+    let head = read_head(&mut stream).await?;
+    seen.note(head.clone());
+    let Some(rest) = head.strip_prefix("CONNECT ") else {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).await.ok()?;
+        return stream.flush().await.ok();
+    };
+    let mut upstream = TcpStream::connect(rest.split(' ').next()?).await.ok()?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+    let copied = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+    copied.ok().map(drop)
 }
 
 /// SOCKS 5 with a password; every name leads to this place.

@@ -2,7 +2,7 @@
 
 use polygate_engine::config::{HealthCheck, Retry, Routing, Server, Strategy, Timeouts, Tls};
 
-use crate::config::pieces::{affinity, set};
+use crate::config::pieces::{affinity, at_least_one, set};
 use crate::config::reader::Section;
 
 /// Names of strategies.
@@ -69,17 +69,6 @@ pub fn tls(section: Section<'_>, on_by_default: bool) -> Option<Tls> {
     };
     let (cert, key) = (cert.into(), key.into());
     on.then_some(Tls { cert, key })
-}
-
-fn at_least_one(section: &Section<'_>, key: &'static str) -> Option<usize> {
-    let number = section.number(key)?;
-    if number == 0 {
-        section.error(
-            key,
-            "must be at least 1; leave it out for no limit of its own",
-        );
-    }
-    Some(number)
 }
 
 /// `routing`.

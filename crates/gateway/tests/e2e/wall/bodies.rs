@@ -36,6 +36,9 @@ pub fn hollow(asked: Asked) -> (&'static str, String) {
         "gemini" => json!({"candidates": [], "modelVersion": "m"}),
         _ => json!({"metrics": {"latencyMs": 1}}),
     };
+    if asked.is_array {
+        return ("application/json", json!([answer]).to_string());
+    }
     if !asked.stream {
         return ("application/json", answer.to_string());
     }

@@ -10,6 +10,8 @@ pub struct Asked {
     /// The upstream's format.
     pub format: &'static str,
     pub stream: bool,
+    /// It streams elements of one JSON array.
+    pub is_array: bool,
 }
 
 /// A row of the wall.
@@ -117,7 +119,9 @@ fn framings() -> Vec<Row> {
 
 /// The beginning of a chunked answer.
 fn chunk(asked: Asked, size: &str) -> String {
-    let (kind, body) = if asked.stream {
+    let (kind, body) = if asked.is_array {
+        ("application/json", "[{\"id\":")
+    } else if asked.stream {
         ("text/event-stream", "data: {\"id\":")
     } else {
         ("application/json", "{\"id\":")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::clients::CLIENTS;
+use super::clients::{CLIENTS, columns};
 use super::faults::Row;
 use super::{Cell, Hope, Seen, path};
 
@@ -14,7 +14,8 @@ the real binary, real sockets, and a provider that does what the row says. Nobod
 and `UPDATE_GOLDEN=1 cargo nextest run -p polygate wall` writes it anew.
 
 Every client format asks every upstream format, for a whole answer and for a stream: *native* is the client's own format, *translated*
-are all four others (Bedrock Converse among them). A cell is one word where all of these came out alike; otherwise it says which did
+are all four others (Bedrock Converse among them). Gemini's clients that do not ask for events (`alt=sse`) get their streams as one
+JSON array, and have columns of their own: the error is its last element, and the array is closed. A cell is one word where all of these came out alike; otherwise it says which did
 not. Nothing in it depends on Polygate: any gateway can be put in the same place and held to it.
 
 - **answered**: the other provider's answer, whole, in the client's format, with no sign of what was before. The text is compared to
@@ -48,7 +49,7 @@ impl Page {
             section: section(cell.hope).0,
             fault: cell.row.fault.clone(),
             client: cell.client.name,
-            is_native: cell.client.name == cell.asked.format,
+            is_native: cell.client.format == cell.asked.format,
         };
         let one = (seen, cell.asked.format, cell.asked.stream);
         self.0.entry(place).or_default().push(one);
@@ -79,13 +80,13 @@ impl Page {
         for (hope, rows) in sections {
             let (title, about) = section(*hope);
             let _ = write!(page, "\n## {title}\n\n{about}\n\n| fault |");
-            for client in &CLIENTS {
+            for client in columns() {
                 let _ = write!(page, " {0}, native | {0}, translated |", client.title);
             }
-            let _ = writeln!(page, "\n|{}", " --- |".repeat(1 + 2 * CLIENTS.len()));
+            let _ = writeln!(page, "\n|{}", " --- |".repeat(1 + 2 * columns().count()));
             for row in rows {
                 let _ = write!(page, "| {} |", row.fault);
-                for client in &CLIENTS {
+                for client in columns() {
                     for is_native in [true, false] {
                         let place = Place {
                             section: title,
