@@ -22,6 +22,7 @@ mod limits;
 mod reload;
 mod restart;
 mod routing;
+mod soak;
 mod strategies;
 mod support;
 mod tls;
