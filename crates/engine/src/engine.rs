@@ -224,16 +224,19 @@ impl Engine {
     async fn go(self: Arc<Self>, begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
         let until = begun.until;
-        let attempts = self.attempts(begun, &mut recorder, &mut trail);
-        let in_time = async {
-            match until {
-                Some(until) => tokio::time::timeout_at(until, attempts)
-                    .await
-                    .unwrap_or_else(|_| Err(out_of_time())),
-                None => attempts.await,
-            }
+        let result = {
+            // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
+            let attempts = std::pin::pin!(self.attempts(begun, &mut recorder, &mut trail));
+            let in_time = async move {
+                match until {
+                    Some(until) => tokio::time::timeout_at(until, attempts)
+                        .await
+                        .unwrap_or_else(|_| Err(out_of_time())),
+                    None => attempts.await,
+                }
+            };
+            self.unless_cut(in_time).await
         };
-        let result = self.unless_cut(in_time).await;
         match result {
             Ok(mut reply) => {
                 reply.body.release(recorder, reply.status);

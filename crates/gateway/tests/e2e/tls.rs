@@ -272,7 +272,7 @@ async fn upgrades_under_load_fail_nothing_on_either_protocol() {
         AtomicUsize::new(0),
     );
     let worker = async |number: usize| {
-        let is_http2 = number % 2 == 0;
+        let is_http2 = number.is_multiple_of(2);
         while !enough.load(Ordering::Relaxed) {
             let mut way = Way::open(&gate, &first, is_http2).await;
             opened.fetch_add(1, Ordering::Relaxed);
