@@ -2,7 +2,8 @@
 
 mod attempts;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -43,6 +44,8 @@ pub struct Engine {
     hedges: Hedges,
     /// Answers instead of the network, in simulations.
     stand_in: Option<Arc<dyn StandIn>>,
+    /// Set where calls without an answer must end.
+    cut: OnceLock<Failure>,
 }
 
 /// How a call came out, with what its headers say of the way.
@@ -122,6 +125,7 @@ impl Engine {
             metrics,
             hedges: Hedges::default(),
             stand_in: None,
+            cut: OnceLock::new(),
         })
     }
 
@@ -168,6 +172,11 @@ impl Engine {
     /// Time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// Ends calls without an answer with this failure, as soon as they are polled: the gateway can wait for them no longer.
+    pub fn cut(&self, failure: Failure) {
+        let _ = self.cut.set(failure);
     }
 
     /// Runs a call to its first good event or its failure, or to where its head can wait no longer.
@@ -225,12 +234,18 @@ impl Engine {
     async fn go(self: Arc<Self>, begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
         let until = begun.until;
-        let attempts = self.attempts(begun, &mut recorder, &mut trail);
-        let result = match until {
-            Some(until) => tokio::time::timeout_at(until, attempts)
-                .await
-                .unwrap_or_else(|_| Err(out_of_time())),
-            None => attempts.await,
+        let result = {
+            // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
+            let attempts = std::pin::pin!(self.attempts(begun, &mut recorder, &mut trail));
+            let in_time = async move {
+                match until {
+                    Some(until) => tokio::time::timeout_at(until, attempts)
+                        .await
+                        .unwrap_or_else(|_| Err(out_of_time())),
+                    None => attempts.await,
+                }
+            };
+            self.unless_cut(in_time).await
         };
         match result {
             Ok(mut reply) => {
@@ -242,6 +257,19 @@ impl Engine {
             }
             Err(failure) => Answered::failed(failure, recorder, trail),
         }
+    }
+
+    /// What comes of it, unless it is cut off first. Whoever wakes the client's connection when that is so, wakes the call.
+    async fn unless_cut<T>(
+        &self,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut call = std::pin::pin!(call);
+        std::future::poll_fn(|cx| match self.cut.get() {
+            Some(failure) => Poll::Ready(Err(failure.clone())),
+            None => call.as_mut().poll(cx),
+        })
+        .await
     }
 
     /// Puts what was said before into a call that goes on from what is kept here.

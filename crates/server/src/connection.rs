@@ -35,6 +35,9 @@ const LINGER: Duration = Duration::from_millis(250);
 /// How long the last bytes may take on a connection that goes.
 const LEAVE: Duration = Duration::from_millis(500);
 
+/// How long a client may take to read the error that ends what is cut off.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
 /// What a connection needs of the server.
 pub struct Connection {
     /// What handlers reach.
@@ -54,6 +57,9 @@ pub struct Connection {
     /// What becomes of the gateway.
     pub phase: watch::Receiver<Phase>,
 }
+
+/// The largest head of a request, and what is held of what a client sends or takes on HTTP/1.1.
+const HEAD: usize = 64 * 1024;
 
 /// How far a connection is on its way out.
 #[derive(Clone, Copy, PartialEq)]
@@ -108,6 +114,7 @@ impl Connection {
             activity: &activity,
             patience: self.patience,
             stage: Stage::Open,
+            end: None,
         }
         .lead(connection, timer, &mut self.phase)
         .await;
@@ -124,6 +131,8 @@ struct Guide<'a> {
     activity: &'a Activity,
     patience: Patience,
     stage: Stage,
+    /// When it ends, whatever its client takes: what is cut off has a record that is still to be written.
+    end: Option<Instant>,
 }
 
 impl Guide<'_> {
@@ -150,7 +159,10 @@ impl Guide<'_> {
                         Phase::Serving | Phase::Unready => {}
                         Phase::Closing => self.close(connection.as_mut()),
                         // Bodies and handlers see it by themselves when they are polled, which is next.
-                        Phase::Cut => self.leave(connection.as_mut()),
+                        Phase::Cut => {
+                            self.leave(connection.as_mut());
+                            self.end = Some(Instant::now() + LAST_BYTES);
+                        }
                     }
                 }
                 () = timer.as_mut() => {
@@ -194,6 +206,9 @@ impl Guide<'_> {
 
     /// When to look again, or what is to be done now.
     fn due(&self) -> Result<Instant, Verdict> {
+        if self.end.is_some_and(|end| end <= Instant::now()) {
+            return Err(Verdict::TooSlow);
+        }
         let due = match self.activity.verdict(&self.patience) {
             Verdict::Bearable(due) => due,
             Verdict::Idle if self.stage == Stage::Open => return Err(Verdict::Idle),
@@ -223,14 +238,14 @@ fn builder(phase: &watch::Receiver<Phase>) -> Builder<Streams> {
         .http1()
         // Ours begins with the first byte, and does not end connections that wait for their next request.
         .header_read_timeout(None)
-        .max_buf_size(256 * 1024);
+        .max_buf_size(HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(100)
-        .max_header_list_size(64 * 1024)
+        .max_header_list_size(HEAD as u32)
         .max_send_buf_size(256 * 1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));

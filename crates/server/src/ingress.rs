@@ -52,11 +52,7 @@ pub async fn handle(
             render(&overloaded("connections"), endpoint.format(), &request_id)
         }
         Ok(Matched::Model { endpoint, model }) => {
-            let format = endpoint.format();
-            let call = model_call(state, peer, request, endpoint, model, &request_id);
-            unless_cut(&state.life, call)
-                .await
-                .unwrap_or_else(|| render(&stopping(), format, &request_id))
+            model_call(state, peer, request, endpoint, model, &request_id).await
         }
         Ok(Matched::Models { gemini, id }) => models::answer(
             state,
@@ -113,13 +109,17 @@ async fn model_call(
     };
     let (limit, patience) = (server.body_limit, server.patience.body);
     drop(snapshot);
-    let read = match endpoint {
-        Endpoint::Proxy(_) => body::read_proxied(request, limit, patience).await,
-        _ => body::read_json(request, limit, patience)
-            .await
-            .map(|(headers, bytes)| (headers, InboundBody::Whole(bytes), Refusal::default())),
+    let read = async {
+        match endpoint {
+            Endpoint::Proxy(_) => body::read_proxied(request, limit, patience).await,
+            _ => body::read_json(request, limit, patience)
+                .await
+                .map(|(headers, bytes)| (headers, InboundBody::Whole(bytes), Refusal::default())),
+        }
     };
-    let (headers, body, mut refusal) = match read {
+    // From there on the engine ends what must end, with a record.
+    let read = unless_cut(&state.life, read).await;
+    let (headers, body, mut refusal) = match read.unwrap_or_else(|| Err(stopping())) {
         Ok(read) => read,
         Err(failure) => return render(&failure, format, request_id),
     };
@@ -157,7 +157,7 @@ async fn model_call(
     answer
 }
 
-/// What comes of it, unless the gateway can wait no longer. Whoever wakes this task when it is so, wakes the call.
+/// What comes of it, unless the gateway can wait no longer. Whoever polls this task when it is so, polls what it waits for.
 async fn unless_cut<T>(life: &Life, call: impl Future<Output = T>) -> Option<T> {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|cx| {

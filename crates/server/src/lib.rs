@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod connection;
 mod cors;
+mod frames;
 mod given;
 mod ingress;
 mod key;
@@ -21,6 +22,7 @@ mod serve;
 mod stream;
 pub mod tls;
 mod upload;
+mod wordless;
 
 use std::sync::Arc;
 

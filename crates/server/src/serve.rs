@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::connection::Connection;
 use crate::life::Phase;
+use crate::refusal::stopping;
 use crate::{State, pages};
 use polygate_engine::seats::Seats;
 
@@ -171,6 +172,7 @@ impl Doors {
             }
         }
         let open = life.followers();
+        self.state.engine.cut(stopping());
         life.enter(Phase::Cut);
         let _ = timeout(LAST_WORDS, life.deserted()).await;
         open

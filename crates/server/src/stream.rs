@@ -5,16 +5,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::activity::Activity;
+use crate::frames::Frames;
+use crate::wordless;
 
 /// A client's socket.
 pub struct Stream {
     socket: Socket,
     activity: Arc<Activity>,
+    frames: Frames,
+    /// What is left to be said instead of hyper's wordless refusal.
+    words: Bytes,
 }
 
 /// With TLS or without.
@@ -28,7 +34,34 @@ pub enum Socket {
 impl Stream {
     /// Notes what a socket does.
     pub fn new(socket: Socket, activity: Arc<Activity>) -> Self {
-        Self { socket, activity }
+        Self {
+            socket,
+            activity,
+            frames: Frames::new(),
+            words: Bytes::new(),
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Socket::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes a refusal with words in place of one without; `None` where these bytes are none.
+    fn refuse(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.words.is_empty() {
+            self.words = wordless::with_words(bytes)?;
+        }
+        while !self.words.is_empty() {
+            let words = self.words.clone();
+            match self.write(cx, &words) {
+                Poll::Ready(Ok(written)) => self.words.advance(written.min(words.len())),
+                other => return Some(other),
+            }
+        }
+        Some(Poll::Ready(Ok(bytes.len())))
     }
 
     /// A write's outcome: that the client takes nothing shows in that it must be waited for.
@@ -49,8 +82,12 @@ impl AsyncRead for Stream {
             Socket::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Socket::Tls(socket) => Pin::new(socket).poll_read(cx, buffer),
         };
-        if buffer.filled().len() > before {
+        let new = buffer.filled().get(before..).unwrap_or_default();
+        if !new.is_empty() {
             self.activity.heard();
+            if !self.frames.heard(new) {
+                return Poll::Ready(Err(io::Error::other("a flood of HTTP/2 frames")));
+            }
         }
         outcome
     }
@@ -62,9 +99,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Socket::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+        let outcome = match self.refuse(cx, bytes) {
+            Some(outcome) => outcome,
+            None => self.write(cx, bytes),
         };
         self.note(outcome)
     }
@@ -74,6 +111,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = pieces.first()
+            && let Some(outcome) = self.refuse(cx, first)
+        {
+            return self.note(outcome);
+        }
         let outcome = match &mut self.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, pieces),
             Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, pieces),

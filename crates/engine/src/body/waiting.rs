@@ -161,8 +161,8 @@ impl Waiting {
     pub(super) fn stop(&mut self, failure: Failure) {
         match &mut self.state {
             State::Answering(body) => body.stop(failure),
-            State::Calling(_) => self.state = State::Failed(failure),
-            State::Failed(_) | State::Over => {}
+            // The call hears of it by itself, and its record has it.
+            State::Calling(_) | State::Failed(_) | State::Over => {}
         }
     }
 

@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
 
 use super::record::CallRecord;
 use crate::status::ProviderStatus;
@@ -32,6 +33,7 @@ pub struct Metrics {
     active: Family<EndpointLabel, Gauge>,
     attempts: Family<AttemptLabels, Counter>,
     dropped: Counter,
+    tasks: Gauge,
     active_now: [(&'static str, AtomicI64); crate::call::ENDPOINTS],
     totals: Totals,
     /// Written by the pump only, never on the request path.
@@ -170,6 +172,12 @@ impl Metrics {
             "Call records lost to a full queue",
             dropped.clone(),
         );
+        let tasks = Gauge::default();
+        registry.register(
+            "polygate_tasks",
+            "Tasks of the process: one a connection of a client or to a provider, one an HTTP/2 stream, and a few",
+            tasks.clone(),
+        );
         let providers = Mutex::new(Providers::new(&mut registry));
         let active_now = crate::call::Endpoint::LABELS.map(|label| (label, AtomicI64::new(0)));
         Self {
@@ -180,6 +188,7 @@ impl Metrics {
             active,
             attempts,
             dropped,
+            tasks,
             active_now,
             totals: Totals::default(),
             breakdown: Mutex::default(),
@@ -327,6 +336,9 @@ impl Metrics {
         let shown = &self.providers;
         let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.set(providers);
+        // A unit test has no runtime, and no tasks.
+        let tasks = Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         for (endpoint, count) in &self.active_now {
             self.active
                 .get_or_create(&EndpointLabel { endpoint })

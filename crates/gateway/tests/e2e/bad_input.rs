@@ -3,6 +3,8 @@
 use http::Method;
 use polygate_mock_provider::{Behaviour, Fault, Rule};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{Gate, calls, chat, mock};
 
@@ -212,5 +214,59 @@ async fn request_ids_are_kept_where_harmless() {
     assert_eq!(ask("trace-1.2_3:4").await, "trace-1.2_3:4");
     for odd in ["", "with space", "<script>", &"x".repeat(200)] {
         assert_eq!(ask(odd).await.len(), 32, "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_too_long_or_no_heads_are_refused_in_words() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&format!(
+        "providers: [{{name: p, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}",
+        mock.url()
+    ));
+    let long = |length: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nhost: x\r\na: {}\r\nconnection: close\r\n\r\n",
+            "x".repeat(length)
+        )
+    };
+    let many = "x: y\r\n".repeat(101);
+    for (sent, status, says) in [
+        (long(63_000), "200 OK", "\"ok\""),
+        (
+            long(66_000),
+            "431 Request Header Fields Too Large",
+            "64 KiB",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{many}\r\n"),
+            "431 Request Header Fields Too Large",
+            "100",
+        ),
+        (
+            "GET / HTTP/1.1\r\nno header\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "cannot be read",
+        ),
+    ] {
+        let mut socket = TcpStream::connect(gate.address()).await.expect("connected");
+        socket.write_all(sent.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        // Of a head that is not read to its end the connection ends with a reset, behind the answer.
+        while let Ok(length @ 1..) = socket.read(&mut buffer).await {
+            answer.extend_from_slice(&buffer[..length]);
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{status} {answer}"
+        );
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        assert!(body.contains(says), "{answer}");
+        assert!(
+            serde_json::from_str::<serde_json::Value>(body).is_ok(),
+            "{answer}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use http_body_util::BodyExt;
 use polygate_mock_provider::{Behaviour, Fault, Mock, Outcome, Rule};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{Gate, calls, chat, mock, until};
@@ -273,4 +273,120 @@ async fn a_reset_http_2_stream_closes_its_upstream_and_no_other() {
         text.push_str(&String::from_utf8_lossy(frame.data_ref().expect("data")));
     }
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+}
+
+/// Until the other side closes, or for ten seconds.
+async fn closes(socket: &mut TcpStream) -> bool {
+    let mut buffer = [0; 4096];
+    let read = async { while let Ok(1..) = socket.read(&mut buffer).await {} };
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .is_ok()
+}
+
+#[tokio::test]
+async fn a_connection_that_is_being_made_is_given_up_too() {
+    // Neither TLS nor a proxy's tunnel is answered.
+    for proxy in [false, true] {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a listener");
+        let place = silent.local_addr().expect("its address");
+        let proxy = if proxy {
+            format!(", proxy_url: 'http://{place}'")
+        } else {
+            String::new()
+        };
+        let gate = Gate::start(&format!(
+            "timeouts: {{connect: 60}}\nproviders: [{{name: p, type: mock, api_base: 'https://{place}', api_key: k, model_mapping: [m]{proxy}}}]\nhealth_check: {{enabled: false}}"
+        ));
+        let client = ask_raw(&gate, true).await;
+        let (mut upstream, _) = silent.accept().await.expect("it connects");
+        let mut first = [0; 1];
+        upstream.read_exact(&mut first).await.expect("it speaks");
+        drop(client);
+        let gone = Instant::now();
+        assert!(closes(&mut upstream).await, "{proxy}");
+        // The promise is 250 ms; a loaded machine gets twice that.
+        assert!(
+            gone.elapsed() < Duration::from_millis(500),
+            "{proxy}: {:?}",
+            gone.elapsed()
+        );
+        until("the log says so", || gate.log().contains("client_gone")).await;
+    }
+}
+
+#[tokio::test]
+async fn both_attempts_of_a_hedge_are_closed() {
+    let (first, next) = (mock("first").await, mock("next").await);
+    for mock in [&first, &next] {
+        mock.script(Rule {
+            then: Behaviour {
+                fault: Some(Fault::Stall),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+    }
+    let gate = Gate::start(&format!(
+        "
+hedge: {{after: 50ms, max_percent: 100}}
+routing: {{strategy: fill-first}}
+providers:
+  - {{name: first, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+  - {{name: next, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+health_check: {{enabled: false}}",
+        first.url(),
+        next.url()
+    ));
+    for stream in [false, true] {
+        let before = calls(&next).len();
+        let client = ask_raw(&gate, stream).await;
+        until("both are asked", || calls(&next).len() > before).await;
+        drop(client);
+        let gone = Instant::now();
+        until("both are closed", || {
+            let all = [calls(&first), calls(&next)];
+            all.iter()
+                .flatten()
+                .all(|call| call.outcome == Outcome::ClientGone)
+        })
+        .await;
+        assert!(
+            gone.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            gone.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_while_a_call_waits_for_a_rest_to_end_is_not_called_for() {
+    let mock = mock("p").await;
+    mock.script(Rule {
+        times: Some(1),
+        then: Behaviour {
+            status: Some(429),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = Gate::start(&format!(
+        "retry: {{cooldown_rate_limit: 700ms, max_wait: 10, max_retries: 10}}\nproviders: [{{name: p, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}",
+        mock.url()
+    ));
+    let client = ask_raw(&gate, true).await;
+    until("it was refused", || calls(&mock).len() == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(client);
+    let gone = Instant::now();
+    until("the log says so", || gate.log().contains("client_gone")).await;
+    assert!(
+        gone.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        gone.elapsed()
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(calls(&mock).len(), 1);
 }

@@ -18,7 +18,7 @@ use self::page::Page;
 use crate::support::{Gate, Reply, calls, mock};
 
 /// Upstreams of one format each: the format, and what configuration says to get it.
-const UPSTREAMS: [(&str, &str); 5] = [
+pub const UPSTREAMS: [(&str, &str); 5] = [
     ("openai-chat", "openai-compatible, wire_api: chat"),
     ("openai-responses", "response_api"),
     ("anthropic-messages", "anthropic"),
