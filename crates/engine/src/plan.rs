@@ -38,6 +38,16 @@ pub struct Plan<'a> {
     affinity: Option<u64>,
 }
 
+/// What a plan has left when one of its attempts was good: if the answer breaks off, it goes on with this.
+#[derive(Debug)]
+pub struct Rest {
+    left: usize,
+    tries: u32,
+    burnt: Vec<Place>,
+    ambiguous: bool,
+    open: Open,
+}
+
 /// What to do now.
 #[derive(Debug)]
 pub enum Next {
@@ -101,6 +111,29 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn prefer(mut self, affinity: Option<u64>) -> Self {
         self.affinity = affinity;
+        self
+    }
+
+    /// What is left of it.
+    pub fn rest(self) -> Rest {
+        Rest {
+            left: self.left,
+            tries: self.tries,
+            burnt: self.burnt,
+            ambiguous: self.ambiguous,
+            open: self.open,
+        }
+    }
+
+    /// The same with no more than another had left.
+    #[must_use]
+    pub fn resume(mut self, rest: Rest) -> Self {
+        self.left = rest.left;
+        self.tries = rest.tries;
+        self.asked.clone_from(&rest.burnt);
+        self.burnt = rest.burnt;
+        self.ambiguous = rest.ambiguous;
+        self.open = rest.open;
         self
     }
 

@@ -8,10 +8,10 @@ use futures_util::future::{Either, select};
 use polygate_core::{Failure, Why};
 use polygate_wire::Loss;
 
-use super::{Begun, Engine, Trail};
+use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
-use crate::config::{Hedge, Retry};
+use crate::config::Hedge;
 use crate::observe::{AttemptRecord, Recorder};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::Flight;
@@ -35,25 +35,43 @@ struct Tried<'a> {
     losses: Vec<Loss>,
 }
 
+impl Begun {
+    /// Whom to ask, in which order.
+    pub(super) fn plan(&self) -> Plan<'_> {
+        let affinity = affinity::key(&self.call, self.route.affinity);
+        let plan = Plan::new(&self.route, &self.snapshot.config.retry).prefer(affinity);
+        if self.call.stream {
+            plan.streaming()
+        } else {
+            plan
+        }
+    }
+
+    /// Ends attempts when the call's own time is over.
+    pub(super) async fn in_time<T>(
+        &self,
+        attempts: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match self.until {
+            Some(until) => tokio::time::timeout_at(until, attempts)
+                .await
+                .unwrap_or_else(|_| Err(out_of_time())),
+            None => attempts.await,
+        }
+    }
+}
+
 impl Engine {
     /// The loop: the one place where a call is tried again.
     pub(super) async fn attempts(
         &self,
-        mut begun: Begun,
+        begun: &Begun,
+        mut upload: Option<UpstreamBody>,
+        plan: &mut Plan<'_>,
         recorder: &mut Recorder,
         trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
-        let mut upload = begun.upload.take();
-        let begun = &begun;
-        let (route, retry) = (&*begun.route, &begun.snapshot.config.retry);
-        let affinity = affinity::key(&begun.call, route.affinity);
-        let mut plan = Plan::new(route, retry).prefer(affinity);
-        if upload.is_some() {
-            plan = plan.once();
-        }
-        if begun.call.stream {
-            plan = plan.streaming();
-        }
+    ) -> Result<(Place, Reply), Failure> {
+        let route = &*begun.route;
         let hedge = route
             .hedge
             .filter(|hedge| hedge.max_percent > 0 && begun.call.object.is_some());
@@ -80,12 +98,12 @@ impl Engine {
                 }
                 Some(hedge) => {
                     let first = std::pin::pin!(self.attempt(begun, asked, None, false));
-                    self.beside(first, candidate, hedge, begun, &mut plan, recorder, trail)
+                    self.beside(first, candidate, hedge, begun, plan, recorder, trail)
                         .await?
                 }
             };
-            match self.note(tried, retry, recorder, trail) {
-                Ok(reply) => return Ok(reply),
+            match self.note(tried, begun, recorder, trail) {
+                Ok(good) => return Ok(good),
                 Err((place, failure)) => plan.failed(place, failure, self.clock.now())?,
             }
         }
@@ -187,8 +205,7 @@ impl Engine {
             recorder.update(|record| record.attempts.push(AttemptRecord::lost(loser, took)));
             return Ok(tried);
         }
-        let retry = &begun.snapshot.config.retry;
-        if let Err((place, failure)) = self.note(tried, retry, recorder, trail) {
+        if let Err((place, failure)) = self.note(tried, begun, recorder, trail) {
             plan.failed(place, failure, self.clock.now())?;
         }
         Ok(rest.await)
@@ -198,10 +215,10 @@ impl Engine {
     fn note(
         &self,
         tried: Tried<'_>,
-        retry: &Retry,
+        begun: &Begun,
         recorder: &mut Recorder,
         trail: &mut Trail,
-    ) -> Result<Reply, (Place, Failure)> {
+    ) -> Result<(Place, Reply), (Place, Failure)> {
         let Tried {
             asked,
             result,
@@ -213,20 +230,23 @@ impl Engine {
         candidate.measure(now, took, failure);
         trail.name(candidate);
         trail.losses.clone_from(&losses);
+        let mut attempt = AttemptRecord::of(candidate, failure, took);
+        if begun.call.said.is_some() {
+            attempt = attempt.continued();
+        }
         recorder.update(|record| {
             record.name(candidate);
             record.losses = losses;
-            record
-                .attempts
-                .push(AttemptRecord::of(candidate, failure, took));
+            record.attempts.push(attempt);
         });
         match result {
             Ok(reply) => {
                 candidate.resters().succeeded(now);
                 recorder.hold(asked.flight);
-                Ok(reply)
+                Ok((asked.place, reply))
             }
             Err(failure) => {
+                let retry = &begun.snapshot.config.retry;
                 candidate.resters().note(&failure, retry, now);
                 let request_id = recorder.record().map(|record| &*record.request_id);
                 tracing::debug!(request_id, candidate = ?candidate, failure = %failure, "attempt failed");

@@ -112,7 +112,7 @@ pub struct AttemptRecord {
     pub provider: Arc<str>,
     /// Its key, by name.
     pub credential: Arc<str>,
-    /// `ok`, or the failure's code.
+    /// `ok`, `continued` where it went on with another's answer, `hedge_lost`, or the failure's code.
     pub outcome: &'static str,
     /// The upstream's status, where it gave one.
     pub status: u16,
@@ -120,6 +120,8 @@ pub struct AttemptRecord {
     pub duration: Duration,
     /// It may have cost money although it failed.
     pub ambiguous: bool,
+    /// Token counts of it alone, where reported.
+    pub usage: Option<Usage>,
 }
 
 impl AttemptRecord {
@@ -131,7 +133,24 @@ impl AttemptRecord {
             status: failure.map_or(200, |failure| failure.status),
             duration,
             ambiguous: failure.is_some_and(|failure| failure.ambiguous),
+            usage: None,
         }
+    }
+
+    /// The same of one that goes on with an answer that broke off.
+    pub(crate) fn continued(self) -> Self {
+        let outcome = match self.outcome {
+            "ok" => "continued",
+            other => other,
+        };
+        Self { outcome, ..self }
+    }
+
+    /// Its stream broke off, and another goes on with the answer.
+    pub(crate) fn broke(&mut self, failure: &Failure) {
+        self.outcome = failure.kind.name();
+        self.status = failure.status;
+        self.ambiguous = failure.ambiguous;
     }
 
     /// Another attempt beside it was good first: what this one wrote may have to be paid.
@@ -193,6 +212,11 @@ impl Recorder {
     /// An attempt is in flight until the call ends or another one takes its place.
     pub fn hold(&mut self, flight: Flight) {
         self.flight = Some(flight);
+    }
+
+    /// Nothing is in flight: the attempt is over, the call is not.
+    pub fn land(&mut self) {
+        self.flight = None;
     }
 
     /// The call keeps a seat until it ends.
