@@ -43,6 +43,7 @@ pub struct Plan<'a> {
 pub struct Rest {
     left: usize,
     tries: u32,
+    asked: Vec<Place>,
     burnt: Vec<Place>,
     ambiguous: bool,
     open: Open,
@@ -119,6 +120,7 @@ impl<'a> Plan<'a> {
         Rest {
             left: self.left,
             tries: self.tries,
+            asked: self.asked,
             burnt: self.burnt,
             ambiguous: self.ambiguous,
             open: self.open,
@@ -130,7 +132,7 @@ impl<'a> Plan<'a> {
     pub fn resume(mut self, rest: Rest) -> Self {
         self.left = rest.left;
         self.tries = rest.tries;
-        self.asked.clone_from(&rest.burnt);
+        self.asked = rest.asked;
         self.burnt = rest.burnt;
         self.ambiguous = rest.ambiguous;
         self.open = rest.open;

@@ -56,6 +56,10 @@ impl Relay {
             (Rest::Others(_), Some(said)) if self.failure.is_some() => said.to_owned(),
             _ => return false,
         };
+        // The model was done: there is nothing to go on with.
+        if self.meter.finished {
+            return false;
+        }
         let (own, usage) = (self.meter.usage, self.usage());
         let rest = std::mem::replace(&mut self.rest, Rest::Failed);
         let (Rest::Others(others), Some(mut failure), Some(mut recorder)) =
