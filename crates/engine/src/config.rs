@@ -3,6 +3,7 @@
 //! Plain data with every default explicit. References are checked by who builds it; [`crate::snapshot`] compiles it.
 
 mod health;
+mod hedge;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use polygate_providers::Price;
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
 pub use health::HealthCheck;
+pub use hedge::Hedge;
 
 /// Everything a running gateway was told.
 #[derive(Clone, Debug)]
@@ -371,15 +373,6 @@ pub struct Retry {
     pub max_cooldown: Duration,
     /// Failures in a row that open a provider's breaker.
     pub breaker_threshold: u32,
-}
-
-/// A second attempt beside a slow first one, on another candidate. It costs: what the loser wrote is paid as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hedge {
-    /// How long the first has for its first good event, or for its whole answer.
-    pub after: Duration,
-    /// How many of a hundred calls may have one.
-    pub max_percent: u32,
 }
 
 /// Times that a provider, a model or a call has of its own.

@@ -315,6 +315,8 @@ impl Relay {
     /// Writes the outcome into the record, once; a failure becomes the last event.
     fn settle(&mut self) {
         let (own, usage) = (self.meter.usage, self.usage());
+        // Others were asked to go on, and none did: theirs is the failure, and all that there was of them is told.
+        let nobody_went_on = matches!(self.rest, Rest::Failed);
         let mut failure = self.failure.take();
         if let Some(failure) = &mut failure {
             redact(failure, &self.parts.candidate.credential.secret);
@@ -324,15 +326,14 @@ impl Relay {
                 &self.parts.request_id,
                 &mut self.out,
             );
-            // Where others were asked to go on, theirs is the failure, and they rest already.
-            if !matches!(self.rest, Rest::Failed) {
+            if !nobody_went_on {
                 self.parts.rest(failure);
             }
         }
         if let Some(mut recorder) = self.recorder.take() {
             recorder.update(|record| {
                 record.usage = usage;
-                if let Some(attempt) = record.attempts.last_mut() {
+                if let Some(attempt) = record.attempts.last_mut().filter(|_| !nobody_went_on) {
                     attempt.usage = own;
                 }
                 record.status = 200;
