@@ -302,9 +302,9 @@ async fn who_refuses_to_go_on_is_passed_over_and_who_breaks_off_is_the_last() {
     let said = CLIENTS[0].said(&reply, true);
     assert!(said.contains("and more"), "{said}");
     assert_eq!((calls(&next).len(), calls(&third).len()), (2, 1));
-    until("the record says who", || {
+    until("the record says who broke off", || {
         gate.log()
-            .contains("bad:upstream_disconnected,next:continued")
+            .contains("bad:upstream_disconnected,next:upstream_disconnected")
             && gate.log().contains("failed")
     })
     .await;
