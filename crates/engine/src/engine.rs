@@ -224,8 +224,11 @@ impl Engine {
         if upload.is_some() {
             plan = plan.once();
         }
-        let attempts = self.attempts(&begun, upload, &mut plan, &mut recorder, &mut trail);
-        match begun.in_time(attempts).await {
+        let result = {
+            let attempts = self.attempts(&begun, upload, &mut plan, &mut recorder, &mut trail);
+            begun.in_time(std::pin::pin!(attempts)).await
+        };
+        match result {
             Ok((place, mut reply)) => {
                 reply.body.release(recorder, reply.status);
                 let rest = plan.rest();

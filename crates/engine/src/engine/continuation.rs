@@ -97,8 +97,10 @@ impl Continuation {
         let mut plan = begun.plan().resume(rest);
         plan.failed(place, cut.failure, engine.clock.now())?;
         let mut trail = Trail::default();
-        let attempts = engine.attempts(&begun, None, &mut plan, recorder, &mut trail);
-        let (place, reply) = begun.in_time(attempts).await?;
+        let (place, reply) = {
+            let attempts = engine.attempts(&begun, None, &mut plan, recorder, &mut trail);
+            begun.in_time(std::pin::pin!(attempts)).await?
+        };
         let ReplyBody::Stream(relay) = reply.body else {
             let message = "a stream was to be gone on with by something else";
             return Err(Failure::new(Kind::Internal, message));
