@@ -30,6 +30,21 @@ impl Usage {
         self.input.saturating_add(self.output)
     }
 
+    /// Both together: counts of two calls.
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            input_audio: self.input_audio.saturating_add(other.input_audio),
+            output_audio: self.output_audio.saturating_add(other.output_audio),
+        }
+    }
+
     /// Takes a later report of the same call: providers repeat or complete their counts, they never take back.
     pub fn merge(&mut self, later: Usage) {
         self.input = self.input.max(later.input);

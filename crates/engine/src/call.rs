@@ -130,6 +130,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether its callers send a conversation, to which turns may be added.
+    pub fn is_of_messages(&self) -> bool {
+        *self != Endpoint::Completions && self.ingress().is_some()
+    }
+
     /// Whether a provider that speaks the format has this of it: chat alone is what many have.
     pub fn is_native_at(&self, provider: &dyn Provider) -> bool {
         *self != Endpoint::Completions || provider.has_completions()
@@ -223,6 +228,10 @@ pub struct Call {
     pub continued: Option<Continued>,
     /// Models that are tried after this one, as the request says.
     pub further: Vec<Further>,
+    /// Where its stream breaks, another may go on with the answer.
+    pub continues: bool,
+    /// What the client has of the answer: what is asked for is the rest.
+    pub said: Option<String>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -267,6 +276,8 @@ impl Call {
                 deadlines,
                 continued: None,
                 further,
+                continues: false,
+                said: None,
             },
             body,
         ))

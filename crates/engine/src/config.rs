@@ -37,6 +37,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// When a second attempt is made beside a slow first one; `None`: never.
     pub hedge: Option<Hedge>,
+    /// Where a stream of text breaks, another candidate is asked to go on with it.
+    pub continuation: bool,
     /// What is asked in the background.
     pub health_check: HealthCheck,
     /// `/metrics` answers without a key.
@@ -209,6 +211,8 @@ pub struct Model {
     pub max_concurrent: Option<usize>,
     /// Its second attempts; those of all unless set.
     pub hedge: Option<Hedge>,
+    /// Whether broken streams of it are gone on with; as all are unless set.
+    pub continuation: Option<bool>,
     /// What translation would lose is refused.
     pub strict: bool,
 }
@@ -543,6 +547,7 @@ impl Default for Config {
             retry: Retry::default(),
             timeouts: Timeouts::default(),
             hedge: None,
+            continuation: false,
             health_check: HealthCheck::default(),
             metrics_open: true,
             verify_ssl: true,

@@ -1,6 +1,7 @@
 //! The story of a call: understand, admit, find a route, ask one candidate after another, answer.
 
 mod attempts;
+mod continuation;
 
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::Poll;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::admit::KeyRing;
 use crate::attempt::{Reply, StandIn};
-use crate::body::{Hold, Running};
+use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Inbound, InboundBody};
 use crate::config::Config;
 use crate::further;
@@ -27,6 +28,8 @@ use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
+
+pub use continuation::{Asking, Continuation, Cut, Further, Lent};
 
 /// What records say until someone is known.
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
@@ -214,6 +217,8 @@ impl Engine {
         call.strict |= route.strict;
         recorder.keep(seat_of(&route)?);
         call.deadlines = call.deadlines.or(route.timeouts);
+        call.continues =
+            route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(&mut call)?;
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
@@ -231,25 +236,29 @@ impl Engine {
     }
 
     /// Asks one candidate after another.
-    async fn go(self: Arc<Self>, begun: Begun, mut recorder: Recorder) -> Answered {
+    async fn go(self: Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
-        let until = begun.until;
+        let upload = begun.upload.take();
+        let mut plan = begun.plan();
+        if upload.is_some() {
+            plan = plan.once();
+        }
         let result = {
             // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
-            let attempts = std::pin::pin!(self.attempts(begun, &mut recorder, &mut trail));
-            let in_time = async move {
-                match until {
-                    Some(until) => tokio::time::timeout_at(until, attempts)
-                        .await
-                        .unwrap_or_else(|_| Err(out_of_time())),
-                    None => attempts.await,
-                }
-            };
+            let attempts =
+                std::pin::pin!(self.attempts(&begun, upload, &mut plan, &mut recorder, &mut trail));
+            let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
         match result {
-            Ok(mut reply) => {
+            Ok((place, mut reply)) => {
                 reply.body.release(recorder, reply.status);
+                let rest = plan.rest();
+                if let ReplyBody::Stream(relay) = &mut reply.body
+                    && begun.call.continues
+                {
+                    relay.may_continue(Continuation::new(self, begun, place, rest));
+                }
                 Answered {
                     result: Ok(reply),
                     trail: Some(trail),

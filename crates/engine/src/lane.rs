@@ -4,8 +4,10 @@
 //! `stream_options.include_usage` of a chat stream (whose extra frame is taken out again), and thoughts in a Responses call that
 //! the gateway itself made an item of when another model answered. Nothing else is touched in either direction.
 
+mod continuation;
 mod output;
 mod stream;
+mod translation;
 
 use std::borrow::Cow;
 
@@ -24,6 +26,7 @@ pub use output::Output;
 pub use stream::{Meter, StreamLane};
 
 use crate::call::{Call, Endpoint};
+use crate::count;
 use crate::kept::Kept;
 
 /// A lane, chosen for one attempt.
@@ -58,6 +61,19 @@ pub struct Translated {
     pub bridge: Bridge,
     /// What the answer says of itself.
     pub head: ReplyHead,
+    /// How much of the client's answer this is.
+    pub share: Share,
+}
+
+/// How much of a client's answer an upstream's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    Whole,
+    /// All of it, or its beginning: another may go on with it.
+    First,
+    /// What another began.
+    Further,
 }
 
 /// A count through the hub.
@@ -149,6 +165,9 @@ fn made(making: &Making<'_>) -> Result<Prepared, Failure> {
     } = *making;
     let format = call.inbound.endpoint.format();
     if provider.formats().contains(&format) && call.inbound.endpoint.is_native_at(provider) {
+        if let Some(prepared) = making.continuable(format) {
+            return prepared;
+        }
         let prepared = native(call, object, provider, model, format)?;
         return making.unless_too_lossy(prepared);
     }
@@ -287,11 +306,7 @@ impl Making<'_> {
     /// The client's request in the upstream's format.
     fn written(&self, request: &mut ChatRequest, upstream: Format) -> Result<Written, Failure> {
         let (bridge, mut losses) = Bridge::build(request, upstream, self.model);
-        let target = Target {
-            model: self.model,
-            quirks: self.provider.quirks(),
-        };
-        let (body, lost) = egress(upstream).encode_request(request, &target)?;
+        let (body, lost) = egress(upstream).encode_request(request, &self.target())?;
         losses.extend(lost);
         self.check_losses(&losses)?;
         Ok(Written {
@@ -329,6 +344,42 @@ impl Making<'_> {
         })
     }
 
+    /// The translated lane in place of the native one, where the answer may have to be gone on with, or is: none other can do that.
+    /// A call that would lose anything on it stays what it is.
+    fn continuable(&self, format: Format) -> Option<Result<Prepared, Failure>> {
+        let call = self.call;
+        let ingress = call.inbound.endpoint.ingress()?;
+        if call.said.is_some() {
+            return Some(self.translated(ingress, format));
+        }
+        if !call.continues {
+            return None;
+        }
+        let prepared = self.translated(ingress, format).ok()?;
+        let is_first =
+            matches!(&prepared.lane, Lane::Translated(lane) if lane.share == Share::First);
+        (is_first && prepared.losses.is_empty()).then_some(Ok(prepared))
+    }
+
+    /// Makes the request that for the rest of the answer, where one has begun.
+    fn share(&self, request: &mut ChatRequest, upstream: Format) -> Share {
+        let Some(said) = &self.call.said else {
+            let may = self.call.continues && request.may_be_continued();
+            return if may { Share::First } else { Share::Whole };
+        };
+        let target = self.target();
+        let tokens = request.max_tokens.as_ref().map(|_| count::text(said));
+        request.continue_from(said, tokens.unwrap_or_default(), upstream, &target);
+        Share::Further
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            model: self.model,
+            quirks: self.provider.quirks(),
+        }
+    }
+
     fn translated(
         &self,
         ingress: &'static dyn Ingress,
@@ -337,6 +388,7 @@ impl Making<'_> {
         let call = self.call;
         let mut request = ingress.decode_request(self.object)?;
         request.stream = call.stream;
+        let share = self.share(&mut request, upstream);
         let Written {
             body,
             bridge,
@@ -362,6 +414,7 @@ impl Making<'_> {
                 upstream,
                 bridge,
                 head,
+                share,
             })),
             body,
             losses,

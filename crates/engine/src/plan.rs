@@ -39,6 +39,17 @@ pub struct Plan<'a> {
     affinity: Option<u64>,
 }
 
+/// What a plan has left when one of its attempts was good: if the answer breaks off, it goes on with this.
+#[derive(Debug)]
+pub struct Rest {
+    left: usize,
+    tries: u32,
+    asked: Vec<Place>,
+    burnt: Vec<Place>,
+    ambiguous: bool,
+    open: Open,
+}
+
 /// What to do now.
 #[derive(Debug)]
 pub enum Next<'a> {
@@ -114,6 +125,30 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn prefer(mut self, affinity: Option<u64>) -> Self {
         self.affinity = affinity;
+        self
+    }
+
+    /// What is left of it.
+    pub fn rest(self) -> Rest {
+        Rest {
+            left: self.left,
+            tries: self.tries,
+            asked: self.asked,
+            burnt: self.burnt,
+            ambiguous: self.ambiguous,
+            open: self.open,
+        }
+    }
+
+    /// The same with no more than another had left.
+    #[must_use]
+    pub fn resume(mut self, rest: Rest) -> Self {
+        self.left = rest.left;
+        self.tries = rest.tries;
+        self.asked = rest.asked;
+        self.burnt = rest.burnt;
+        self.ambiguous = rest.ambiguous;
+        self.open = rest.open;
         self
     }
 
@@ -211,10 +246,14 @@ impl<'a> Plan<'a> {
         failure: Failure,
         now: Duration,
     ) -> Result<(), Failure> {
-        let place = pass.place;
         if pass.is_retry {
             pass.candidate.upstream.health.budget.charge(now);
         }
+        self.broke(pass.place, failure)
+    }
+
+    /// An attempt failed that was good before. `Err`: no other may be asked.
+    pub fn broke(&mut self, place: Place, failure: Failure) -> Result<(), Failure> {
         if !failure.try_next() {
             // Final, unless other models are named for this very failure.
             let way = failure.why.and_then(|why| self.route.redirect(place, why));

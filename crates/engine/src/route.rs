@@ -40,6 +40,8 @@ pub struct Route {
     pub seats: Option<Limit>,
     /// When a second attempt is made beside the first.
     pub hedge: Option<Hedge>,
+    /// Where a stream of text breaks, another candidate goes on with it.
+    pub continuation: bool,
     steps: Vec<Step>,
 }
 
@@ -204,6 +206,7 @@ impl Route {
             timeouts: compiled.map(|model| model.timeouts).unwrap_or_default(),
             seats: compiled.and_then(|model| model.seats.clone()),
             hedge: compiled.map_or(snapshot.config.hedge, |model| model.hedge),
+            continuation: compiled.map_or(snapshot.config.continuation, |model| model.continuation),
             steps,
         })
     }

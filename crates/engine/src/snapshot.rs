@@ -109,6 +109,8 @@ pub struct Model {
     pub seats: Option<Limit>,
     /// Its second attempts.
     pub hedge: Option<config::Hedge>,
+    /// Where a stream of text breaks, another candidate goes on with it.
+    pub continuation: bool,
 }
 
 /// One target of a [`Model`].
@@ -539,6 +541,7 @@ fn compile_model(
         fallbacks: model.fallbacks.clone(),
         timeouts: model.timeouts,
         hedge: model.hedge.or(config.hedge),
+        continuation: model.continuation.unwrap_or(config.continuation),
         seats: model.max_concurrent.map(|most| Limit {
             seats: book.models.of(&model.name),
             most,

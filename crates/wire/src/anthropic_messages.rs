@@ -81,6 +81,10 @@ impl Egress for AnthropicMessages {
         egress::encode(request, target)
     }
 
+    fn continues_last_message(&self, request: &ChatRequest, target: &Target<'_>) -> bool {
+        egress::Model::named(target.model).prefill && !request.asks_to_think()
+    }
+
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
         egress::decode(body)
     }

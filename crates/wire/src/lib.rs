@@ -10,6 +10,7 @@ pub mod array;
 pub mod bedrock_converse;
 pub mod bridge;
 pub mod canon;
+mod continuation;
 pub mod counting;
 pub mod event_stream;
 pub mod gemini;
@@ -300,6 +301,11 @@ pub trait Egress: Send + Sync {
         request: &ChatRequest,
         target: &Target<'_>,
     ) -> Result<(Bytes, Vec<Loss>), Failure>;
+
+    /// Whether the model goes on with a last message of its own where this request ends with one. Who does not is asked to in words.
+    fn continues_last_message(&self, _request: &ChatRequest, _target: &Target<'_>) -> bool {
+        false
+    }
 
     /// Reads a whole answer.
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure>;

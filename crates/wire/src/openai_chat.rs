@@ -85,6 +85,10 @@ impl Egress for OpenaiChat {
         egress::encode(request, target)
     }
 
+    fn continues_last_message(&self, _request: &ChatRequest, target: &Target<'_>) -> bool {
+        target.quirks.continues.is_some()
+    }
+
     fn decode_response(&self, body: &[u8]) -> Result<ChatResponse, Failure> {
         egress::decode(body)
     }

@@ -3,6 +3,8 @@
 //! Two phases over one machine. Before the commit point every failure is an `Err` of [`Relay::commit`], nothing has been sent,
 //! and another candidate may be asked. After it a failure is the stream's last event, in the client's format.
 
+mod rest;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,10 +13,11 @@ use std::time::Duration;
 use crate::transport::AnswerBody;
 use bytes::Bytes;
 use http_body::Body;
-use polygate_core::{Failure, Kind};
+use polygate_core::{Failure, Kind, Usage};
 use polygate_wire::Format;
 use tokio::time::{Instant, Sleep};
 
+use self::rest::Rest;
 use super::KEEPALIVE;
 use crate::attempt::redact;
 use crate::engine::out_of_time;
@@ -44,6 +47,9 @@ pub struct Relay {
     watch: Watch,
     parts: RelayParts,
     recorder: Option<Recorder>,
+    /// Tokens of those whose answer this goes on with.
+    before: Option<Usage>,
+    rest: Rest,
 }
 
 /// What a relay knows of its call.
@@ -101,6 +107,8 @@ impl Relay {
             watch,
             parts,
             recorder: None,
+            before: None,
+            rest: Rest::None,
         }
     }
 
@@ -135,8 +143,9 @@ impl Relay {
 
     /// Ends a stream that has not ended with a failure that is nobody's but ours.
     pub(super) fn stop(&mut self, failure: Failure) {
-        if self.upstream.is_some() && !self.meter.ended {
-            self.fail(failure);
+        let goes_on = self.upstream.is_some() || matches!(self.rest, Rest::Asked(_));
+        if goes_on && !self.meter.ended {
+            self.fail_for_good(failure);
         }
     }
 
@@ -174,7 +183,14 @@ impl Relay {
                 self.watch.sent();
                 return Poll::Ready(Some(piece));
             }
+            if matches!(self.rest, Rest::Asked(_)) {
+                ready!(self.poll_rest(cx));
+                continue;
+            }
             if self.upstream.is_none() {
+                if self.go_on() {
+                    continue;
+                }
                 self.settle();
                 if self.out.is_empty() {
                     return Poll::Ready(None);
@@ -182,7 +198,7 @@ impl Relay {
                 continue;
             }
             if self.watch.is_over() && !self.meter.finished {
-                self.fail(out_of_time());
+                self.fail_for_good(out_of_time());
                 continue;
             }
             if self.poll_chunk(cx).is_ready() {
@@ -196,7 +212,7 @@ impl Relay {
                 Silence::Bearable => {}
                 Silence::Comment => self.out.push(Bytes::from_static(KEEPALIVE)),
                 Silence::TooLong | Silence::Over if self.meter.finished => self.end(),
-                Silence::Over => self.fail(out_of_time()),
+                Silence::Over => self.fail_for_good(out_of_time()),
                 Silence::TooLong => {
                     self.fail(
                         Failure::new(
@@ -298,7 +314,9 @@ impl Relay {
 
     /// Writes the outcome into the record, once; a failure becomes the last event.
     fn settle(&mut self) {
-        let usage = self.meter.usage;
+        let (own, usage) = (self.meter.usage, self.usage());
+        // Others were asked to go on, and none did: theirs is the failure, and all that there was of them is told.
+        let nobody_went_on = matches!(self.rest, Rest::Failed);
         let mut failure = self.failure.take();
         if let Some(failure) = &mut failure {
             redact(failure, &self.parts.candidate.credential.secret);
@@ -308,19 +326,16 @@ impl Relay {
                 &self.parts.request_id,
                 &mut self.out,
             );
-            let RelayParts {
-                candidate,
-                snapshot,
-                clock,
-                ..
-            } = &self.parts;
-            candidate
-                .resters()
-                .note(failure, &snapshot.config.retry, clock.now());
+            if !nobody_went_on {
+                self.parts.rest(failure);
+            }
         }
         if let Some(mut recorder) = self.recorder.take() {
             recorder.update(|record| {
                 record.usage = usage;
+                if let Some(attempt) = record.attempts.last_mut().filter(|_| !nobody_went_on) {
+                    attempt.usage = own;
+                }
                 record.status = 200;
                 record.outcome = if failure.is_some() {
                     Outcome::Failed
@@ -333,10 +348,18 @@ impl Relay {
     }
 }
 
+impl RelayParts {
+    /// What rests after this failure.
+    fn rest(&self, failure: &Failure) {
+        let (retry, now) = (&self.snapshot.config.retry, self.clock.now());
+        self.candidate.resters().note(failure, retry, now);
+    }
+}
+
 impl Drop for Relay {
     /// The client went first: what was counted so far goes into the record.
     fn drop(&mut self) {
-        let usage = self.meter.usage;
+        let usage = self.usage();
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.update(|record| record.usage = usage);
         }

@@ -9,24 +9,24 @@ use polygate_core::{Failure, Why};
 use polygate_wire::Loss;
 use tokio::time::{sleep, timeout};
 
-use super::{Begun, Engine, Trail};
+use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::config::Hedge;
 use crate::observe::Recorder;
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
-use crate::route::Candidate;
+use crate::route::{Candidate, Place};
 use crate::transport::UpstreamBody;
 
 /// Where a call stands in its attempts.
-struct Attempts<'a> {
+struct Attempts<'a, 'm> {
     engine: &'a Engine,
     begun: &'a Begun,
-    plan: Plan<'a>,
+    plan: &'m mut Plan<'a>,
     hedging: Option<Hedging>,
-    recorder: &'a mut Recorder,
-    trail: &'a mut Trail,
+    recorder: &'m mut Recorder,
+    trail: &'m mut Trail,
 }
 
 /// A call that may have a second attempt beside a slow first one.
@@ -59,26 +59,49 @@ struct Tried<'a> {
     losses: Vec<Loss>,
 }
 
+impl Begun {
+    /// Whom to ask, in which order.
+    pub(super) fn plan(&self) -> Plan<'_> {
+        let affinity = affinity::key(&self.call, self.route.affinity);
+        let plan = Plan::new(&self.route, &self.snapshot.config.retry).prefer(affinity);
+        if self.call.stream {
+            plan.streaming()
+        } else {
+            plan
+        }
+    }
+
+    /// Ends attempts when the call's own time is over.
+    pub(super) async fn in_time<T>(
+        &self,
+        attempts: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match self.until {
+            Some(until) => tokio::time::timeout_at(until, attempts)
+                .await
+                .unwrap_or_else(|_| Err(out_of_time())),
+            None => attempts.await,
+        }
+    }
+}
+
 impl Engine {
     /// Asks one candidate after another.
-    pub(super) async fn attempts(
-        &self,
-        mut begun: Begun,
+    pub(super) async fn attempts<'a>(
+        &'a self,
+        begun: &'a Begun,
+        upload: Option<UpstreamBody>,
+        plan: &mut Plan<'a>,
         recorder: &mut Recorder,
         trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
-        let upload = begun.upload.take();
-        let mut plan = begun.plan();
-        if upload.is_some() {
-            plan = plan.once();
-        }
+    ) -> Result<(Place, Reply), Failure> {
         let hedging = begun.hedging();
         if let Some(Hedging { hedge, .. }) = &hedging {
             self.hedges.call(hedge);
         }
         let attempts = Attempts {
             engine: self,
-            begun: &begun,
+            begun,
             plan,
             hedging,
             recorder,
@@ -125,15 +148,6 @@ impl Engine {
 }
 
 impl Begun {
-    fn plan(&self) -> Plan<'_> {
-        let affinity = affinity::key(&self.call, self.route.affinity);
-        let plan = Plan::new(&self.route, &self.snapshot.config.retry).prefer(affinity);
-        match self.call.stream {
-            true => plan.streaming(),
-            false => plan,
-        }
-    }
-
     fn hedging(&self) -> Option<Hedging> {
         let hedge = self.route.hedge.filter(|hedge| hedge.max_percent > 0)?;
         let awaited = self.call.awaited()?;
@@ -141,9 +155,9 @@ impl Begun {
     }
 }
 
-impl<'a> Attempts<'a> {
+impl<'a> Attempts<'a, '_> {
     /// The loop: the one place where a call is tried again.
-    async fn run(mut self, mut upload: Option<UpstreamBody>) -> Result<Reply, Failure> {
+    async fn run(mut self, mut upload: Option<UpstreamBody>) -> Result<(Place, Reply), Failure> {
         loop {
             let asked = self.next().await?;
             let (engine, begun) = (self.engine, self.begun);
@@ -154,8 +168,8 @@ impl<'a> Attempts<'a> {
                     engine.attempt(begun, asked, upload.take(), is_last).await
                 }
             };
-            if let Some(reply) = self.note(tried)? {
-                return Ok(reply);
+            if let Some(good) = self.note(tried)? {
+                return Ok(good);
             }
         }
     }
@@ -243,7 +257,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Notes how an attempt came out, wherever that matters. `None`: another may be asked.
-    fn note(&mut self, tried: Tried<'a>) -> Result<Option<Reply>, Failure> {
+    fn note(&mut self, tried: Tried<'a>) -> Result<Option<(Place, Reply)>, Failure> {
         let Tried {
             asked:
                 Asked {
@@ -267,12 +281,15 @@ impl<'a> Attempts<'a> {
         self.trail.losses = losses;
         match result {
             Ok(reply) => {
+                if self.begun.call.said.is_some() {
+                    self.recorder.continues(entry.number);
+                }
                 candidate.resters().succeeded(now);
                 if let Some(awaited) = self.begun.call.awaited() {
                     candidate.learn(awaited, now, took);
                 }
                 self.recorder.hold(flight);
-                Ok(Some(reply))
+                Ok(Some((pass.place(), reply)))
             }
             Err(failure) => {
                 let retry = &self.begun.snapshot.config.retry;

@@ -3,16 +3,13 @@
 use bytes::Bytes;
 use polygate_core::{Failure, Kind, Usage};
 use polygate_wire::array::{ArrayCutter, elements};
-use polygate_wire::canon::Block;
 use polygate_wire::event_stream::EventStream;
 use polygate_wire::sse::{FrameTooLong, Framer};
-use polygate_wire::{
-    ChatEvent, Dialect, Format, Frame, Progress, Return, StreamDecoder, StreamEncoder, dialect,
-    ended_early,
-};
+use polygate_wire::{Dialect, Format, Frame, Progress, dialect, ended_early};
 use serde::de::IgnoredAny;
 
-use super::{Lane, Output, Translated};
+use super::translation::Translation;
+use super::{Lane, Output};
 use crate::call::Endpoint;
 
 /// A lane's reading of a stream: chunks in, the client's bytes out.
@@ -52,69 +49,6 @@ struct Passage {
     drop_usage_frame: bool,
     /// What passed last: a failure behind it may have to go on with its numbers.
     last: Bytes,
-}
-
-/// A stream through the hub.
-pub struct Translation {
-    /// The upstream's half.
-    decoder: Box<dyn StreamDecoder>,
-    /// Puts right what was bent.
-    back: Return,
-    /// The client's half.
-    encoder: Box<dyn StreamEncoder>,
-    /// Reused between frames.
-    events: Vec<ChatEvent>,
-    /// The upstream's format: knows its end mark.
-    dialect: &'static dyn Dialect,
-    /// The client wants elements of one JSON array.
-    is_array: bool,
-    /// Something has been written.
-    begun: bool,
-}
-
-impl Translation {
-    fn new(translated: Translated) -> Self {
-        Self {
-            decoder: translated.egress.stream_decoder(),
-            back: Return::new(translated.bridge),
-            is_array: translated.head.is_array,
-            begun: false,
-            encoder: translated.ingress.stream_encoder(translated.head),
-            events: Vec::new(),
-            dialect: dialect(translated.upstream),
-        }
-    }
-
-    fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
-        for raw in polygate_wire::sse::frames(&block) {
-            let frame = Frame::parse(&raw);
-            // Afterwards it helps nobody any more.
-            meter.is_blocked |= !meter.good && self.dialect.sniff(&frame).is_blocked;
-            self.events.clear();
-            let read = self.decoder.decode(&frame, &mut self.events);
-            self.write(meter, out)?;
-            read?;
-            meter.finished |= self.decoder.may_end();
-            meter.ended |= meter.finished && self.dialect.sniff(&frame).progress == Progress::End;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
-        self.events.clear();
-        self.decoder.finish(&mut self.events)?;
-        self.write(meter, out)?;
-        self.encoder.finish(out.scratch());
-        meter.ended = true;
-        Ok(())
-    }
-
-    fn write(&mut self, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
-        self.back.put_right(&mut self.events);
-        let written = write_events(&self.events, self.encoder.as_mut(), meter, out);
-        self.begun |= meter.good;
-        written
-    }
 }
 
 impl Passage {
@@ -183,14 +117,14 @@ pub struct Meter {
 }
 
 impl Meter {
-    fn progress(&mut self, progress: Progress) {
+    pub(super) fn progress(&mut self, progress: Progress) {
         self.said += u64::from(progress != Progress::Preamble);
         self.good |= progress != Progress::Preamble;
         self.finished |= matches!(progress, Progress::Finish | Progress::End);
         self.ended |= progress == Progress::End;
     }
 
-    fn usage(&mut self, usage: Usage) {
+    pub(super) fn usage(&mut self, usage: Usage) {
         self.usage.get_or_insert_default().merge(usage);
     }
 }
@@ -319,6 +253,29 @@ impl StreamLane {
         }
     }
 
+    /// The text that another upstream may go on from: all that the client has, and not over.
+    pub fn said(&self) -> Option<&str> {
+        match &self.reading {
+            Reading::Translated(translation) => translation.said(),
+            Reading::Native(_) | Reading::Array { .. } => None,
+        }
+    }
+
+    /// Whether it could be gone on with, should it break off in a text.
+    pub fn may_continue(&self) -> bool {
+        matches!(&self.reading, Reading::Translated(translation) if translation.is_kept())
+    }
+
+    /// Another upstream's stream is read from here on, and goes on with what was said; those before it used so many tokens.
+    pub fn take_over(&mut self, next: &mut StreamLane, before: Usage, out: &mut Output) {
+        if let (Reading::Translated(own), Reading::Translated(other)) =
+            (&mut self.reading, &mut next.reading)
+        {
+            std::mem::swap(&mut self.cutter, &mut next.cutter);
+            own.take_over(other, before, out);
+        }
+    }
+
     /// What the client is told the stream is.
     pub fn content_type(&self) -> &'static str {
         if self.is_array() {
@@ -385,31 +342,6 @@ fn array_block(
         *begun = true;
     }
     out.push(block);
-    Ok(())
-}
-
-fn write_events(
-    events: &[ChatEvent],
-    encoder: &mut dyn StreamEncoder,
-    meter: &mut Meter,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    for event in events {
-        match event {
-            ChatEvent::Failed(failure) => return Err((**failure).clone()),
-            ChatEvent::Usage(usage) => meter.usage(*usage),
-            ChatEvent::Stop(_) => meter.progress(Progress::Finish),
-            ChatEvent::Delta { text, .. } if !text.is_empty() => meter.progress(Progress::Content),
-            ChatEvent::Open {
-                block: Block::ToolCall { .. } | Block::Media(_),
-                ..
-            } => meter.progress(Progress::Content),
-            // A thought that is nothing but hidden is one all the same.
-            ChatEvent::Seal { .. } => meter.progress(Progress::Content),
-            _ => {}
-        }
-        encoder.encode(event, out.scratch());
-    }
     Ok(())
 }
 

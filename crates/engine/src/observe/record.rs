@@ -112,7 +112,7 @@ pub struct AttemptRecord {
     pub provider: Arc<str>,
     /// Its key, by name.
     pub credential: Arc<str>,
-    /// `ok`, the failure's code, or why nobody waited for it.
+    /// `ok`, `continued` where it went on with another's answer, the failure's code, or why nobody waited for it.
     pub outcome: &'static str,
     /// The upstream's status, where it gave one.
     pub status: u16,
@@ -122,12 +122,16 @@ pub struct AttemptRecord {
     pub duration: Duration,
     /// It may have cost money although it failed.
     pub ambiguous: bool,
+    /// Token counts of it alone, where reported.
+    pub usage: Option<Usage>,
 }
 
 /// The call ended first.
 const GIVEN_UP: &str = "given_up";
 /// Another attempt beside it was good first.
 const HEDGE_LOST: &str = "hedge_lost";
+/// It was good, and went on with another's answer.
+const CONTINUED: &str = "continued";
 
 impl AttemptRecord {
     /// Nobody knows yet: what it writes may have to be paid.
@@ -140,6 +144,7 @@ impl AttemptRecord {
             started: now,
             duration: Duration::ZERO,
             ambiguous: true,
+            usage: None,
         }
     }
 
@@ -148,6 +153,18 @@ impl AttemptRecord {
         self.status = failure.map_or(200, |failure| failure.status);
         self.ambiguous = failure.is_some_and(|failure| failure.ambiguous);
         self.end(now);
+    }
+
+    /// Its stream broke off, and another goes on with the answer.
+    pub(crate) fn broke(&mut self, failure: &Failure) {
+        self.outcome = failure.kind.name();
+        self.status = failure.status;
+        self.ambiguous = failure.ambiguous;
+    }
+
+    /// It goes on with an answer that broke off.
+    fn continues(&mut self) {
+        self.outcome = CONTINUED;
     }
 
     fn lost(&mut self, now: Duration) {
@@ -210,6 +227,11 @@ impl Recorder {
         self.flight = Some(flight);
     }
 
+    /// Nothing is in flight: the attempt is over, the call is not.
+    pub fn land(&mut self) {
+        self.flight = None;
+    }
+
     /// The call keeps a seat until it ends.
     pub fn keep(&mut self, seat: Option<Seat>) {
         self.seats.extend(seat);
@@ -236,6 +258,11 @@ impl Recorder {
     /// An attempt was good, or failed.
     pub(crate) fn came_out(&mut self, number: usize, failure: Option<&Failure>) {
         self.settle(number, |attempt, now| attempt.came_out(failure, now));
+    }
+
+    /// A good attempt goes on with an answer that broke off.
+    pub(crate) fn continues(&mut self, number: usize) {
+        self.settle(number, |attempt, _| attempt.continues());
     }
 
     /// Another attempt beside this one was good first.

@@ -55,6 +55,7 @@ pub(crate) fn config() -> Config {
             timeouts: crate::config::Deadlines::default(),
             max_concurrent: None,
             hedge: None,
+            continuation: None,
             strict: false,
         }],
         ..Config::default()

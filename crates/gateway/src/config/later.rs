@@ -28,12 +28,11 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 30] = [
+const TABLE: [Later; 29] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
     feature("conditions", "routing by conditions"),
-    feature("continuation", "continuing broken streams"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),
     feature("guards", "guard rails"),

@@ -139,6 +139,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
         top.patience("request_timeout_secs"),
     );
     config.hedge = hedge(&top);
+    set(&mut config.continuation, top.boolean("continuation"));
     if let Some(section) = top.section("health_check") {
         settings::health_check(section, &mut config.health_check);
     }

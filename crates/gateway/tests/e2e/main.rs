@@ -8,6 +8,7 @@ mod bedrock;
 mod cancel;
 mod clients;
 mod connections;
+mod continuation;
 mod corpus;
 mod corpus_translated;
 mod counting;

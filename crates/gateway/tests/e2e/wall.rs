@@ -10,7 +10,7 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use polygate_mock_provider::{Mock, Rule};
+use polygate_mock_provider::{Behaviour, Mock, Rule};
 
 use self::clients::{Client, columns};
 use self::faults::{Asked, Row, Then};
@@ -35,6 +35,8 @@ pub enum Hope {
     Error,
     /// What was said so far, then an error event.
     ErrorEvent,
+    /// What was said so far, and another provider's words behind it: the model has `continuation`.
+    Continued,
     /// The provider's refusal, and nobody else is asked.
     Refusal,
     /// The provider's own answer.
@@ -52,6 +54,8 @@ pub enum Seen {
     Error(u16),
     /// Words, and then an error event of the client's format, without a proper end.
     ErrorEvent,
+    /// Words, and others of the other provider behind them, as one whole answer.
+    Continued,
 }
 
 impl std::fmt::Display for Seen {
@@ -61,6 +65,7 @@ impl std::fmt::Display for Seen {
             Seen::Passed => f.write_str("its own answer"),
             Seen::Error(status) => write!(f, "error {status}"),
             Seen::ErrorEvent => f.write_str("error event"),
+            Seen::Continued => f.write_str("continued"),
         }
     }
 }
@@ -80,12 +85,16 @@ fn says(name: &str) -> String {
     format!("You said: \"Hello there\". This is {name}, a simulated model.")
 }
 
+/// What the other provider says behind words that are there.
+const REST: &str = "and so it ends.";
+
 #[tokio::test]
 async fn every_fault_comes_to_what_the_page_says() {
     let sections = [
         (Hope::Another, faults::before()),
         (Hope::Error, faults::before()),
         (Hope::ErrorEvent, faults::after()),
+        (Hope::Continued, faults::after()),
         (Hope::Refusal, faults::refused()),
         (Hope::Own, faults::odd()),
     ];
@@ -200,6 +209,22 @@ fn config(cells: &[Cell<'_>], kind: &str, bad: &Mock, good: &Mock) -> String {
     let others = cells.iter().filter(|cell| cell.hope != Hope::Error);
     let models: Vec<&str> = others.map(|cell| &*cell.model).collect();
     provider("good", &good.url(), &models.join(", "), "");
+    config.push_str("models:\n");
+    for cell in cells.iter().filter(|cell| cell.hope == Hope::Continued) {
+        let model = &cell.model;
+        let _ = writeln!(
+            config,
+            "  {model}: {{continuation: true, targets: [{{provider: bad-{model}-0, model: {model}}}, {{provider: good, model: {model}}}]}}"
+        );
+        good.script(Rule {
+            model: Some(model.clone()),
+            then: Behaviour {
+                text: Some(REST.to_owned()),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+    }
     config.push_str(
         "
 routing: {strategy: fill-first}
@@ -247,6 +272,20 @@ impl Cell<'_> {
                 Ok(Seen::Error(reply.status.as_u16()))
             }
             Hope::ErrorEvent => self.broken_off(reply).map(|()| Seen::ErrorEvent),
+            Hope::Continued => self.gone_on(reply).map(|()| Seen::Continued),
+        }
+    }
+
+    /// The first words, the other provider's, one proper end.
+    fn gone_on(&self, reply: &Reply) -> Result<(), String> {
+        if reply.status != 200 || !(self.client.is_complete)(reply, true) {
+            return Err("not complete".to_owned());
+        }
+        self.client.events(reply)?;
+        let said = self.client.said(reply, true);
+        match said.strip_suffix(REST) {
+            Some(first) if !first.is_empty() && says("bad").starts_with(first) => Ok(()),
+            _ => Err(format!("it says {said:?}")),
         }
     }
 
@@ -305,7 +344,8 @@ impl Cell<'_> {
             }
         };
         let asked = (count(bad), count(good));
-        if !expected.contains(&asked.0) || asked.1 != usize::from(self.hope == Hope::Another) {
+        let others = usize::from(matches!(self.hope, Hope::Another | Hope::Continued));
+        if !expected.contains(&asked.0) || asked.1 != others {
             return Err(format!(
                 "the failing ones were asked {} times, the other {} times",
                 asked.0, asked.1

@@ -32,7 +32,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
     }
     let fallbacks = fallbacks(name, &section);
     let strict = section.boolean("strict").unwrap_or(false);
-    let hedge = hedge(&section);
+    let (hedge, continuation) = (hedge(&section), section.boolean("continuation"));
     let (timeouts, max_concurrent) = (deadlines(&section, true), max_concurrent(&section));
     section.finish();
     let named = Named::new(name, &item.spot);
@@ -46,6 +46,7 @@ fn model(name: &str, item: &Item<'_>) -> Option<Model> {
         timeouts,
         max_concurrent,
         hedge,
+        continuation,
         strict,
     })
 }

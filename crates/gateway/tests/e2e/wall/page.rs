@@ -25,6 +25,7 @@ not. Nothing in it depends on Polygate: any gateway can be put in the same place
   paid is not sent again; error statuses are tried at most three more times.
 - **error event**: the words so far and, as the last event, an error in the client's format, with no mark of a proper end; nobody was
   asked again.
+- **continued**: the words so far, the other provider's behind them, and one proper end: one answer, though two providers were asked.
 
 Where a fault only ends with somebody's patience, this is 400 ms: for the first word, a whole answer, and between two events.
 ";
@@ -150,6 +151,10 @@ fn section(hope: Hope) -> (&'static str, &'static str) {
         Hope::ErrorEvent => (
             "After the first words of a stream",
             "Another provider has the model, and is not asked.",
+        ),
+        Hope::Continued => (
+            "After the first words of a stream, and the model has `continuation`",
+            "Another provider has the model. The answers are text and nothing else; whatever else has begun ends as above.",
         ),
         Hope::Refusal => (
             "The request is at fault",
