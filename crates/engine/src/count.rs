@@ -67,8 +67,7 @@ fn file(media: &Media) -> u64 {
     }
 }
 
-/// The same of a text.
-pub fn text(said: &str) -> u64 {
+fn text(said: &str) -> u64 {
     match *TOKENIZER {
         Some(tokenizer) => tokenizer.count(said) as u64,
         // About what English comes to.
