@@ -331,11 +331,11 @@ impl Relay {
             }
         }
         if let Some(mut recorder) = self.recorder.take() {
+            if !nobody_went_on {
+                recorder.of_answer(|attempt| attempt.usage = own);
+            }
             recorder.update(|record| {
                 record.usage = usage;
-                if let Some(attempt) = record.attempts.last_mut().filter(|_| !nobody_went_on) {
-                    attempt.usage = own;
-                }
                 record.status = 200;
                 record.outcome = if failure.is_some() {
                     Outcome::Failed

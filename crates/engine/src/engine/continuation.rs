@@ -99,7 +99,8 @@ impl Continuation {
         let mut trail = Trail::default();
         let (place, reply) = {
             let attempts = engine.attempts(&begun, None, &mut plan, recorder, &mut trail);
-            begun.in_time(std::pin::pin!(attempts)).await?
+            let attempts = std::pin::pin!(attempts);
+            engine.unless_cut(begun.in_time(attempts)).await?
         };
         let ReplyBody::Stream(relay) = reply.body else {
             let message = "a stream was to be gone on with by something else";

@@ -206,6 +206,8 @@ pub struct Recorder {
     recorders: Recorders,
     /// The attempt that the call waits for or reads from.
     flight: Option<Flight>,
+    /// The number of the attempt that was good: not always the last, where one was asked beside it.
+    answers: Option<usize>,
     /// What the call sits on until it ends.
     seats: Vec<Seat>,
 }
@@ -218,6 +220,7 @@ impl Recorder {
             clock,
             recorders,
             flight: None,
+            answers: None,
             seats: Vec::new(),
         }
     }
@@ -258,6 +261,16 @@ impl Recorder {
     /// An attempt was good, or failed.
     pub(crate) fn came_out(&mut self, number: usize, failure: Option<&Failure>) {
         self.settle(number, |attempt, now| attempt.came_out(failure, now));
+        if failure.is_none() {
+            self.answers = Some(number);
+        }
+    }
+
+    /// Changes what is told of the attempt whose answer the client gets.
+    pub fn of_answer(&mut self, change: impl FnOnce(&mut AttemptRecord)) {
+        if let Some(number) = self.answers {
+            self.settle(number, |attempt, _| change(attempt));
+        }
     }
 
     /// A good attempt goes on with an answer that broke off.

@@ -426,3 +426,36 @@ async fn no_cut_anywhere_is_seen() {
     ];
     assert_eq!(seen, all.into());
 }
+
+#[tokio::test]
+async fn an_attempt_that_was_asked_beside_it_is_not_the_one_that_broke_off() {
+    let (slow, silent, good) = (mock("slow").await, mock("silent").await, mock("good").await);
+    slow.script(always(Behaviour {
+        latency_ms: 300,
+        ..breaks(Fault::CutAfter(8))
+    }));
+    silent.script(always(breaks(Fault::Stall)));
+    good.script(always(says(REST)));
+    let settings = format!("{SETTINGS}hedge: {{after: 50ms, max_percent: 100}}\n");
+    let providers = [("slow", &slow), ("silent", &silent), ("good", &good)];
+    let gate = Gate::start(&config(&providers, &settings));
+    let reply = gate.post("/v1/chat/completions", &chat("m", true)).await;
+    beginning(&CLIENTS[0].said(&reply, true));
+    for (provider, outcome) in [
+        ("slow", "upstream_disconnected"),
+        ("silent", "hedge_lost"),
+        ("good", "continued"),
+    ] {
+        let is_told = |line: &&str| {
+            line.starts_with("polygate_attempts_total{")
+                && line.contains(&format!("provider=\"{provider}\""))
+                && line.contains(&format!("outcome=\"{outcome}\""))
+        };
+        let metrics = gate.get("/metrics").await.text().to_owned();
+        assert_eq!(
+            metrics.lines().filter(is_told).count(),
+            1,
+            "{provider}: {metrics}"
+        );
+    }
+}

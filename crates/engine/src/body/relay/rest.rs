@@ -70,12 +70,10 @@ impl Relay {
         redact(&mut failure, &self.parts.candidate.credential.secret);
         self.parts.rest(&failure);
         recorder.land();
-        recorder.update(|record| {
-            record.usage = usage;
-            if let Some(attempt) = record.attempts.last_mut() {
-                attempt.usage = own;
-                attempt.broke(&failure);
-            }
+        recorder.update(|record| record.usage = usage);
+        recorder.of_answer(|attempt| {
+            attempt.usage = own;
+            attempt.broke(&failure);
         });
         tracing::debug!(
             request_id = &*self.parts.request_id,
