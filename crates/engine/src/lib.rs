@@ -26,6 +26,7 @@ pub mod policy;
 pub mod probe;
 pub mod proxy;
 pub mod pulse;
+pub mod quota;
 pub mod route;
 pub mod seats;
 pub mod snapshot;
