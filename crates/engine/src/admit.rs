@@ -11,6 +11,7 @@ use polygate_core::{Failure, Kind};
 
 use crate::config::{Access, RateLimit};
 use crate::pattern::Pattern;
+use crate::quota::{Quota, Standing};
 use crate::seats::{COME_AGAIN, Limit, Seat};
 
 /// The keys of one configuration. Keys are found by a keyed hash, so that neither time nor memory tells one.
@@ -31,6 +32,7 @@ pub struct Key {
     allowed_models: Vec<Pattern>,
     limiter: Option<Limiter>,
     seats: Option<Limit>,
+    quota: Option<Arc<Quota>>,
 }
 
 /// Who calls.
@@ -54,12 +56,15 @@ impl KeyRing {
                     .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
                 let seats = old.and_then(|old| old.seats.as_ref());
                 let seats = seats.map(|limit| limit.seats.clone()).unwrap_or_default();
+                let quota = old.and_then(|old| old.quota.as_deref());
+                let quota = Quota::new(&key.limits, quota);
                 let key = Key {
                     name: key.name.as_str().into(),
                     strict: key.strict,
                     allowed_models: key.allowed_models.clone(),
                     limiter,
                     seats: key.max_concurrent.map(|most| Limit { seats, most }),
+                    quota: (!key.limits.is_empty()).then(|| Arc::new(quota)),
                 };
                 (hash, Arc::new(key))
             })
@@ -122,6 +127,17 @@ impl Caller {
         self.key
             .as_ref()
             .is_some_and(|key| !key.allowed_models.is_empty())
+    }
+
+    /// What limits the key's amounts, where anything does.
+    pub fn quota(&self) -> Option<&Arc<Quota>> {
+        self.key.as_ref()?.quota.as_ref()
+    }
+
+    /// How the key's limits stand; seconds since 1970.
+    pub fn standings(&self, now: u64) -> impl Iterator<Item = Standing> {
+        let quota = self.quota().into_iter();
+        quota.flat_map(move |quota| quota.standings(now))
     }
 
     /// Lets one call of this model in, with its seat where these are counted, or says who limits it and until when.
@@ -276,6 +292,7 @@ mod tests {
                 burst_size,
             }),
             max_concurrent: None,
+            limits: vec![],
         }
     }
 

@@ -25,7 +25,7 @@ const KEEPALIVE: &[u8] = b": keepalive\n\n";
 /// The body of a reply.
 pub enum ReplyBody {
     /// A whole answer, checked before anything of it was sent.
-    Whole(Whole),
+    Whole(Box<Whole>),
     /// A chat stream.
     Stream(Box<Relay>),
     /// Bytes that pass unread: the generic proxy, and answers too long to hold.
@@ -44,11 +44,11 @@ pub struct Whole {
 impl ReplyBody {
     /// A whole answer with the usage that it reports.
     pub fn whole(bytes: Bytes, usage: Option<Usage>) -> Self {
-        ReplyBody::Whole(Whole {
+        ReplyBody::Whole(Box::new(Whole {
             bytes: Some(bytes),
             usage,
             recorder: None,
-        })
+        }))
     }
 
     /// Ends it before its time: a stream with this failure as its last event, other bytes with a break. What is whole stays whole.

@@ -14,6 +14,7 @@ use polygate_core::Secret;
 use polygate_providers::Price;
 
 use crate::pattern::Pattern;
+pub use crate::quota::Allowance;
 pub use crate::transport::Proxy;
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
@@ -280,6 +281,8 @@ pub struct Key {
     pub rate_limit: Option<RateLimit>,
     /// How many calls it may have at a time.
     pub max_concurrent: Option<usize>,
+    /// How much it may take in a time.
+    pub limits: Vec<Allowance>,
 }
 
 /// A request rate with a burst. Zero requests per second blocks.

@@ -19,12 +19,24 @@ const PICTURE: u64 = 1000;
 const BYTES_PER_TOKEN: u64 = 64;
 const LEAST_OF_FILE: u64 = 250;
 
-/// The estimate.
+/// The estimate, by the tokenizer.
 pub fn estimate(request: &ChatRequest) -> u64 {
+    estimate_by(request, text)
+}
+
+/// The estimate, by length alone: what a call may take is asked before each of them.
+pub fn rough(request: &ChatRequest) -> u64 {
+    estimate_by(request, length)
+}
+
+/// How many tokens a text is.
+type Text = fn(&str) -> u64;
+
+fn estimate_by(request: &ChatRequest, text: Text) -> u64 {
     let messages: u64 = request
         .messages
         .iter()
-        .map(|message| FRAME + parts(&message.parts))
+        .map(|message| FRAME + parts(&message.parts, text))
         .sum();
     let tools: u64 = request
         .tools
@@ -43,23 +55,23 @@ pub fn estimate(request: &ChatRequest) -> u64 {
     messages + tools + FRAME
 }
 
-fn parts(parts: &[Given<Part>]) -> u64 {
-    parts.iter().map(|given| part(&given.value)).sum()
+fn parts(parts: &[Given<Part>], text: Text) -> u64 {
+    parts.iter().map(|given| part(&given.value, text)).sum()
 }
 
-fn part(part: &Part) -> u64 {
+fn part(part: &Part, text: Text) -> u64 {
     match part {
         Part::Text(said) | Part::Refusal(said) => text(said),
         Part::Reasoning(reasoning) => text(&reasoning.text),
         Part::Image(_) => PICTURE,
-        Part::File(media) | Part::Audio(media) => file(media),
+        Part::File(media) | Part::Audio(media) => file(media, text),
         Part::ToolCall(call) => FRAME + text(&call.name) + text(&call.arguments),
-        Part::ToolResult(result) => FRAME + parts(&result.content),
+        Part::ToolResult(result) => FRAME + parts(&result.content, text),
         Part::CachePoint(_) => 0,
     }
 }
 
-fn file(media: &Media) -> u64 {
+fn file(media: &Media, text: Text) -> u64 {
     match &media.source {
         MediaSource::Text(said) => text(said),
         MediaSource::Base64(data) => (data.len() as u64 / BYTES_PER_TOKEN).max(LEAST_OF_FILE),
@@ -71,6 +83,10 @@ fn text(said: &str) -> u64 {
     match *TOKENIZER {
         Some(tokenizer) => tokenizer.count(said) as u64,
         // About what English comes to.
-        None => said.len() as u64 / 4,
+        None => length(said),
     }
+}
+
+fn length(said: &str) -> u64 {
+    said.len() as u64 / 4
 }

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod continuation;
+mod reserve;
 
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::Poll;
@@ -220,6 +221,7 @@ impl Engine {
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(&mut call)?;
+        recorder.reserve(reserve::reserve(&call, self.clock.unix_seconds())?);
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
             InboundBody::Whole(bytes) => (bytes, None),

@@ -7,4 +7,4 @@ mod record;
 
 pub use metrics::Metrics;
 pub use pump::{Flush, Pump, Recorders};
-pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};
+pub use record::{AttemptRecord, CallRecord, Outcome, Recorder, Reserved};

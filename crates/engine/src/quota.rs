@@ -111,7 +111,8 @@ impl Measure {
 }
 
 impl Amounts {
-    fn of(&self, measure: Measure) -> u64 {
+    /// So much of this.
+    pub fn of(&self, measure: Measure) -> u64 {
         match measure {
             Measure::Requests => self.requests,
             Measure::Tokens => self.tokens,
@@ -162,6 +163,13 @@ impl Meter {
         let _ = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, settle);
+    }
+}
+
+impl Standing {
+    /// How much is left in the window of now.
+    pub fn left(&self) -> u64 {
+        self.allowance.most.saturating_sub(self.taken)
     }
 }
 

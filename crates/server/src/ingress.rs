@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
 use polygate_engine::lane::dropped;
+use polygate_engine::quota::Standing;
 use polygate_engine::{Answered, Endpoint, Inbound, InboundBody, Trail};
 use polygate_wire::Format;
 use tower::ServiceExt;
@@ -123,6 +124,7 @@ async fn model_call(
         Ok(read) => read,
         Err(failure) => return render(&failure, format, request_id),
     };
+    let limited = caller.clone();
     let inbound = Inbound {
         endpoint,
         method,
@@ -154,6 +156,11 @@ async fn model_call(
     if let Some(trail) = trail {
         show_trail(&trail, answer.headers_mut());
     }
+    show_limits(
+        &limited,
+        state.engine.clock().unix_seconds(),
+        answer.headers_mut(),
+    );
     answer
 }
 
@@ -194,6 +201,30 @@ fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
     headers.insert("x-polygate-attempts", HeaderValue::from(trail.attempts));
     if let Some(dropped) = dropped(&trail.losses).as_deref().and_then(text) {
         headers.insert("x-polygate-dropped", dropped);
+    }
+}
+
+/// How the key's limits stand, in the words that clients know. Of two windows of the same measure, the one with less left.
+fn show_limits(caller: &Caller, now: u64, headers: &mut HeaderMap) {
+    let mut standings: Vec<Standing> = caller.standings(now).collect();
+    standings.sort_by_key(|standing| std::cmp::Reverse(standing.left()));
+    for standing in standings {
+        let measure = standing.allowance.measure.name();
+        let seconds = standing
+            .resets
+            .map(|resets| format!("{}s", resets.as_secs()));
+        let values = [
+            ("limit", Some(standing.allowance.most.to_string())),
+            ("remaining", Some(standing.left().to_string())),
+            ("reset", seconds),
+        ];
+        for (word, value) in values {
+            let name = HeaderName::try_from(format!("x-ratelimit-{word}-{measure}"));
+            let value = value.and_then(|value| HeaderValue::try_from(value).ok());
+            if let (Ok(name), Some(value)) = (name, value) {
+                headers.insert(name, value);
+            }
+        }
     }
 }
 

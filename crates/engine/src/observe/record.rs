@@ -9,6 +9,7 @@ use polygate_wire::Loss;
 
 use super::pump::Recorders;
 use crate::pulse::Flight;
+use crate::quota::{Amounts, Reservation};
 use crate::route::Candidate;
 use crate::seats::Seat;
 
@@ -210,6 +211,37 @@ pub struct Recorder {
     answers: Option<usize>,
     /// What the call sits on until it ends.
     seats: Vec<Seat>,
+    /// What is reserved for the call until it is known what it took.
+    reserved: Option<Box<Reserved>>,
+}
+
+/// What is reserved for a call.
+#[derive(Debug)]
+pub struct Reserved {
+    /// Of which limits.
+    pub reservation: Reservation,
+    /// The tokens of its input, as estimated.
+    pub input: u64,
+}
+
+impl Reserved {
+    /// Settles by what is known when the call is over. One that nobody was asked for never was.
+    fn settle(self, record: &CallRecord) {
+        if record.attempts.is_empty() {
+            return;
+        }
+        let tokens = match record.usage {
+            Some(usage) => usage.total(),
+            // It has begun to answer, so its input was read.
+            None if record.first_event.is_some() => self.input,
+            None => 0,
+        };
+        self.reservation.settle(Amounts {
+            requests: 1,
+            tokens,
+            money: 0,
+        });
+    }
 }
 
 impl Recorder {
@@ -222,6 +254,7 @@ impl Recorder {
             flight: None,
             answers: None,
             seats: Vec::new(),
+            reserved: None,
         }
     }
 
@@ -238,6 +271,11 @@ impl Recorder {
     /// The call keeps a seat until it ends.
     pub fn keep(&mut self, seat: Option<Seat>) {
         self.seats.extend(seat);
+    }
+
+    /// The call keeps what is reserved until it ends.
+    pub(crate) fn reserve(&mut self, reserved: Option<Reserved>) {
+        self.reserved = reserved.map(Box::new);
     }
 
     /// Changes the record.
@@ -317,6 +355,9 @@ impl Drop for Recorder {
             attempts
                 .filter(given_up)
                 .for_each(|attempt| attempt.end(now));
+            if let Some(reserved) = self.reserved.take() {
+                reserved.settle(&record);
+            }
             self.recorders.send(record);
         }
     }

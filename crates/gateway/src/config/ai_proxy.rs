@@ -159,6 +159,7 @@ fn api_keys(top: &Section<'_>) -> Option<Vec<Key>> {
             allowed_models: vec![],
             rate_limit: None,
             max_concurrent: None,
+            limits: vec![],
         })
     };
     Some(items.iter().enumerate().filter_map(key).collect())

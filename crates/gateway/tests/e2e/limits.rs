@@ -236,3 +236,72 @@ streaming: {{bootstrap-retries: 0}}
     let reply = ask(false).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
+
+#[tokio::test]
+async fn a_key_takes_no_more_than_its_limits_and_is_told_how_they_stand() {
+    let provider = mock("provider").await;
+    provider.script(Rule {
+        then: Behaviour {
+            text: Some("one two three".to_owned()),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = Gate::start(&format!(
+        "
+providers:
+  - {{name: provider, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}
+master_keys:
+  - {{name: few, key: few-key, limits: {{requests_per_day: 3}}}}
+  - {{name: small, key: small-key, limits: {{tokens_per_day: 1000}}}}
+health_check: {{enabled: false}}
+",
+        provider.url()
+    ));
+    let ask = async |key: &str, path: &str, body: &serde_json::Value| {
+        let bearer = format!("Bearer {key}");
+        let headers = [JSON, ("authorization", bearer.as_str())];
+        gate.ask(Method::POST, path, &headers, body.to_string())
+            .await
+    };
+    let chat_path = "/v1/chat/completions";
+    let unknown = ask("few-key", chat_path, &chat("nobody", false)).await;
+    assert_eq!(unknown.status, 404);
+    for left in ["2", "1", "0"] {
+        let reply = ask("few-key", chat_path, &chat("m", left == "1")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.header("x-ratelimit-limit-requests"), "3");
+        assert_eq!(reply.header("x-ratelimit-remaining-requests"), left);
+    }
+    let refused = ask("few-key", chat_path, &chat("m", false)).await;
+    assert_eq!((refused.status.as_u16(), calls(&provider).len()), (429, 3));
+    let text = refused.text();
+    assert!(
+        text.contains("key 'few' may take 3 requests a day"),
+        "{text}"
+    );
+    let wait: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=86_400).contains(&wait));
+
+    // More than there is, whatever it would have taken in the end.
+    let mut much = chat("m", false);
+    much["max_tokens"] = 1000.into();
+    let refused = ask("small-key", chat_path, &much).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    much["max_tokens"] = 900.into();
+    for client in 0..5 {
+        let reply = ask("small-key", chat_path, &much).await;
+        assert_eq!(reply.status, 200, "{client}: {}", reply.text());
+        let left: u64 = reply
+            .header("x-ratelimit-remaining-tokens")
+            .parse()
+            .expect("a number");
+        assert!(left < 1000, "what is reserved is taken");
+    }
+    // Two at a time are one too many; when the first is over, its reservation is given back but for what it took.
+    let (one, other) = tokio::join!(
+        ask("small-key", chat_path, &much),
+        ask("small-key", chat_path, &much)
+    );
+    assert!(one.status == 200 || other.status == 200);
+}

@@ -1,7 +1,8 @@
 //! Who may call: `master_keys` and `allow_anonymous`.
 
-use polygate_engine::config::{Access, Key, RateLimit};
+use polygate_engine::config::{Access, Allowance, Key, RateLimit};
 use polygate_engine::pattern::Pattern;
+use polygate_engine::quota::{Measure, Period};
 
 use crate::config::names::Named;
 use crate::config::pieces::{max_concurrent, patterns};
@@ -42,6 +43,7 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
     let strict = section.boolean("strict").unwrap_or(false);
     let rate_limit = section.section("rate_limit").and_then(rate_limit);
     let max_concurrent = max_concurrent(&section);
+    let limits = section.section("limits").map(limits).unwrap_or_default();
     section.finish();
     let key = key?;
     let named = Named::new(&name, &item.spot);
@@ -54,7 +56,29 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
         allowed_models,
         rate_limit,
         max_concurrent,
+        limits,
     })
+}
+
+/// What may be limited, by key.
+const LIMITS: [(&str, Measure, Period); 4] = [
+    ("requests_per_minute", Measure::Requests, Period::Minute),
+    ("requests_per_day", Measure::Requests, Period::Day),
+    ("tokens_per_minute", Measure::Tokens, Period::Minute),
+    ("tokens_per_day", Measure::Tokens, Period::Day),
+];
+
+fn limits(section: Section<'_>) -> Vec<Allowance> {
+    let allowances = LIMITS.into_iter().filter_map(|(key, measure, period)| {
+        Some(Allowance {
+            measure,
+            period,
+            most: section.number(key)?,
+        })
+    });
+    let allowances = allowances.collect();
+    section.finish();
+    allowances
 }
 
 fn rate_limit(section: Section<'_>) -> Option<RateLimit> {
