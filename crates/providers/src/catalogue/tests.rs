@@ -91,6 +91,15 @@ fn lines_are_read_exactly_or_not_at_all() {
     );
     let priority = listing.line(ServiceTier::Priority).expect("a line");
     assert_eq!(priority.price.rates.output, 20_000_000);
+    // What is listed for long prompts of usual calls is nobody's discount.
+    let line = "; in=1 out=1; above=5 in=2 out=2; flex in=0.5 out=1; priority in=3 out=3";
+    let tiers = read("openai", "m", line).expect("a listing").tiers;
+    let longs: Vec<_> = tiers
+        .iter()
+        .map(|(tier, price)| (*tier, price.long.map(|long| long.rates.input)))
+        .collect();
+    let flex = (ServiceTier::Flex, Some(2_000_000));
+    assert_eq!(longs, [flex, (ServiceTier::Priority, None)]);
     for wrong in [
         "context=many",
         "can=fly",
