@@ -1,5 +1,5 @@
 //! `cargo run -p xtask` checks what Cargo cannot see: boundaries inside crates, file sizes. `./test` runs it as a test.
-//! `cargo run -p xtask -- prices FILE SOURCE` makes the table of prices.
+//! `cargo run -p xtask -- prices FILE DATE SOURCE` makes the catalogue of prices.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,11 +16,11 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let problems = match arguments[..] {
         [] => tidy::problems(root),
-        ["prices", file, source] => prices::make(root, Path::new(file), source)
+        ["prices", file, date, source] => prices::make(root, Path::new(file), date, source)
             .err()
             .into_iter()
             .collect(),
-        _ => vec!["there are: nothing (checks), and: prices FILE SOURCE".to_owned()],
+        _ => vec!["there are: nothing (checks), and: prices FILE DATE SOURCE".to_owned()],
     };
     for problem in &problems {
         let _ = writeln!(std::io::stderr(), "{problem}");

@@ -1,4 +1,4 @@
-//! The table of prices, made of LiteLLM's model price map: the same file always makes the same table.
+//! The catalogue of models and prices, made of LiteLLM's model price map: the same file always makes the same catalogue.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const ROWS: [(&str, &[&str]); 39] = [
     ("bedrock", &["bedrock", "bedrock_converse"]),
     ("cerebras", &["cerebras"]),
     ("cloudflare", &["cloudflare"]),
-    ("cohere", &["cohere_chat"]),
+    ("cohere", &["cohere_chat", "cohere"]),
     ("databricks", &["databricks"]),
     ("deepinfra", &["deepinfra"]),
     ("deepseek", &["deepseek"]),
@@ -62,21 +62,57 @@ const PLACES: [&str; 9] = [
 /// What the map calls kinds of models that chat.
 const MODES: [&str; 3] = ["chat", "responses", "completion"];
 
+/// And those that answer with numbers, whose answers cost nothing.
+const EMBEDDING: &str = "embedding";
+
 /// Micro-dollars per million tokens, for what is priced in dollars a token.
 const SCALE: f64 = 1e12;
 
-type Table = BTreeMap<&'static str, BTreeMap<String, [u64; 2]>>;
+/// What a price is of: our word and the map's.
+const TIERS: [(&str, &str); 8] = [
+    ("in", INPUT),
+    ("out", OUTPUT),
+    ("read", "cache_read_input_token_cost"),
+    ("write", "cache_creation_input_token_cost"),
+    ("write_1h", "cache_creation_input_token_cost_above_1hr"),
+    ("audio_in", "input_cost_per_audio_token"),
+    ("audio_out", "output_cost_per_audio_token"),
+    ("reasoning", "output_cost_per_reasoning_token"),
+];
+const INPUT: &str = "input_cost_per_token";
+const OUTPUT: &str = "output_cost_per_token";
 
-/// Reads the map and writes the table.
-pub fn make(root: &Path, file: &Path, source: &str) -> Result<(), String> {
+/// How a call is served: our word, with a space, and the end of the map's.
+const SERVED: [(&str, &str); 4] = [
+    ("", ""),
+    ("batch ", "_batches"),
+    ("flex ", "_flex"),
+    ("priority ", "_priority"),
+];
+
+/// What a model can do: our word and the map's.
+const CAPABILITIES: [(&str, &str); 7] = [
+    ("tools", "supports_function_calling"),
+    ("vision", "supports_vision"),
+    ("reasoning", "supports_reasoning"),
+    ("structured", "supports_response_schema"),
+    ("audio_in", "supports_audio_input"),
+    ("audio_out", "supports_audio_output"),
+    ("pdf", "supports_pdf_input"),
+];
+
+type Table = BTreeMap<&'static str, BTreeMap<String, String>>;
+
+/// Reads the map and writes the catalogue.
+pub fn make(root: &Path, file: &Path, date: &str, source: &str) -> Result<(), String> {
     let shown = file.display();
     let text = fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
     let map: Value = serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
     // The map itself, or beside other members.
     let models = map.get("models").unwrap_or(&map).as_object();
     let models = models.ok_or_else(|| format!("{shown}: is no map of models"))?;
-    let table = root.join("crates/providers/data/prices.toml");
-    fs::write(&table, written(&read(models), source))
+    let table = root.join("crates/providers/data/catalogue.txt");
+    fs::write(&table, written(&read(models), date, source))
         .map_err(|error| format!("{}: {error}", table.display()))
 }
 
@@ -84,12 +120,12 @@ fn read(models: &Map<String, Value>) -> Table {
     let mut table = Table::new();
     for (row, vendors) in ROWS {
         // By how far a name is from what the provider calls the model: the nearest counts.
-        let mut found: BTreeMap<String, (usize, [u64; 2])> = BTreeMap::new();
+        let mut found: BTreeMap<String, (usize, String)> = BTreeMap::new();
         for (name, model) in models {
             let listed = vendors
                 .iter()
                 .find(|vendor| model["litellm_provider"] == **vendor);
-            let Some((vendor, price)) = listed.zip(price(model)) else {
+            let Some((vendor, line)) = listed.zip(line(model)) else {
                 continue;
             };
             let own = name
@@ -100,11 +136,11 @@ fn read(models: &Map<String, Value>) -> Table {
             };
             let known = found.get(name).map_or(usize::MAX, |(rank, _)| *rank);
             if rank < known {
-                found.insert(name.to_owned(), (rank, price));
+                found.insert(name.to_owned(), (rank, line));
             }
         }
-        let prices = found.into_iter().map(|(name, (_, price))| (name, price));
-        table.insert(row, prices.collect());
+        let lines = found.into_iter().map(|(name, (_, line))| (name, line));
+        table.insert(row, lines.collect());
     }
     table
 }
@@ -122,32 +158,102 @@ fn named<'a>(row: &str, name: &'a str) -> Option<(usize, &'a str)> {
     Some(placed.unwrap_or((0, name)))
 }
 
-/// Input and output; `None` where it does not chat, or costs nothing as far as the list knows.
-fn price(model: &Value) -> Option<[u64; 2]> {
+/// What the catalogue says of a model; `None` where it neither chats nor embeds, or nothing is known.
+fn line(model: &Value) -> Option<String> {
     let mode = model["mode"].as_str()?;
-    if !MODES.contains(&mode) {
+    if mode != EMBEDDING && !MODES.contains(&mode) {
         return None;
     }
-    let of = |member: &str| Some((model[member].as_f64()? * SCALE).round() as u64);
-    let price = [of("input_cost_per_token")?, of("output_cost_per_token")?];
-    (price != [0, 0]).then_some(price)
+    let mut groups = vec![facts(model)];
+    // As far as the list knows it costs nothing as usual: then it is not known what it costs.
+    let has_price = [INPUT, OUTPUT]
+        .iter()
+        .any(|member| model[*member].as_f64() > Some(0.0));
+    let prices = SERVED
+        .iter()
+        .flat_map(|(word, end)| {
+            let long = longs(model).map(move |above| {
+                let end = format!("_above_{above}k_tokens{end}");
+                Some(format!("{word}above={above}000 {}", prices(model, &end)?))
+            });
+            let usual = prices(model, end).map(|prices| format!("{word}{prices}"));
+            [usual.clone(), long.and_then(|long| usual.and(long))]
+        })
+        .flatten();
+    if has_price && self::prices(model, "").is_some() {
+        groups.extend(prices);
+    }
+    (groups.len() > 1 || !groups.concat().is_empty()).then(|| groups.join("; "))
 }
 
-fn written(table: &Table, source: &str) -> String {
+fn facts(model: &Value) -> String {
+    let size = |word: &str, member: &str| {
+        let size = model[member].as_u64().filter(|size| *size > 0)?;
+        Some(format!("{word}={size}"))
+    };
+    let can = CAPABILITIES
+        .iter()
+        .filter(|(_, member)| model[*member] == true);
+    let can: Vec<&str> = can.map(|(word, _)| *word).collect();
+    let facts = [
+        size("context", "max_input_tokens"),
+        size("cap", "max_output_tokens"),
+        (!can.is_empty()).then(|| format!("can={}", can.join(","))),
+    ];
+    facts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// From how many thousand tokens on a prompt is long.
+fn longs(model: &Value) -> Option<u64> {
+    let members = model.as_object()?.keys();
+    let above = members.filter_map(|member| {
+        let end = member.strip_prefix(INPUT)?.strip_prefix("_above_")?;
+        end.strip_suffix("k_tokens")?.parse().ok()
+    });
+    above.min()
+}
+
+/// Prices under names of this end; `None` where there is none for input or for output.
+fn prices(model: &Value, end: &str) -> Option<String> {
+    let of = |member: &str| model[format!("{member}{end}")].as_f64();
+    of(INPUT)?;
+    let embeds = model["mode"] == EMBEDDING;
+    let output = of(OUTPUT).or(embeds.then_some(0.0))?;
+    let tiers = TIERS.iter().filter_map(|(word, member)| {
+        let price = if *member == OUTPUT {
+            Some(output)
+        } else {
+            of(member)
+        };
+        Some(format!("{word}={}", dollars(price?)))
+    });
+    Some(tiers.collect::<Vec<_>>().join(" "))
+}
+
+/// USD per million tokens, exactly to the millionth.
+fn dollars(per_token: f64) -> String {
+    let millionths = (per_token * SCALE).round() as u64;
+    let text = format!("{}.{:06}", millionths / 1_000_000, millionths % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn written(table: &Table, date: &str, source: &str) -> String {
     let mut text = format!(
-        "# What models cost: row, model, and USD per million tokens of input and of output, in millionths of a dollar.
+        "# What is listed of models: a line each under the row of their provider, named as the provider's own interface takes them.
+# Date: {date}
+# Source: facts of LiteLLM's model price map (MIT), {source}, of models that chat or embed, without those of single regions.
 #
-# List prices of models that chat, without discounts for caches, batches, tiers or single regions. Facts as listed by LiteLLM's
-# model price map (MIT) of {source}, taken for the providers of our table; names are those that the
-# provider's own interface takes. Only used to compare (`strategy: cheapest`): `price` in the configuration is stronger.
+# First what a model is: context=TOKENS, cap=TOKENS of output, can=WHAT. Then prices in USD per million tokens, groups between
+# semicolons: in, out, read and write (prompt caches), write_1h, audio_in, audio_out, reasoning. A group that begins with batch, flex
+# or priority is of calls served so; above=TOKENS, of calls with a longer prompt. What a group leaves out, it has of the first.
 #
-# Made by `cargo run -p xtask -- prices FILE SOURCE` of that map (model_prices_and_context_window.json); not edited by hand.
+# Made by `cargo run -p xtask -- prices FILE DATE SOURCE` of that map (model_prices_and_context_window.json); not edited by hand.
 "
     );
-    for (row, prices) in table {
+    for (row, lines) in table {
         let _ = write!(text, "\n[{row}]\n");
-        for (name, [input, output]) in prices {
-            let _ = writeln!(text, "{} = [{input}, {output}]", Value::from(name.as_str()));
+        for (name, line) in lines {
+            let _ = writeln!(text, "{name} {line}");
         }
     }
     text
@@ -173,22 +279,51 @@ mod tests {
             "global.x.two": {"litellm_provider": "bedrock_converse", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06},
         });
         let table = read(map.as_object().expect("a map"));
-        let all: Vec<_> = table
-            .iter()
-            .flat_map(|(row, prices)| {
-                prices
-                    .iter()
-                    .map(move |(name, price)| (*row, &**name, *price))
-            })
+        let text = written(&table, "2026-11", "of a test");
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains('=') && !line.starts_with('#'))
             .collect();
         assert_eq!(
-            all,
+            lines,
             [
-                ("bedrock", "x.one", [2_000_000, 2_000_000]),
-                ("bedrock", "x.two", [1_000_000, 1_000_000]),
-                ("groq", "a/b", [100_000, 300_000]),
-                ("openai", "gpt-4o", [2_500_000, 10_000_000]),
+                "x.one ; in=2 out=2",
+                "x.two ; in=1 out=1",
+                "a/b ; in=0.1 out=0.3",
+                "gpt-4o ; in=2.5 out=10",
             ]
         );
+        assert!(text.contains(
+            "# Date: 2026-11\n# Source: facts of LiteLLM's model price map (MIT), of a test,"
+        ));
+    }
+
+    #[test]
+    fn every_tier_is_taken_and_what_is_incomplete_is_not() {
+        let model = serde_json::json!({
+            "mode": "chat", "max_input_tokens": 1_000_000, "max_output_tokens": 64000,
+            "supports_vision": true, "supports_pdf_input": false, "supports_function_calling": true,
+            "input_cost_per_token": 1.25e-06, "output_cost_per_token": 1e-05, "cache_read_input_token_cost": 1.25e-07,
+            "cache_creation_input_token_cost": 0.0, "cache_creation_input_token_cost_above_1hr": 2e-06,
+            "input_cost_per_token_above_200k_tokens": 2.5e-06, "output_cost_per_token_above_200k_tokens": 1.5e-05,
+            "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 4e-06,
+            "input_cost_per_token_batches": 6.25e-07, "output_cost_per_token_batches": 5e-06,
+            "input_cost_per_token_flex": 6e-07,
+            "input_cost_per_token_priority": 2e-06, "output_cost_per_token_priority": 2e-05,
+            "input_cost_per_token_above_200k_tokens_priority": 4e-06, "output_cost_per_token_above_200k_tokens_priority": 4e-05,
+        });
+        assert_eq!(
+            line(&model).as_deref(),
+            Some(
+                "context=1000000 cap=64000 can=tools,vision; in=1.25 out=10 read=0.125 write=0 write_1h=2; \
+                 above=200000 in=2.5 out=15 write_1h=4; batch in=0.625 out=5; priority in=2 out=20; \
+                 priority above=200000 in=4 out=40"
+            )
+        );
+        let embeds = serde_json::json!({"mode": "embedding", "input_cost_per_token": 2e-08});
+        assert_eq!(line(&embeds).as_deref(), Some("; in=0.02 out=0"));
+        let free = serde_json::json!({"mode": "chat", "input_cost_per_token": 0, "output_cost_per_token": 0, "max_input_tokens": 9});
+        assert_eq!(line(&free).as_deref(), Some("context=9"));
+        assert_eq!(line(&serde_json::json!({"mode": "chat"})), None);
     }
 }

@@ -5,6 +5,7 @@
 pub mod azure;
 pub mod base;
 pub mod bedrock;
+pub mod catalogue;
 pub mod classify;
 pub mod compat;
 pub mod price;
@@ -19,7 +20,8 @@ use polygate_core::{Failure, Secret};
 use polygate_wire::{Format, Quirks};
 use std::time::SystemTime;
 
-pub use price::{Price, price_of};
+pub use catalogue::{Listing, listing, price_of};
+pub use price::{Price, PriceLine};
 pub use registry::{Settings, build};
 pub use table::{Row, row_for_host, row_named, table};
 

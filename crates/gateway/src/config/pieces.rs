@@ -9,6 +9,7 @@ use polygate_engine::config::{
 };
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
+use polygate_providers::price::{Long, Rates, millionths};
 
 use super::reader::{Item, Section};
 use super::values;
@@ -126,19 +127,48 @@ pub fn deadlines(section: &Section<'_>, has_total: bool) -> Deadlines {
     deadlines
 }
 
-/// `price`: USD per million tokens.
+/// `price`: USD per million tokens, by tier.
 pub fn price(section: &Section<'_>) -> Option<Price> {
-    let item = section.item("price")?;
-    let entry = item.section()?;
-    entry.required("input");
-    entry.required("output");
-    let (input, output) = (entry.number("input"), entry.number("output"));
+    let entry = section.section("price")?;
+    let usual = rates(&entry);
+    let long = entry.section("long_prompt").and_then(|entry| {
+        entry.required("above");
+        let (above, long) = (entry.number("above"), rates(&entry));
+        entry.finish();
+        let rates = long?.or(&usual?);
+        Some(Long {
+            above: above?,
+            rates,
+        })
+    });
     entry.finish();
-    let price = Price::of_dollars(input?, output?);
-    if price.is_none() {
-        item.error("must be in USD per million tokens, zero or more");
-    }
-    price
+    usual.map(|rates| Price { rates, long })
+}
+
+fn rates(section: &Section<'_>) -> Option<Rates> {
+    let rate = |key: &'static str| {
+        let in_dollars = |text: &str| text.parse().ok().and_then(millionths);
+        section
+            .item(key)?
+            .parsed("in USD per million tokens, zero or more", in_dollars)
+    };
+    section.required("input");
+    section.required("output");
+    let (input, output) = (rate("input"), rate("output"));
+    let parts = Rates {
+        cache_read: rate("cache_read"),
+        cache_write: rate("cache_write"),
+        cache_write_1h: rate("cache_write_1h"),
+        input_audio: rate("input_audio"),
+        output_audio: rate("output_audio"),
+        reasoning: rate("reasoning"),
+        ..Rates::default()
+    };
+    Some(Rates {
+        input: input?,
+        output: output?,
+        ..parts
+    })
 }
 
 /// What keeps calls together, as words.

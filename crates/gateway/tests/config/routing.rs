@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use polygate_engine::config::{Affinity, Fallbacks, Hedge, HedgeAfter, Strategy};
 use polygate_providers::Price;
+use polygate_providers::price::{Long, Rates};
 
 use crate::{good, report};
 
@@ -113,6 +114,74 @@ fn a_model_says_tiers_prices_and_fallbacks_by_cause() {
     };
     assert_eq!(models[0].fallbacks, by_cause);
     assert_eq!(models[1].fallbacks.any, names(&["g"]));
+}
+
+#[test]
+fn prices_are_said_by_tier_wherever_prices_are() {
+    let price = "{input: 3, output: 15, cache_read: 0.3, cache_write: 3.75, cache_write_1h: 6, input_audio: 0, output_audio: 30, \
+                 reasoning: 12.5, long_prompt: {above: 200000, input: 6, output: 22.5, cache_read: 0.6}}";
+    let loaded = good(&format!(
+        "providers: [{{name: p, type: openai, api_key: k, model_mapping: {{a: {{mapped_model: b, price: {price}}}}}}}]
+models: {{m: {{targets: [{{provider: p, price: {price}}}]}}}}
+"
+    ));
+    let rates = Rates {
+        input: 3_000_000,
+        output: 15_000_000,
+        cache_read: Some(300_000),
+        cache_write: Some(3_750_000),
+        cache_write_1h: Some(6_000_000),
+        input_audio: Some(0),
+        output_audio: Some(30_000_000),
+        reasoning: Some(12_500_000),
+    };
+    let long = Rates {
+        input: 6_000_000,
+        output: 22_500_000,
+        cache_read: Some(600_000),
+        ..rates
+    };
+    let said = Some(Price {
+        rates,
+        long: Some(Long {
+            above: 200_000,
+            rates: long,
+        }),
+    });
+    assert_eq!(loaded.config.models[0].targets[0].price, said);
+    assert_eq!(loaded.config.providers[0].models[0].price, said);
+}
+
+#[test]
+fn a_price_that_is_none_is_refused_at_its_place() {
+    for (price, expected) in [
+        (
+            "{input: 1, output: cheap}",
+            "price.output: must be in USD per million tokens, zero or more, not 'cheap'",
+        ),
+        (
+            "{input: 1, output: 1, cache_read: -0.1}",
+            "price.cache_read: must be in USD per million tokens",
+        ),
+        ("{input: 1, output: 1, cache: 1}", "price.cache"),
+        (
+            "{input: 1, output: 1, long_prompt: {input: 1, output: 1}}",
+            "price.long_prompt.above: is missing",
+        ),
+        (
+            "{input: 1, output: 1, long_prompt: {above: 9, input: 1}}",
+            "price.long_prompt.output: is missing",
+        ),
+        (
+            "{input: 1, output: 1, long_prompt: {above: 9, input: 1, output: 1, long_prompt: {}}}",
+            "price.long_prompt.long_prompt",
+        ),
+    ] {
+        let said = report(&format!(
+            "{PROVIDERS}models: {{m: {{targets: [{{provider: p, price: {price}}}]}}}}"
+        ));
+        assert!(said.contains(expected), "{price}: {said}");
+    }
 }
 
 #[test]
