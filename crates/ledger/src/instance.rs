@@ -45,6 +45,11 @@ impl Instance {
         self.folder.join(format!("{}-{number}.log", self.name))
     }
 
+    /// Has the disk keep the names of its files.
+    pub(crate) fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+
     /// Where its reserve is.
     pub(crate) fn reserve(&self) -> PathBuf {
         self.folder.join(format!("{}.reserve", self.name))

@@ -67,7 +67,7 @@ pub struct Stats {
     pub waiting: u64,
     /// Rows that the store has.
     pub shipped: u64,
-    /// Rows that the store refused, now in `quarantine.log`.
+    /// Rows that the store refused, and records of a later version: now in `quarantine.log`.
     pub quarantined: u64,
     /// Calls that nobody ended, settled by their estimates.
     pub aborted: u64,
@@ -94,7 +94,7 @@ pub struct Ledger {
 pub struct Slot {
     seat: Option<Seat>,
     call: u64,
-    intends: bool,
+    intends: AtomicBool,
 }
 
 /// What calls and both threads share.
@@ -189,7 +189,7 @@ impl Ledger {
         (is_first && is_open).then(|| Slot {
             seat: Some(seat),
             call: shared.calls.fetch_add(1, Ordering::Relaxed),
-            intends: false,
+            intends: AtomicBool::new(false),
         })
     }
 
@@ -238,7 +238,7 @@ impl Drop for Ledger {
 
 impl Slot {
     /// Writes down what the call is about to do. Where this fails, the upstream may not be asked.
-    pub fn intend(&mut self, intent: &Intent<'_>) -> Result<()> {
+    pub fn intend(&self, intent: &Intent<'_>) -> Result<()> {
         let Some(Seat(shared)) = &self.seat else {
             return Ok(());
         };
@@ -249,7 +249,7 @@ impl Slot {
         }
         let written = shared.log.intend(self.call, frame);
         written.map_err(|error| shared.refuses(error))?;
-        self.intends = true;
+        self.intends.store(true, Ordering::Relaxed);
         if shared.options.fsync == Fsync::Always {
             shared.log.sync();
         }
@@ -268,7 +268,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let seat = self.seat.take().filter(|_| self.intends);
+        let seat = self.seat.take().filter(|_| *self.intends.get_mut());
         if let Some(seat) = seat {
             let call = self.call;
             seat.send(|seat| Message::Abandon { call, seat });
@@ -298,7 +298,8 @@ impl Seat {
 }
 
 impl Shared {
-    fn new(folder: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Self> {
+    fn new(folder: &Path, mut options: Options, disk: Arc<dyn Disk>) -> Result<Self> {
+        options.batch_rows = options.batch_rows.max(1);
         let instance = Instance::new(folder)?;
         let reserve = disk.reserve(&instance.reserve(), options.reserve_bytes);
         if let Err(error) = &reserve {

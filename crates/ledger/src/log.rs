@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::Disk;
@@ -21,6 +22,8 @@ pub(crate) struct Log {
     segment_bytes: u64,
     /// Intents are refused beyond this.
     most_bytes: u64,
+    /// There is a file whose name the disk may not have.
+    is_new: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -45,7 +48,7 @@ struct Segment {
 
 struct Held {
     segment: u64,
-    frame: Box<[u8]>,
+    frame: Vec<u8>,
 }
 
 /// Why an intent is not written.
@@ -84,6 +87,7 @@ impl Log {
             disk,
             segment_bytes,
             most_bytes,
+            is_new: AtomicBool::new(true),
             state: Mutex::new(State {
                 active,
                 older: VecDeque::new(),
@@ -113,10 +117,8 @@ impl Log {
         }
         let segment = self.append(&mut state, &frame)?;
         *state.open_in.entry(segment).or_default() += 1;
-        state.open.entry(call).or_default().push(Held {
-            segment,
-            frame: frame.into_boxed_slice(),
-        });
+        let held = Held { segment, frame };
+        state.open.entry(call).or_default().push(held);
         Ok(())
     }
 
@@ -148,10 +150,11 @@ impl Log {
     pub(crate) fn sync(&self) {
         // Outside of the lock: who writes does not wait for it.
         let files = std::mem::take(&mut self.state().unsynced);
-        for file in files {
-            if let Err(error) = file.sync_data() {
-                tracing::warn!(%error, "the ledger's log cannot be synced");
-            }
+        let is_new = self.is_new.swap(false, Ordering::SeqCst);
+        let folder = is_new.then(|| self.instance.sync_folder());
+        let synced = files.iter().map(|file| file.sync_data());
+        for error in synced.chain(folder).filter_map(Result::err) {
+            tracing::warn!(%error, "the ledger's log cannot be synced");
         }
     }
 
@@ -273,6 +276,7 @@ impl Log {
         let Ok(next) = Segment::new(&self.instance, state.active.number + 1) else {
             return;
         };
+        self.is_new.store(true, Ordering::SeqCst);
         let old = std::mem::replace(&mut state.active, next);
         state.older.push_back(old);
     }

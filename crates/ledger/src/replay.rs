@@ -11,6 +11,8 @@ use crate::record::{self, Intent};
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     open: BTreeMap<String, Vec<Intent<'static>>>,
+    /// Whole records that are not understood: a later version's.
+    pub(crate) unread: Vec<String>,
     /// Damaged stretches that were stepped over.
     pub(crate) damaged: u64,
     /// Ends that were cut off.
@@ -28,7 +30,10 @@ impl Replay {
                 Kind::Settled => self.settled(frame.body, &mut rows),
                 Kind::Unknown(_) => false,
             };
-            self.damaged += u64::from(!is_read);
+            if !is_read {
+                self.unread
+                    .push(String::from_utf8_lossy(frame.body).into_owned());
+            }
         }
         self.damaged += frames.damaged();
         self.torn += u64::from(frames.torn() > 0);

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use polygate_store::usage::CallRow;
 use polygate_store::{StoreError, UsageStore};
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::instance::{self, Orphan};
@@ -17,7 +19,7 @@ use crate::ledger::Shared;
 use crate::replay::Replay;
 use crate::tail::Tail;
 
-/// Where rows are kept that the store refuses.
+/// Where is kept what cannot be shipped.
 const QUARANTINE: &str = "quarantine.log";
 
 /// How often a pending answer is left to see whether the ledger is closed.
@@ -183,6 +185,11 @@ impl Shipper {
                 }
             };
             self.ship_read(replay.segment(&bytes))?;
+            for body in replay.unread.drain(..) {
+                tracing::error!(path = %path.display(), "the ledger has a record that this version cannot read");
+                self.put_aside(&json!({ "reason": "unreadable", "record": body }))?;
+                counts.quarantined.fetch_add(1, Ordering::SeqCst);
+            }
             done.push(path);
             if replay.is_even() {
                 done.drain(..).for_each(|path| instance::remove(&path));
@@ -220,7 +227,8 @@ impl Shipper {
             counts.oldest.store(ended, Ordering::Relaxed);
         }
         let rows: Arc<[CallRow]> = rows.into();
-        let mut parts = Vec::from([0..rows.len()]);
+        let mut parts = Vec::new();
+        parts.push(0..rows.len());
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -229,7 +237,10 @@ impl Shipper {
             match self.send(&rows, part.clone())? {
                 Ok(()) => counts.shipped.fetch_add(settled, Ordering::SeqCst),
                 Err(reason) if settled == 1 => {
-                    self.put_aside(rows.get(part).unwrap_or_default(), &reason)?;
+                    let row = rows.get(part.start);
+                    let call = row.map(|row| row.id.as_str());
+                    tracing::error!(call, %reason, "the store refuses a row of the ledger: see quarantine.log");
+                    self.put_aside(&json!({ "reason": reason, "row": row }))?;
                     counts.quarantined.fetch_add(1, Ordering::SeqCst)
                 }
                 Err(_) => {
@@ -296,16 +307,12 @@ impl Shipper {
         }
     }
 
-    /// Keeps rows that the store refuses, for someone to look at.
-    fn put_aside(&self, rows: &[CallRow], reason: &str) -> Result<(), Stopped> {
+    /// Keeps what cannot be shipped, for someone to look at.
+    fn put_aside(&self, what: &Value) -> Result<(), Stopped> {
         let path = self.shared.folder.join(QUARANTINE);
-        for row in rows {
-            tracing::error!(call = %row.id, %reason, path = %path.display(), "the store refuses a row of the ledger");
-            let line = serde_json::json!({ "reason": reason, "row": row });
-            while let Err(error) = append_line(&path, &line.to_string()) {
-                tracing::warn!(%error, path = %path.display(), "a refused row cannot be kept yet");
-                self.pause(self.shared.options.backoff.1)?;
-            }
+        while let Err(error) = append_line(&path, what) {
+            tracing::warn!(%error, path = %path.display(), "what cannot be shipped cannot be kept yet");
+            self.pause(self.shared.options.backoff.1)?;
         }
         Ok(())
     }
@@ -319,7 +326,7 @@ impl Shipper {
     }
 }
 
-fn append_line(path: &std::path::Path, line: &str) -> io::Result<()> {
+fn append_line(path: &Path, line: &Value) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     file.write_all(format!("{line}\n").as_bytes())
 }

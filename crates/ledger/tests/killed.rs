@@ -97,7 +97,7 @@ fn child() {
     let mut out = std::io::stdout().lock();
     for number in 0.. {
         let id = format!("call-{number}");
-        let Some(mut slot) = ledger.reserve() else {
+        let Some(slot) = ledger.reserve() else {
             continue;
         };
         slot.intend(&intent(&id)).expect("room");

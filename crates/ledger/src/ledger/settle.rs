@@ -94,7 +94,7 @@ impl Shared {
             Fsync::Interval(interval) => interval,
             Fsync::Never | Fsync::Always => Duration::from_secs(1),
         };
-        interval.min(ASK_AGAIN)
+        interval.clamp(Duration::from_millis(1), ASK_AGAIN)
     }
 
     /// Writes what waits, in order, as far as there is room.

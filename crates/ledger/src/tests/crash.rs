@@ -196,3 +196,39 @@ fn what_is_no_log_is_no_panic_and_other_files_are_left_alone() {
         (1, 1)
     );
 }
+
+#[test]
+fn what_a_later_version_wrote_is_put_aside() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut written = Written::default();
+    written.push(
+        &encode(Kind::Settled, &row("before")).expect("a frame"),
+        "before",
+        true,
+    );
+    written.push(
+        &encode(Kind::Unknown(9), &"new kind").expect("a frame"),
+        "",
+        true,
+    );
+    written.push(
+        &encode(Kind::Settled, &"new row").expect("a frame"),
+        "",
+        true,
+    );
+    written.push(
+        &encode(Kind::Settled, &row("after")).expect("a frame"),
+        "after",
+        true,
+    );
+    let path = folder.path().join(format!("{:032x}-0.log", 7));
+    fs::write(path, &written.bytes).expect("a file");
+    let (rows, damaged) = shipped(folder.path());
+    assert_eq!((rows.len(), damaged), (2, 0));
+    let kept = fs::read_to_string(folder.path().join("quarantine.log")).expect("a file");
+    assert_eq!(kept.lines().count(), 2);
+    assert!(
+        kept.contains("new kind") && kept.contains("new row"),
+        "{kept}"
+    );
+}

@@ -27,7 +27,7 @@ fn a_full_disk_sheds_new_calls_and_settles_the_running() {
     .expect("a ledger");
     let mut running = Vec::new();
     let error = loop {
-        let mut slot = ledger.reserve().expect("a slot");
+        let slot = ledger.reserve().expect("a slot");
         let id = format!("call-{}", running.len());
         match slot.intend(&intent(&id, 1)) {
             Ok(()) => running.push((id, slot)),
@@ -81,7 +81,7 @@ fn a_log_that_waits_for_too_long_takes_no_intents_but_settlements() {
     .expect("a ledger");
     let mut running = Vec::new();
     let error = loop {
-        let mut slot = ledger.reserve().expect("a slot");
+        let slot = ledger.reserve().expect("a slot");
         let id = format!("call-{}", running.len());
         match slot.intend(&intent(&id, 1)) {
             Ok(()) => running.push((id, slot)),

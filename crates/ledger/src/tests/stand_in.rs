@@ -208,11 +208,11 @@ pub(super) fn row(call: &str) -> CallRow {
     row
 }
 
-/// The files of a folder with this ending.
+/// The files of instances in a folder with this ending.
 pub(super) fn files(folder: &Path, ending: &str) -> usize {
     let names = fs::read_dir(folder).expect("a folder");
     let names = names.map(|entry| entry.expect("an entry").file_name());
     names
-        .filter(|name| name.to_string_lossy().ends_with(ending))
+        .filter(|name| name.to_string_lossy().ends_with(ending) && name != "quarantine.log")
         .count()
 }

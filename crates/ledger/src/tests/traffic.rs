@@ -14,7 +14,7 @@ use crate::{Fsync, Ledger, Options};
 const LONG: Duration = Duration::from_secs(20);
 
 fn call(ledger: &Ledger, id: &str) {
-    let mut slot = ledger.reserve().expect("a slot");
+    let slot = ledger.reserve().expect("a slot");
     slot.intend(&intent(id, 1)).expect("room");
     slot.settle(row(id));
 }
@@ -79,7 +79,7 @@ fn a_long_call_does_not_keep_all_segments() {
         runtime.handle().clone(),
     )
     .expect("a ledger");
-    let mut long = ledger.reserve().expect("a slot");
+    let long = ledger.reserve().expect("a slot");
     long.intend(&intent("long", 1)).expect("room");
     long.intend(&intent("long", 2)).expect("room");
     for number in 0..300 {
@@ -217,7 +217,7 @@ fn slots_are_bounded_and_come_back() {
     );
     assert!(ledger.reserve().is_none());
     drop(first);
-    let mut third = ledger.reserve().expect("a slot");
+    let third = ledger.reserve().expect("a slot");
     assert!(ledger.reserve().is_none());
     third.intend(&intent("third", 1)).expect("room");
     third.settle(row("third"));
@@ -243,9 +243,9 @@ fn a_call_that_outlives_the_ledger_is_kept_for_the_next() {
         .expect("a ledger")
     };
     let ledger = open();
-    let mut settled = ledger.reserve().expect("a slot");
+    let settled = ledger.reserve().expect("a slot");
     settled.intend(&intent("late", 1)).expect("room");
-    let mut dropped = ledger.reserve().expect("a slot");
+    let dropped = ledger.reserve().expect("a slot");
     dropped.intend(&intent("dropped", 1)).expect("room");
     assert_eq!(ledger.close(LONG).slots_taken, 2);
     settled.settle(row("late"));
@@ -278,7 +278,7 @@ fn a_neighbour_that_lives_is_left_alone_and_one_that_ended_is_taken_over() {
     };
     let old = open(&away);
     call(&old, "old-1");
-    let mut running = old.reserve().expect("a slot");
+    let running = old.reserve().expect("a slot");
     running.intend(&intent("old-2", 1)).expect("room");
     let new = open(&well);
     call(&new, "new-1");
@@ -367,7 +367,7 @@ fn what_an_intent_costs() {
     let intent = intent("0199f0a0-0000-7000-8000-000000000000", 1);
     let mut times = Vec::new();
     for _ in 0..100_000 {
-        let mut slot = ledger.reserve().expect("a slot");
+        let slot = ledger.reserve().expect("a slot");
         let start = Instant::now();
         slot.intend(&intent).expect("room");
         times.push(start.elapsed());
