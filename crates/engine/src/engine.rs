@@ -14,7 +14,7 @@ use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
-use crate::admit::KeyRing;
+use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Inbound, InboundBody};
@@ -140,6 +140,15 @@ impl Engine {
         self
     }
 
+    /// The same with keys that come and go beside the configuration's; all are hashed with this pepper.
+    #[must_use]
+    pub fn sharing(self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
+        let snapshot = self.snapshot();
+        let keys = KeyRing::new(&snapshot.config.access, Some(&KeyRing::of(pepper, shared)));
+        self.keys.store(Arc::new(keys));
+        self
+    }
+
     /// Serves by another configuration from the next call on; calls under way finish by theirs. On an error nothing changes.
     pub fn apply(&self, config: Config) -> Result<u64, Vec<String>> {
         let before = self.snapshot.load_full();
@@ -151,6 +160,11 @@ impl Engine {
         drop(before);
         self.book.renew();
         Ok(generation)
+    }
+
+    /// Everything that is wrong with a configuration. Nothing is changed.
+    pub fn check(config: Config) -> Result<(), Vec<String>> {
+        Snapshot::compile(config, &HealthBook::default(), None).map(drop)
     }
 
     /// The configuration in force.

@@ -1,5 +1,6 @@
 //! Joins the parts: configuration, engine, probes, reload, server, and their end.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use polygate_core::{Secret, SystemClock};
 use polygate_engine::Engine;
+use polygate_engine::admit::SharedKeys;
 use polygate_engine::config::{self, Config, Credential, Provider, Tls};
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
@@ -21,9 +23,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli;
+use crate::config::database::Database;
+use crate::config::documents::Base;
 use crate::config::{Dialect, Flags, Loaded};
+use crate::follow::Follower;
+use crate::last_good::LastGood;
 use crate::listen::Given;
-use crate::reload::{Reloader, Renewal};
+use crate::reload::{Merge, Reloader, Renewal};
+use crate::storage::Opened;
 use crate::systemd::Notifier;
 use crate::upgrade::{Program, Upgrader};
 
@@ -49,15 +56,31 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
-    let demo = demo(&mut loaded).await?;
+    let opened = Arc::new(Opened::open(&loaded.storage).await?);
+    let keys = Arc::new(SharedKeys::default());
+    let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
+    let follower = Follower::start(opened.clone(), last_good, keys.clone()).await?;
+    let demo = demo(&loaded).await?;
+    let mut merge = Merge {
+        base: Base::of(&loaded, demo),
+        documents: follower.documents(),
+        sealer: opened.sealer.clone(),
+        said: HashSet::new(),
+    };
+    loaded.config = merge.config();
+    let is_demo = loaded
+        .config
+        .providers
+        .iter()
+        .any(|one| merge.base.is_demo(one));
     let server = loaded.config.server.clone();
-    let model = example_model(&loaded.config, demo.is_some());
+    let model = example_model(&loaded.config, is_demo);
     let clock = Arc::new(SystemClock::new());
     let metrics = Arc::new(Metrics::new());
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
     let engine = Engine::new(loaded.config, clock, metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let engine = Arc::new(engine);
+    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys));
     let pump = tokio::spawn(pump.run());
     let certificates = certificates(&server)?;
     let sockets = start
@@ -70,7 +93,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let listeners = listeners(&sockets)?;
     let admin_key = match loaded.admin_key {
         Some(key) => key,
-        None => admin_key(&loaded.data_dir)?,
+        None => admin_key(&loaded.storage.data_dir)?,
     };
     // Taken before anyone knows that the gateway runs: untaken, they end the process.
     let hangup = signal(SignalKind::hangup())?;
@@ -103,14 +126,16 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         text: loaded.text,
         pair: certificates.map(|(files, certificates)| Renewal::new(files, certificates)),
         notifier: notifier.clone(),
+        merge,
     };
+    let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
     announce(
         Listening {
             address,
             scheme,
             dialect: loaded.dialect,
-            is_demo: demo.is_some(),
+            is_demo,
             model: &model,
         },
         &engine,
@@ -133,6 +158,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     upgrader.abort();
     probes.abort();
     reloader.abort();
+    follower.abort();
     flush.flush().await;
     pump.abort();
     Ok(())
@@ -196,8 +222,17 @@ pub async fn mock(args: cli::Mock) -> anyhow::Result<()> {
 }
 
 /// With nothing configured, a simulated provider inside, so that the very first request is answered.
-async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
-    if loaded.dialect != Dialect::Zero || !loaded.config.providers.is_empty() {
+async fn demo(loaded: &Loaded) -> anyhow::Result<Option<Provider>> {
+    // Who names a database fills it.
+    let may_start = matches!(
+        loaded.storage.database,
+        Database::Memory
+            | Database::File {
+                is_default: true,
+                ..
+            }
+    );
+    if loaded.dialect != Dialect::Zero || !loaded.config.providers.is_empty() || !may_start {
         return Ok(None);
     }
     let mock = Mock::start(Options {
@@ -221,9 +256,8 @@ async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
         priority: 0,
         way: None,
     });
-    loaded.config.providers.push(provider);
     tokio::spawn(mock.serve());
-    Ok(Some(()))
+    Ok(Some(provider))
 }
 
 /// A model's name for the `curl` line.

@@ -5,6 +5,8 @@
 
 mod ai_proxy;
 mod check;
+pub mod database;
+pub mod documents;
 pub mod env;
 mod later;
 mod names;
@@ -24,8 +26,10 @@ use std::path::{Path, PathBuf};
 use polygate_core::Secret;
 use polygate_engine::Config;
 
+use database::Storage;
 use env::Environment;
-use reader::{Reading, Section};
+use names::{Named, Names};
+use reader::{Reading, Section, Spot};
 
 pub use problem::{Findings, Problem, Report};
 pub use summary::summary;
@@ -56,9 +60,11 @@ pub struct Loaded {
     /// `ADMIN_KEY`.
     pub admin_key: Option<Secret>,
     /// Where state is kept.
-    pub data_dir: PathBuf,
+    pub storage: Storage,
     /// The file's text, to see whether it changed.
     pub text: String,
+    /// What the file names.
+    names: Names,
 }
 
 /// Whose keys a file has.
@@ -116,15 +122,13 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
     let findings = &mut parsed.findings;
     overrides::apply(flags, environment, &mut parsed.config, findings);
     let admin_key = overrides::admin_key(environment, findings);
+    let storage = database::read(environment, directory, findings);
     if let Some(complaint) = environment.complaint() {
         findings.warn("", complaint);
     }
     if !findings.errors.is_empty() {
         return Err(Report::new(path, std::mem::take(&mut findings.errors)));
     }
-    let data_dir = environment
-        .get("POLYGATE_DATA_DIR")
-        .unwrap_or("polygate-data");
     let mut warnings = std::mem::take(&mut findings.warnings);
     warnings.sort_by_key(|warning| warning.place);
     Ok(Loaded {
@@ -133,8 +137,9 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
         path: absolute,
         warnings,
         admin_key,
-        data_dir: directory.join(data_dir.trim()),
+        storage,
         text,
+        names: parsed.names,
     })
 }
 
@@ -161,6 +166,7 @@ pub struct Parsed {
     pub dialect: Dialect,
     /// What was found.
     pub findings: Findings,
+    names: Names,
 }
 
 /// Reads a file's text.
@@ -193,14 +199,23 @@ pub fn parse(text: &str, environment: &Environment) -> Parsed {
         config,
         dialect,
         findings,
+        names,
     }
 }
 
 fn zero(environment: &Environment) -> Parsed {
+    let config = zero::read(environment, polygate_providers::table());
+    let providers = config.providers.iter();
+    let named = providers.map(|provider| Named::new(&provider.name, &Spot::default()));
+    let names = Names {
+        providers: named.collect(),
+        ..Names::default()
+    };
     Parsed {
-        config: zero::read(environment, polygate_providers::table()),
+        config,
         dialect: Dialect::Zero,
         findings: Findings::default(),
+        names,
     }
 }
 
@@ -217,5 +232,6 @@ fn failed(problem: Problem) -> Parsed {
         config: Config::default(),
         dialect: Dialect::Native,
         findings,
+        names: Names::default(),
     }
 }

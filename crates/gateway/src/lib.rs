@@ -3,9 +3,12 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+mod follow;
+mod last_good;
 pub mod limits;
 pub mod listen;
 mod reload;
+pub mod storage;
 pub mod systemd;
 mod upgrade;
 pub mod watch;

@@ -1,0 +1,289 @@
+//! Follows the documents of the store: what it says is passed on, and a store that is away costs nothing but staleness.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use polygate_engine::admit::{Hash, SharedKeys};
+use polygate_store::StoreError;
+use polygate_store::config::{Change, Document, Documents, Kind};
+use tokio::sync::watch;
+
+use crate::config::documents::key;
+use crate::last_good::LastGood;
+use crate::storage::{Opened, Unsettled};
+
+/// How often the store is asked, notices aside.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long one round may take.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// So many changes are asked for at a time.
+const PAGE: u32 = 1_000;
+
+/// Passes on what the store says.
+pub struct Follower {
+    opened: Arc<Opened>,
+    /// The tables are as they should be, and the key is the right one.
+    is_settled: bool,
+    /// Everything was read from the store at least once.
+    is_current: bool,
+    /// Something other than keys is known that was not passed on yet.
+    is_news: bool,
+    /// What is wrong, as it was said.
+    trouble: Option<String>,
+    known: Known,
+    /// Keys in force.
+    keys: Arc<SharedKeys>,
+    told: watch::Sender<Arc<Documents>>,
+    last_good: LastGood,
+}
+
+/// What is known: keys may be very many and change one at a time, so they are apart.
+#[derive(Default)]
+struct Known {
+    /// Everything but keys.
+    others: Documents,
+    /// By name, with what they are found by.
+    keys: BTreeMap<String, (Document, Option<Hash>)>,
+}
+
+impl Known {
+    /// All of it.
+    fn whole(&self) -> Documents {
+        let keys = self.keys.values().map(|(document, _)| document);
+        let mut documents: Vec<Document> =
+            self.others.documents.iter().chain(keys).cloned().collect();
+        documents.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
+        Documents {
+            version: self.others.version,
+            documents,
+        }
+    }
+
+    /// Becomes this; whether anything but keys is another than before.
+    fn replace(&mut self, whole: Documents, keys: &SharedKeys) -> bool {
+        let version = whole.version;
+        let (now, documents): (Vec<_>, Vec<_>) = whole
+            .documents
+            .into_iter()
+            .partition(|document| document.kind == Kind::Key);
+        let gone: Vec<String> = {
+            let names: HashSet<&str> = now.iter().map(|document| document.name.as_str()).collect();
+            let known = self.keys.keys();
+            known
+                .filter(|name| !names.contains(name.as_str()))
+                .cloned()
+                .collect()
+        };
+        let gone = gone.into_iter().map(|name| (name, None));
+        let now = now
+            .into_iter()
+            .map(|document| (document.name.clone(), Some(document)));
+        self.put_keys(gone.chain(now), keys);
+        let is_new = documents != self.others.documents;
+        self.others = Documents { version, documents };
+        is_new
+    }
+
+    /// Goes on by these; whether anything but keys is another than before.
+    fn apply(&mut self, changes: Vec<Change>, keys: &SharedKeys) -> bool {
+        let last = changes.iter().map(|change| change.version).max();
+        let (of_keys, of_others): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|change| change.kind == Kind::Key);
+        let of_keys = of_keys
+            .into_iter()
+            .map(|change| (change.name, change.after));
+        self.put_keys(of_keys, keys);
+        if !of_others.is_empty() {
+            self.others.apply(&of_others);
+        }
+        self.others.version = self.others.version.max(last.unwrap_or_default());
+        !of_others.is_empty()
+    }
+
+    fn put_keys(
+        &mut self,
+        changes: impl Iterator<Item = (String, Option<Document>)>,
+        keys: &SharedKeys,
+    ) {
+        let (mut gone, mut here) = (Vec::new(), Vec::new());
+        for (name, document) in changes {
+            let before = self.keys.remove(&name).and_then(|(_, hash)| hash);
+            let read = document.as_ref().map(key);
+            if let Some(Err(why)) = &read {
+                tracing::warn!(
+                    kind = "key",
+                    name,
+                    why,
+                    "a document of the database is left out"
+                );
+            }
+            let read = read.and_then(Result::ok);
+            let hash = read.as_ref().map(|(hash, _)| *hash);
+            gone.extend(before.filter(|before| Some(*before) != hash));
+            here.extend(read);
+            if let Some(document) = document {
+                self.keys.insert(name, (document, hash));
+            }
+        }
+        // Closed before it is opened to some, and opened to all only after nobody has a key.
+        if !self.keys.is_empty() {
+            keys.need(true);
+        }
+        // What one key leaves, another may take.
+        keys.apply(gone.into_iter().map(|hash| (hash, None)));
+        keys.apply(here.into_iter().map(|(hash, key)| (hash, Some(key))));
+        keys.need(!self.keys.is_empty());
+    }
+}
+
+impl Follower {
+    /// What is there at the start: of the store, or, where it is away, what was known last.
+    pub async fn start(
+        opened: Arc<Opened>,
+        last_good: LastGood,
+        keys: Arc<SharedKeys>,
+    ) -> anyhow::Result<Self> {
+        let mut follower = Self {
+            is_settled: opened.away.is_none(),
+            trouble: opened.away.clone(),
+            opened,
+            is_current: false,
+            is_news: false,
+            known: Known::default(),
+            keys,
+            told: watch::Sender::default(),
+            last_good,
+        };
+        if follower.is_settled {
+            follower.round().await;
+        }
+        if !follower.is_current {
+            anyhow::ensure!(
+                follower.opened.is_shared,
+                "the database cannot be read: {}",
+                follower.trouble.unwrap_or_default()
+            );
+            follower.take_last_good();
+        }
+        follower
+            .told
+            .send_replace(Arc::new(follower.known.others.clone()));
+        Ok(follower)
+    }
+
+    /// What is known, now and later.
+    pub fn documents(&self) -> watch::Receiver<Arc<Documents>> {
+        self.told.subscribe()
+    }
+
+    /// Follows for ever.
+    pub async fn run(mut self) {
+        let mut notices = self.opened.store.notices();
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut hears = true;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                heard = notices.changed(), if hears => hears = heard.is_ok(),
+            }
+            self.round().await;
+            if std::mem::take(&mut self.is_news) {
+                self.told.send_replace(Arc::new(self.known.others.clone()));
+            }
+            if self.is_current && self.opened.is_shared {
+                let known = &self.known;
+                self.last_good
+                    .keep(known.others.version, || known.whole())
+                    .await;
+            }
+        }
+    }
+
+    fn take_last_good(&mut self) {
+        let away = self.trouble.clone().unwrap_or_default();
+        match self.last_good.read() {
+            Ok(Some(documents)) => {
+                tracing::warn!(
+                    away,
+                    version = documents.version,
+                    "the database cannot be reached: what was known last is served"
+                );
+                self.known.replace(documents, &self.keys);
+            }
+            Ok(None) => {
+                // Who may call is not known: nobody may without a key.
+                self.keys.need(true);
+                tracing::warn!(
+                    away,
+                    "the database cannot be reached and nothing of it is known here: the file alone is served"
+                );
+            }
+            Err(error) => {
+                self.keys.need(true);
+                tracing::error!(
+                    away,
+                    error,
+                    "the database cannot be reached and what was known last is of no use: the file alone is served"
+                );
+            }
+        }
+    }
+
+    /// Asks once.
+    async fn round(&mut self) {
+        let asked = match tokio::time::timeout(PATIENCE, self.ask()).await {
+            Ok(asked) => asked,
+            Err(_) => Err(Unsettled::Away("it does not answer".to_owned())),
+        };
+        let trouble = match asked {
+            Ok(()) => None,
+            Err(Unsettled::Away(error)) => Some(error),
+            Err(Unsettled::Refused(refused)) => Some(refused.0),
+        };
+        match (&self.trouble, &trouble) {
+            (None, Some(error)) => {
+                tracing::warn!(
+                    error,
+                    "the database cannot be read: what is known is served"
+                );
+            }
+            (Some(_), None) => tracing::info!("the database is followed again"),
+            _ => {}
+        }
+        self.trouble = trouble;
+    }
+
+    async fn ask(&mut self) -> Result<(), Unsettled> {
+        if !self.is_settled {
+            self.opened.settle().await?;
+            self.is_settled = true;
+        }
+        let version = self.opened.store.version().await?;
+        // What is known may be of another database, or of one that was restored since.
+        let is_other = !self.is_current || version < self.known.others.version;
+        if is_other || !self.catch_up(version).await? {
+            let documents = self.opened.store.documents().await?;
+            self.is_news |= self.known.replace(documents, &self.keys);
+            self.is_current = true;
+        }
+        Ok(())
+    }
+
+    /// Applies what changed; whether that leads to this version.
+    async fn catch_up(&mut self, version: i64) -> Result<bool, StoreError> {
+        while self.known.others.version < version {
+            let known = self.known.others.version;
+            let changes = self.opened.store.changes(known, PAGE).await?;
+            if changes.is_empty() {
+                return Ok(false);
+            }
+            self.is_news |= self.known.apply(changes, &self.keys);
+        }
+        Ok(true)
+    }
+}
