@@ -232,3 +232,30 @@ fn what_a_later_version_wrote_is_put_aside() {
         "{kept}"
     );
 }
+
+#[test]
+fn an_intent_that_was_written_anew_counts_once() {
+    let frame = encode(Kind::Intent, &intent("long", 1)).expect("a frame");
+    let mut replay = Replay::default();
+    replay.segment(&frame);
+    replay.segment(&frame);
+    let rows = replay.aborted();
+    assert_eq!((rows.len(), rows[0].attempts.len()), (1, 1));
+}
+
+#[test]
+fn an_intent_is_kept_until_the_store_has_its_row() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |number| folder.path().join(format!("{:032x}-{number}.log", 7));
+    let intent = encode(Kind::Intent, &intent("cut-off", 1)).expect("a frame");
+    let settled = encode(Kind::Settled, &row("other")).expect("a frame");
+    fs::write(path(0), intent).expect("a file");
+    fs::write(path(1), settled).expect("a file");
+    let (runtime, shop) = (runtime(), Shop::new(Mode::Away));
+    let ledger = Ledger::open(folder.path(), options(), shop, runtime.handle().clone());
+    let stats = ledger.expect("a ledger").close(Duration::from_millis(200));
+    assert_eq!((stats.waiting, stats.shipped), (1, 0));
+    assert!(path(0).exists() && path(1).exists());
+    let (rows, _) = shipped(folder.path());
+    assert_eq!(rows["cut-off"], (State::Aborted, 1));
+}

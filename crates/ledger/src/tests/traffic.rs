@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -61,6 +62,16 @@ fn rows_come_to_the_store_once_and_segments_die() {
     assert_eq!(open().expect("a ledger").close(LONG).shipped, 0);
 }
 
+/// How often a call is told of in the segments that are there.
+fn intents_in(folder: &Path, id: &str) -> usize {
+    let files = fs::read_dir(folder).expect("a folder").flatten();
+    let logs = files.filter(|file| file.path().extension().is_some_and(|is| is == "log"));
+    let logs = logs.filter_map(|file| fs::read(file.path()).ok());
+    let told = format!("\"call\":\"{id}\"");
+    logs.map(|log| String::from_utf8_lossy(&log).matches(&told).count())
+        .sum()
+}
+
 #[test]
 fn a_long_call_does_not_keep_all_segments() {
     let (folder, runtime, shop) = (
@@ -86,7 +97,11 @@ fn a_long_call_does_not_keep_all_segments() {
         call(&ledger, &format!("call-{number}"));
     }
     until("old segments die", || files(folder.path(), ".log") <= 6);
-    // Its intents are still there: it is left open, and counts as aborted.
+    // A crash now would find its intents.
+    until("its intents are in the files that are left", || {
+        intents_in(folder.path(), "long") >= 2
+    });
+    // It is left open, and counts as aborted.
     drop(long);
     assert_eq!(ledger.close(LONG).aborted, 1);
     let rows = shop.rows();
