@@ -24,6 +24,7 @@ use crate::cli;
 use crate::config::{Dialect, Flags, Loaded};
 use crate::listen::Given;
 use crate::reload::{Reloader, Renewal};
+use crate::storage::Opened;
 use crate::systemd::Notifier;
 use crate::upgrade::{Program, Upgrader};
 
@@ -49,6 +50,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
+    let opened = Opened::open(&loaded.storage).await?;
     let demo = demo(&mut loaded).await?;
     let server = loaded.config.server.clone();
     let model = example_model(&loaded.config, demo.is_some());
@@ -70,7 +72,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let listeners = listeners(&sockets)?;
     let admin_key = match loaded.admin_key {
         Some(key) => key,
-        None => admin_key(&loaded.data_dir)?,
+        None => admin_key(&loaded.storage.data_dir)?,
     };
     // Taken before anyone knows that the gateway runs: untaken, they end the process.
     let hangup = signal(SignalKind::hangup())?;

@@ -32,8 +32,28 @@ pub enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Change the tables of the database (DB_URL), which is done at every start too
+    Migrate {
+        /// What to do
+        #[command(subcommand)]
+        what: Migrate,
+    },
     /// Run the simulated provider alone
     Mock(Mock),
+}
+
+/// What is done to the tables.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Migrate {
+    /// Bring them up to what this program expects
+    Up,
+    /// Take them back, with what is in them
+    Down {
+        /// To this version, 0 for none at all; one step unless given
+        version: Option<i64>,
+    },
+    /// Print the version that is there and the one that is expected
+    Version,
 }
 
 /// How to serve.

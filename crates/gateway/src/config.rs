@@ -5,6 +5,7 @@
 
 mod ai_proxy;
 mod check;
+pub mod database;
 pub mod env;
 mod later;
 mod names;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use polygate_core::Secret;
 use polygate_engine::Config;
 
+use database::Storage;
 use env::Environment;
 use reader::{Reading, Section};
 
@@ -56,7 +58,7 @@ pub struct Loaded {
     /// `ADMIN_KEY`.
     pub admin_key: Option<Secret>,
     /// Where state is kept.
-    pub data_dir: PathBuf,
+    pub storage: Storage,
     /// The file's text, to see whether it changed.
     pub text: String,
 }
@@ -116,15 +118,13 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
     let findings = &mut parsed.findings;
     overrides::apply(flags, environment, &mut parsed.config, findings);
     let admin_key = overrides::admin_key(environment, findings);
+    let storage = database::read(environment, directory, findings);
     if let Some(complaint) = environment.complaint() {
         findings.warn("", complaint);
     }
     if !findings.errors.is_empty() {
         return Err(Report::new(path, std::mem::take(&mut findings.errors)));
     }
-    let data_dir = environment
-        .get("POLYGATE_DATA_DIR")
-        .unwrap_or("polygate-data");
     let mut warnings = std::mem::take(&mut findings.warnings);
     warnings.sort_by_key(|warning| warning.place);
     Ok(Loaded {
@@ -133,7 +133,7 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
         path: absolute,
         warnings,
         admin_key,
-        data_dir: directory.join(data_dir.trim()),
+        storage,
         text,
     })
 }

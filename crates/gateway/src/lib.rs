@@ -6,6 +6,7 @@ pub mod config;
 pub mod limits;
 pub mod listen;
 mod reload;
+pub mod storage;
 pub mod systemd;
 mod upgrade;
 pub mod watch;

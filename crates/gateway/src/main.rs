@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use polygate::boot::{self, Start};
 use polygate::cli::{Cli, Command, Serve};
+use polygate::config::database::storage as storage_of;
 use polygate::config::env::Environment;
 use polygate::config::{Flags, load, summary};
 use polygate::limits::bearable;
 use polygate::listen::Given;
+use polygate::storage::{Refused, migrate};
 use polygate::systemd::Notifier;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +31,14 @@ fn main() -> ExitCode {
             },
             &directory,
         ),
+        Some(Command::Migrate { what }) => {
+            let environment = Environment::of_process(&directory);
+            logs(None, &environment);
+            match storage_of(&environment, &directory) {
+                Ok(storage) => run(migrate(storage, what)),
+                Err(report) => refuse(&report),
+            }
+        }
         Some(Command::Mock(args)) => {
             logs(None, &Environment::default());
             run(boot::mock(args))
@@ -90,7 +100,10 @@ fn run(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     };
     match runtime.block_on(future) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) => refuse(refused),
+            None => fail(&error),
+        },
     }
 }
 

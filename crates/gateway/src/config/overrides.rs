@@ -16,9 +16,6 @@ const LATER: [(&str, &str); 3] = [
     ("REDIS_URL", ""),
 ];
 
-/// Secrets of the gateway itself that are refused where they are empty or a sample.
-const SECRETS: [&str; 2] = ["ADMIN_KEY", "POLYGATE_SECRET_KEY"];
-
 /// Puts flags and variables in force; notes what is wrong with them.
 pub fn apply(
     flags: &Flags,
@@ -92,30 +89,24 @@ impl Over<'_> {
     }
 }
 
-/// `ADMIN_KEY`. A secret that is set to nothing, or to what documentation says, refuses to start.
+/// `ADMIN_KEY`. One that is set to nothing, or to what documentation says, refuses to start.
 pub fn admin_key(environment: &Environment, findings: &mut Findings) -> Option<Secret> {
-    for name in SECRETS {
-        match environment.raw(name).map(str::trim) {
-            Some("") => findings.error(
-                name,
-                "is empty: set a real one, or unset it to have one made",
-            ),
-            Some(key) if is_sample(key) => findings.error(
-                name,
-                "is a sample that everyone knows: set a real one, or unset it to have one made",
-            ),
-            _ => {}
-        }
+    const NAME: &str = "ADMIN_KEY";
+    match environment.raw(NAME).map(str::trim) {
+        Some("") => findings.error(
+            NAME,
+            "is empty: set a real one, or unset it to have one made",
+        ),
+        Some(key) if is_sample(key) => findings.error(
+            NAME,
+            "is a sample that everyone knows: set a real one, or unset it to have one made",
+        ),
+        _ => {}
     }
-    environment
-        .get("ADMIN_KEY")
-        .map(|key| Secret::new(key.trim()))
+    environment.get(NAME).map(|key| Secret::new(key.trim()))
 }
 
 fn unsupported(environment: &Environment, findings: &mut Findings) {
-    if environment.get("DB_URL").is_some_and(|url| url != "none") {
-        findings.error("DB_URL", "databases are not supported yet: unset it");
-    }
     for (prefix, switch) in LATER {
         let is_off = environment.get(switch).and_then(values::boolean) == Some(false);
         let set: Vec<&str> = environment.names(prefix).collect();

@@ -153,7 +153,7 @@ fn other_variables_override_their_keys() {
     assert_eq!(config.routing.provider_suffix.as_deref(), Some("Proxy"));
     assert_eq!(config.timeouts.request.as_secs(), 300);
     assert_eq!(config.timeouts.first_event.as_secs(), 7);
-    assert_eq!(loaded.data_dir, Path::new("/var/lib/polygate"));
+    assert_eq!(loaded.storage.data_dir, Path::new("/var/lib/polygate"));
     assert_eq!(
         loaded.admin_key.as_ref().map(|key| key.reveal()),
         Some("a-real-admin-key")

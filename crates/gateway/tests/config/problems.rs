@@ -272,16 +272,16 @@ fn problems_outside_of_the_file_are_told_with_those_inside() {
                 ("REQUEST_TIMEOUT_SECS", "0"),
                 ("ADMIN_KEY", "Changeme"),
                 ("POLYGATE_SECRET_KEY", " "),
-                ("DB_URL", "postgres://h/db"),
+                ("DB_URL", "mysql://h/db"),
             ]
         ),
         "HOST: must be an IP address or 'localhost'
 POLYGATE_PORT: must be a port number
 REQUEST_TIMEOUT_SECS: must be a number of seconds above zero
 VERIFY_SSL: must be true or false
-DB_URL: databases are not supported yet: unset it
 ADMIN_KEY: is a sample that everyone knows: set a real one, or unset it to have one made
-POLYGATE_SECRET_KEY: is empty: set a real one, or unset it to have one made
+DB_URL: must be 'postgres://…', 'sqlite:FILE' or 'none'; unset: a file in the data directory
+POLYGATE_SECRET_KEY: is empty: set a real one
 config.yaml:1:1: servr: unknown key; did you mean 'server'?"
     );
 }
