@@ -153,6 +153,11 @@ impl Engine {
         Ok(generation)
     }
 
+    /// Everything that is wrong with a configuration. Nothing is changed.
+    pub fn check(config: Config) -> Result<(), Vec<String>> {
+        Snapshot::compile(config, &HealthBook::default(), None).map(drop)
+    }
+
     /// The configuration in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()

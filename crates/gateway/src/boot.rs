@@ -1,5 +1,6 @@
 //! Joins the parts: configuration, engine, probes, reload, server, and their end.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,9 +22,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli;
+use crate::config::database::Database;
+use crate::config::documents::Base;
 use crate::config::{Dialect, Flags, Loaded};
+use crate::follow::Follower;
+use crate::last_good::LastGood;
 use crate::listen::Given;
-use crate::reload::{Reloader, Renewal};
+use crate::reload::{Merge, Reloader, Renewal};
 use crate::storage::Opened;
 use crate::systemd::Notifier;
 use crate::upgrade::{Program, Upgrader};
@@ -50,10 +55,24 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
-    let opened = Opened::open(&loaded.storage).await?;
-    let demo = demo(&mut loaded).await?;
+    let opened = Arc::new(Opened::open(&loaded.storage).await?);
+    let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
+    let follower = Follower::start(opened.clone(), last_good).await?;
+    let demo = demo(&loaded).await?;
+    let mut merge = Merge {
+        base: Base::of(&loaded, demo),
+        documents: follower.documents(),
+        sealer: opened.sealer.clone(),
+        said: HashSet::new(),
+    };
+    loaded.config = merge.config();
+    let is_demo = loaded
+        .config
+        .providers
+        .iter()
+        .any(|one| merge.base.is_demo(one));
     let server = loaded.config.server.clone();
-    let model = example_model(&loaded.config, demo.is_some());
+    let model = example_model(&loaded.config, is_demo);
     let clock = Arc::new(SystemClock::new());
     let metrics = Arc::new(Metrics::new());
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
@@ -105,14 +124,16 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         text: loaded.text,
         pair: certificates.map(|(files, certificates)| Renewal::new(files, certificates)),
         notifier: notifier.clone(),
+        merge,
     };
+    let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
     announce(
         Listening {
             address,
             scheme,
             dialect: loaded.dialect,
-            is_demo: demo.is_some(),
+            is_demo,
             model: &model,
         },
         &engine,
@@ -135,6 +156,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     upgrader.abort();
     probes.abort();
     reloader.abort();
+    follower.abort();
     flush.flush().await;
     pump.abort();
     Ok(())
@@ -198,8 +220,17 @@ pub async fn mock(args: cli::Mock) -> anyhow::Result<()> {
 }
 
 /// With nothing configured, a simulated provider inside, so that the very first request is answered.
-async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
-    if loaded.dialect != Dialect::Zero || !loaded.config.providers.is_empty() {
+async fn demo(loaded: &Loaded) -> anyhow::Result<Option<Provider>> {
+    // Who names a database fills it.
+    let may_start = matches!(
+        loaded.storage.database,
+        Database::Memory
+            | Database::File {
+                is_default: true,
+                ..
+            }
+    );
+    if loaded.dialect != Dialect::Zero || !loaded.config.providers.is_empty() || !may_start {
         return Ok(None);
     }
     let mock = Mock::start(Options {
@@ -223,9 +254,8 @@ async fn demo(loaded: &mut Loaded) -> anyhow::Result<Option<()>> {
         priority: 0,
         way: None,
     });
-    loaded.config.providers.push(provider);
     tokio::spawn(mock.serve());
-    Ok(Some(()))
+    Ok(Some(provider))
 }
 
 /// A model's name for the `curl` line.

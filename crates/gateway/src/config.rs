@@ -6,6 +6,7 @@
 mod ai_proxy;
 mod check;
 pub mod database;
+pub mod documents;
 pub mod env;
 mod later;
 mod names;
@@ -27,7 +28,8 @@ use polygate_engine::Config;
 
 use database::Storage;
 use env::Environment;
-use reader::{Reading, Section};
+use names::{Named, Names};
+use reader::{Reading, Section, Spot};
 
 pub use problem::{Findings, Problem, Report};
 pub use summary::summary;
@@ -61,6 +63,8 @@ pub struct Loaded {
     pub storage: Storage,
     /// The file's text, to see whether it changed.
     pub text: String,
+    /// What the file names.
+    names: Names,
 }
 
 /// Whose keys a file has.
@@ -135,6 +139,7 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
         admin_key,
         storage,
         text,
+        names: parsed.names,
     })
 }
 
@@ -161,6 +166,7 @@ pub struct Parsed {
     pub dialect: Dialect,
     /// What was found.
     pub findings: Findings,
+    names: Names,
 }
 
 /// Reads a file's text.
@@ -193,14 +199,23 @@ pub fn parse(text: &str, environment: &Environment) -> Parsed {
         config,
         dialect,
         findings,
+        names,
     }
 }
 
 fn zero(environment: &Environment) -> Parsed {
+    let config = zero::read(environment, polygate_providers::table());
+    let providers = config.providers.iter();
+    let named = providers.map(|provider| Named::new(&provider.name, &Spot::default()));
+    let names = Names {
+        providers: named.collect(),
+        ..Names::default()
+    };
     Parsed {
-        config: zero::read(environment, polygate_providers::table()),
+        config,
         dialect: Dialect::Zero,
         findings: Findings::default(),
+        names,
     }
 }
 
@@ -217,5 +232,6 @@ fn failed(problem: Problem) -> Parsed {
         config: Config::default(),
         dialect: Dialect::Native,
         findings,
+        names: Names::default(),
     }
 }

@@ -3,6 +3,8 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+mod follow;
+mod last_good;
 pub mod limits;
 pub mod listen;
 mod reload;

@@ -1,22 +1,26 @@
 //! Hot reload: of the configuration and of the certificate, on changes of their files and on SIGHUP. A bad file is refused whole;
 //! what is in force stays.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use notify::RecommendedWatcher;
 
-use polygate_engine::Engine;
 use polygate_engine::config::{Server, Tls};
+use polygate_engine::{Config, Engine};
 use polygate_server::tls::Certificates;
+use polygate_store::Sealer;
+use polygate_store::config::{Documents, Kind};
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::config::documents::{Base, say};
 use crate::config::env::Environment;
 use crate::config::{Flags, load};
 use crate::systemd::Notifier;
-use crate::watch::watch;
+use crate::watch::watch as watch_file;
 
 /// What reading the configuration again takes.
 pub struct Reloader {
@@ -36,6 +40,30 @@ pub struct Reloader {
     pub pair: Option<Renewal>,
     /// Who wants to know.
     pub notifier: Arc<Notifier>,
+    /// What the database adds.
+    pub merge: Merge,
+}
+
+/// The file's configuration and the database's documents.
+pub struct Merge {
+    /// What the file says.
+    pub base: Base,
+    /// What the database says.
+    pub documents: watch::Receiver<Arc<Documents>>,
+    /// Opens its secrets.
+    pub sealer: Arc<Sealer>,
+    /// Which documents were said to be left out, and why.
+    pub said: HashSet<(Kind, String, String)>,
+}
+
+impl Merge {
+    /// Both together.
+    pub fn config(&mut self) -> Config {
+        let documents = self.documents.borrow_and_update().clone();
+        let composed = self.base.with(&documents, &self.sealer, &Engine::check);
+        say(&composed.left_out, &mut self.said);
+        composed.config
+    }
 }
 
 /// A pair of certificate and key that is read again when its files change.
@@ -50,15 +78,24 @@ impl Reloader {
     /// Follows the file for ever.
     pub async fn run(mut self) {
         let (told, mut changes) = mpsc::channel(1);
-        let watcher = self.path.as_deref().map(|path| watch(path, told.clone()));
+        let watcher = self
+            .path
+            .as_deref()
+            .map(|path| watch_file(path, told.clone()));
         if let Some(Err(error)) = &watcher {
             tracing::warn!(%error, "the configuration file cannot be watched; SIGHUP still reloads it");
         }
         let mut watchers = self.watch_pair(&told);
         // The file may have changed between its first reading and now.
         self.reload(false);
+        let mut is_followed = true;
         loop {
             let asked = tokio::select! {
+                told = self.merge.documents.changed(), if is_followed => {
+                    is_followed = told.is_ok();
+                    self.follow();
+                    continue;
+                }
                 Some(()) = changes.recv() => false,
                 Some(()) = self.hangup.recv() => true,
             };
@@ -86,7 +123,7 @@ impl Reloader {
             .pair
             .iter()
             .flat_map(|pair| [&pair.files.cert, &pair.files.key]);
-        let watch = |file: &PathBuf| match watch(file, told.clone()) {
+        let watch = |file: &PathBuf| match watch_file(file, told.clone()) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
                 tracing::warn!(%error, "the certificate's files cannot be watched; SIGHUP still reads them again");
@@ -113,13 +150,33 @@ impl Reloader {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        self.text = loaded.text;
         warn_of_fixed(&self.engine.snapshot().config.server, &loaded.config.server);
-        match self.engine.apply(loaded.config) {
+        let base = self.merge.base.renewed(&loaded);
+        self.text = loaded.text;
+        let before = std::mem::replace(&mut self.merge.base, base);
+        let config = self.merge.config();
+        match self.engine.apply(config) {
             Ok(generation) => tracing::info!(generation, "configuration reloaded"),
+            Err(problems) => {
+                self.merge.base = before;
+                tracing::error!(
+                    problems = problems.join("; "),
+                    "the new configuration is refused; the old one stays"
+                );
+            }
+        }
+    }
+
+    /// Goes on with what the database says now.
+    fn follow(&mut self) {
+        let config = self.merge.config();
+        match self.engine.apply(config) {
+            Ok(generation) => {
+                tracing::info!(generation, "the database's configuration is followed")
+            }
             Err(problems) => tracing::error!(
                 problems = problems.join("; "),
-                "the new configuration is refused; the old one stays"
+                "what the database says is refused; the old configuration stays"
             ),
         }
     }

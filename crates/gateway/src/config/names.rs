@@ -23,7 +23,7 @@ pub struct Reference {
 }
 
 /// All names of a file. Lists of what is in the configuration have its order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Providers in the configuration.
     pub providers: Vec<Named>,
@@ -37,6 +37,18 @@ pub struct Names {
     pub targets: Vec<Reference>,
     /// Models that fallbacks name.
     pub fallbacks: Vec<Reference>,
+}
+
+impl Names {
+    /// Adds those of another source.
+    pub fn extend(&mut self, other: Names) {
+        self.providers.extend(other.providers);
+        self.absent.extend(other.absent);
+        self.models.extend(other.models);
+        self.keys.extend(other.keys);
+        self.targets.extend(other.targets);
+        self.fallbacks.extend(other.fallbacks);
+    }
 }
 
 impl Named {

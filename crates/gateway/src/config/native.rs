@@ -1,8 +1,8 @@
 //! The native dialect: llm-proxy's keys and what Polygate adds to them.
 
 mod access;
-mod models;
-mod providers;
+pub(super) mod models;
+pub(super) mod providers;
 pub(super) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr};

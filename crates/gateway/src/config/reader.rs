@@ -22,6 +22,8 @@ pub use item::Item;
 pub struct Reading<'a> {
     /// Variables.
     pub environment: &'a Environment,
+    /// References to variables stay as they are.
+    pub is_literal: bool,
     /// Keys and what else they may be called.
     pub aliases: &'static [(&'static str, &'static str)],
     /// What was found.
@@ -35,6 +37,7 @@ impl<'a> Reading<'a> {
     pub fn new(environment: &'a Environment) -> Self {
         Self {
             environment,
+            is_literal: false,
             aliases: &[],
             findings: RefCell::default(),
             names: RefCell::default(),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use serde_json::Value;
 
 /// The most nodes that aliases may grow a file to.
 const NODE_LIMIT: usize = 200_000;
@@ -62,6 +63,33 @@ impl Node {
         Self {
             place: Place::default(),
             kind: Kind::Map(vec![]),
+        }
+    }
+
+    /// A JSON value, which has no place.
+    pub fn of_json(value: &Value) -> Self {
+        let scalar = |text: String, plain| Kind::Scalar { text, plain };
+        let kind = match value {
+            Value::String(text) => scalar(text.clone(), false),
+            Value::Array(items) => Kind::List(items.iter().map(Node::of_json).collect()),
+            Value::Object(members) => {
+                let key = |text: &String| Key {
+                    text: text.clone(),
+                    place: Place::default(),
+                    merged: false,
+                };
+                let members = members.iter();
+                Kind::Map(
+                    members
+                        .map(|(name, value)| (key(name), Node::of_json(value)))
+                        .collect(),
+                )
+            }
+            other => scalar(other.to_string(), true),
+        };
+        Self {
+            place: Place::default(),
+            kind,
         }
     }
 

@@ -12,6 +12,7 @@ mod continuation;
 mod corpus;
 mod corpus_translated;
 mod counting;
+mod database;
 mod failover;
 mod fallbacks;
 mod floods;

@@ -16,7 +16,8 @@ pub fn read(section: &Section<'_>) -> Vec<Model> {
         .collect()
 }
 
-fn model(name: &str, item: &Item<'_>) -> Option<Model> {
+/// One model.
+pub fn model(name: &str, item: &Item<'_>) -> Option<Model> {
     let section = item.section()?;
     let strategy = section.word("strategy", &STRATEGIES);
     let affinity = affinity(&section);

@@ -26,6 +26,20 @@ pub struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
+    /// Something that stands in no file.
+    pub fn document(reading: &'a Reading<'a>, node: &'a Node, path: String) -> Self {
+        let spot = Spot {
+            path,
+            ..Spot::default()
+        };
+        Self {
+            reading,
+            node,
+            spot,
+            wanting: None,
+        }
+    }
+
     /// Notes an error.
     pub fn error(&self, message: impl Into<String>) {
         self.reading.error(&self.spot, message, None);
@@ -83,6 +97,9 @@ impl<'a> Item<'a> {
             self.wrong("a text");
             return None;
         };
+        if self.reading.is_literal {
+            return Some(text.clone());
+        }
         match (self.reading.environment.expand(text), &self.wanting) {
             (Ok(text), _) => Some(text),
             (Err(unset), Some(wanting)) => {

@@ -1,0 +1,90 @@
+//! The documents that were known last, in a file: with it a replica starts while its database is away. Secrets in it stay sealed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use polygate_store::config::Documents;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::storage::write_new;
+
+/// Between two writes of the file.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Keeps the file.
+#[derive(Debug)]
+pub struct LastGood {
+    path: PathBuf,
+    /// Tells a store's secret key from others'.
+    check: String,
+    /// The version in the file, once it is known.
+    written: Option<i64>,
+    next: Instant,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    secret_key_check: String,
+    documents: Documents,
+}
+
+impl LastGood {
+    /// In this directory, for documents that are sealed under this key.
+    pub fn new(data_dir: &Path, check: &str) -> Self {
+        Self {
+            path: data_dir.join("last-good.json"),
+            check: check.to_owned(),
+            written: None,
+            next: Instant::now(),
+        }
+    }
+
+    /// What is in the file, where there is one of use.
+    pub fn read(&self) -> Result<Option<Documents>, String> {
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{}: {error}", self.path.display())),
+        };
+        let content: Content = serde_json::from_slice(&bytes)
+            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        if content.secret_key_check != self.check {
+            return Err(format!(
+                "{} was written under another secret key",
+                self.path.display()
+            ));
+        }
+        Ok(Some(content.documents))
+    }
+
+    /// Writes what is known now, unless it is in the file already or was written a moment ago.
+    pub async fn keep(&mut self, documents: &Documents) {
+        if self.written == Some(documents.version) || Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + PAUSE;
+        let content = Content {
+            secret_key_check: self.check.clone(),
+            documents: documents.clone(),
+        };
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || write(&path, &content)).await;
+        match written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(()) => self.written = Some(documents.version),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path.display(), "the last good documents cannot be kept");
+                // Said once a version: the disk will not be better for saying it again.
+                self.written = Some(documents.version);
+            }
+        }
+    }
+}
+
+/// Under another name first: who reads has the old one or the new one, whole.
+fn write(path: &Path, content: &Content) -> std::io::Result<()> {
+    let draft = path.with_extension(format!("json.{}", std::process::id()));
+    let _ = std::fs::remove_file(&draft);
+    write_new(&draft, &serde_json::to_vec(content)?)?;
+    std::fs::rename(&draft, path)
+}
