@@ -1,5 +1,7 @@
 //! Who may call, what, and how often: keys by keyed hash, one atomic per rate limit.
 
+mod shared;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,18 +11,25 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use polygate_core::{Failure, Kind};
 
-use crate::config::{Access, RateLimit};
+use crate::config::{self, Access, RateLimit};
 use crate::pattern::Pattern;
 use crate::quota::{Quota, Standing};
 use crate::seats::{COME_AGAIN, Limit, Seat};
+
+pub use shared::SharedKeys;
 
 /// The keys of one configuration. Keys are found by a keyed hash, so that neither time nor memory tells one.
 #[derive(Debug)]
 pub struct KeyRing {
     pepper: hmac::Key,
-    keys: Option<HashMap<[u8; 32], Arc<Key>>>,
+    keys: Option<HashMap<Hash, Arc<Key>>>,
+    /// Those that come and go without the rest of the configuration.
+    shared: Arc<SharedKeys>,
     allow_anonymous: bool,
 }
+
+/// What a key is found by.
+pub type Hash = [u8; 32];
 
 /// A key of a caller, with its limit's state.
 #[derive(Debug)]
@@ -43,6 +52,16 @@ pub struct Caller {
 }
 
 impl KeyRing {
+    /// No keys yet: those to come are hashed with this pepper, and found beside these.
+    pub fn of(pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
+        Self {
+            pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper),
+            keys: None,
+            shared,
+            allow_anonymous: false,
+        }
+    }
+
     /// The keys of this configuration. Limits that stay the same keep their state.
     pub fn new(access: &Access, before: Option<&KeyRing>) -> Self {
         let pepper = before.map_or_else(new_pepper, |before| before.pepper.clone());
@@ -51,26 +70,14 @@ impl KeyRing {
             enabled.map(|key| {
                 let hash = keyed_hash(&pepper, key.key.reveal());
                 let old = before.and_then(|before| before.keys.as_ref()?.get(&hash));
-                let limiter = key
-                    .rate_limit
-                    .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
-                let seats = old.and_then(|old| old.seats.as_ref());
-                let seats = seats.map(|limit| limit.seats.clone()).unwrap_or_default();
-                let quota = old.and_then(|old| old.quota.as_deref());
-                let quota = Quota::new(&key.limits, quota);
-                let key = Key {
-                    name: key.name.as_str().into(),
-                    strict: key.strict,
-                    allowed_models: key.allowed_models.clone(),
-                    limiter,
-                    seats: key.max_concurrent.map(|most| Limit { seats, most }),
-                    quota: (!key.limits.is_empty()).then(|| Arc::new(quota)),
-                };
-                (hash, Arc::new(key))
+                (hash, Arc::new(Key::new(key, old.map(Arc::as_ref))))
             })
         });
         Self {
             keys: keys.map(Iterator::collect),
+            shared: before
+                .map(|before| before.shared.clone())
+                .unwrap_or_default(),
             allow_anonymous: access.allow_anonymous,
             pepper,
         }
@@ -78,28 +85,28 @@ impl KeyRing {
 
     /// Whether callers need a key.
     pub fn needs_key(&self) -> bool {
-        self.keys.is_some()
+        self.keys.is_some() || self.shared.are_needed()
     }
 
     /// Finds out who calls: by the key they show, or, where no keys are configured, by where they call from.
     pub fn authenticate(&self, shown: Option<&str>, peer: IpAddr) -> Result<Caller, Failure> {
-        let Some(keys) = &self.keys else {
+        if !self.needs_key() {
             return if self.allow_anonymous || is_nearby(peer) {
                 Ok(Caller { key: None })
             } else {
                 Err(not_nearby())
             };
-        };
+        }
         let Some(shown) = shown else {
             let message = "no API key: send it as 'Authorization: Bearer KEY', 'x-api-key', 'x-goog-api-key' or 'api-key'";
             return Err(Failure::new(Kind::Unauthenticated, message));
         };
-        let key = keys.get(&keyed_hash(&self.pepper, shown));
-        let key = key
+        let hash = keyed_hash(&self.pepper, shown);
+        let own = self.keys.as_ref().and_then(|keys| keys.get(&hash)).cloned();
+        let key = own
+            .or_else(|| self.shared.get(&hash))
             .ok_or_else(|| Failure::new(Kind::Unauthenticated, "this API key is not known here"))?;
-        Ok(Caller {
-            key: Some(key.clone()),
-        })
+        Ok(Caller { key: Some(key) })
     }
 }
 
@@ -167,6 +174,24 @@ impl Caller {
 }
 
 impl Key {
+    /// A key as it is configured; limits that stay the same keep their state.
+    fn new(key: &config::Key, old: Option<&Key>) -> Self {
+        let limiter = key
+            .rate_limit
+            .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
+        let seats = old.and_then(|old| old.seats.as_ref());
+        let seats = seats.map(|limit| limit.seats.clone()).unwrap_or_default();
+        let quota = Quota::new(&key.limits, old.and_then(|old| old.quota.as_deref()));
+        Self {
+            name: key.name.as_str().into(),
+            strict: key.strict,
+            allowed_models: key.allowed_models.clone(),
+            limiter,
+            seats: key.max_concurrent.map(|most| Limit { seats, most }),
+            quota: (!key.limits.is_empty()).then(|| Arc::new(quota)),
+        }
+    }
+
     fn seat(&self) -> Result<Option<Seat>, Failure> {
         let Some(limit) = &self.seats else {
             return Ok(None);
@@ -241,7 +266,7 @@ fn not_nearby() -> Failure {
     Failure::new(Kind::Unauthenticated, message)
 }
 
-fn keyed_hash(pepper: &hmac::Key, key: &str) -> [u8; 32] {
+fn keyed_hash(pepper: &hmac::Key, key: &str) -> Hash {
     let tag = hmac::sign(pepper, key.as_bytes());
     let mut hash = [0; 32];
     hash.iter_mut()
@@ -264,7 +289,6 @@ fn new_pepper() -> hmac::Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
     use polygate_core::Secret;
 
     fn ring(keys: Option<Vec<config::Key>>) -> KeyRing {

@@ -14,7 +14,7 @@ use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
-use crate::admit::KeyRing;
+use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Inbound, InboundBody};
@@ -137,6 +137,15 @@ impl Engine {
     #[must_use]
     pub fn with(mut self, stand_in: Arc<dyn StandIn>) -> Self {
         self.stand_in = Some(stand_in);
+        self
+    }
+
+    /// The same with keys that come and go beside the configuration's; all are hashed with this pepper.
+    #[must_use]
+    pub fn sharing(self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
+        let snapshot = self.snapshot();
+        let keys = KeyRing::new(&snapshot.config.access, Some(&KeyRing::of(pepper, shared)));
+        self.keys.store(Arc::new(keys));
         self
     }
 

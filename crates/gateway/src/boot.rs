@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use polygate_core::{Secret, SystemClock};
 use polygate_engine::Engine;
+use polygate_engine::admit::SharedKeys;
 use polygate_engine::config::{self, Config, Credential, Provider, Tls};
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
@@ -56,8 +57,9 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         tracing::warn!(%warning, "configuration");
     }
     let opened = Arc::new(Opened::open(&loaded.storage).await?);
+    let keys = Arc::new(SharedKeys::default());
     let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
-    let follower = Follower::start(opened.clone(), last_good).await?;
+    let follower = Follower::start(opened.clone(), last_good, keys.clone()).await?;
     let demo = demo(&loaded).await?;
     let mut merge = Merge {
         base: Base::of(&loaded, demo),
@@ -78,7 +80,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
     let engine = Engine::new(loaded.config, clock, metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let engine = Arc::new(engine);
+    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys));
     let pump = tokio::spawn(pump.run());
     let certificates = certificates(&server)?;
     let sockets = start

@@ -1,12 +1,15 @@
 //! Follows the documents of the store: what it says is passed on, and a store that is away costs nothing but staleness.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use polygate_engine::admit::{Hash, SharedKeys};
 use polygate_store::StoreError;
-use polygate_store::config::Documents;
+use polygate_store::config::{Change, Document, Documents, Kind};
 use tokio::sync::watch;
 
+use crate::config::documents::key;
 use crate::last_good::LastGood;
 use crate::storage::{Opened, Unsettled};
 
@@ -26,22 +29,132 @@ pub struct Follower {
     is_settled: bool,
     /// Everything was read from the store at least once.
     is_current: bool,
+    /// Something other than keys is known that was not passed on yet.
+    is_news: bool,
     /// What is wrong, as it was said.
     trouble: Option<String>,
-    known: Documents,
+    known: Known,
+    /// Keys in force.
+    keys: Arc<SharedKeys>,
     told: watch::Sender<Arc<Documents>>,
     last_good: LastGood,
 }
 
+/// What is known: keys may be very many and change one at a time, so they are apart.
+#[derive(Default)]
+struct Known {
+    /// Everything but keys.
+    others: Documents,
+    /// By name, with what they are found by.
+    keys: BTreeMap<String, (Document, Option<Hash>)>,
+}
+
+impl Known {
+    /// All of it.
+    fn whole(&self) -> Documents {
+        let keys = self.keys.values().map(|(document, _)| document);
+        let mut documents: Vec<Document> =
+            self.others.documents.iter().chain(keys).cloned().collect();
+        documents.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
+        Documents {
+            version: self.others.version,
+            documents,
+        }
+    }
+
+    /// Becomes this; whether anything but keys is another than before.
+    fn replace(&mut self, whole: Documents, keys: &SharedKeys) -> bool {
+        let version = whole.version;
+        let (now, documents): (Vec<_>, Vec<_>) = whole
+            .documents
+            .into_iter()
+            .partition(|document| document.kind == Kind::Key);
+        let gone: Vec<String> = {
+            let names: HashSet<&str> = now.iter().map(|document| document.name.as_str()).collect();
+            let known = self.keys.keys();
+            known
+                .filter(|name| !names.contains(name.as_str()))
+                .cloned()
+                .collect()
+        };
+        let gone = gone.into_iter().map(|name| (name, None));
+        let now = now
+            .into_iter()
+            .map(|document| (document.name.clone(), Some(document)));
+        self.put_keys(gone.chain(now), keys);
+        let is_new = documents != self.others.documents;
+        self.others = Documents { version, documents };
+        is_new
+    }
+
+    /// Goes on by these; whether anything but keys is another than before.
+    fn apply(&mut self, changes: Vec<Change>, keys: &SharedKeys) -> bool {
+        let last = changes.iter().map(|change| change.version).max();
+        let (of_keys, of_others): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|change| change.kind == Kind::Key);
+        let of_keys = of_keys
+            .into_iter()
+            .map(|change| (change.name, change.after));
+        self.put_keys(of_keys, keys);
+        if !of_others.is_empty() {
+            self.others.apply(&of_others);
+        }
+        self.others.version = self.others.version.max(last.unwrap_or_default());
+        !of_others.is_empty()
+    }
+
+    fn put_keys(
+        &mut self,
+        changes: impl Iterator<Item = (String, Option<Document>)>,
+        keys: &SharedKeys,
+    ) {
+        let (mut gone, mut here) = (Vec::new(), Vec::new());
+        for (name, document) in changes {
+            let before = self.keys.remove(&name).and_then(|(_, hash)| hash);
+            let read = document.as_ref().map(key);
+            if let Some(Err(why)) = &read {
+                tracing::warn!(
+                    kind = "key",
+                    name,
+                    why,
+                    "a document of the database is left out"
+                );
+            }
+            let read = read.and_then(Result::ok);
+            let hash = read.as_ref().map(|(hash, _)| *hash);
+            gone.extend(before.filter(|before| Some(*before) != hash));
+            here.extend(read);
+            if let Some(document) = document {
+                self.keys.insert(name, (document, hash));
+            }
+        }
+        // Closed before it is opened to some, and opened to all only after nobody has a key.
+        if !self.keys.is_empty() {
+            keys.need(true);
+        }
+        // What one key leaves, another may take.
+        keys.apply(gone.into_iter().map(|hash| (hash, None)));
+        keys.apply(here.into_iter().map(|(hash, key)| (hash, Some(key))));
+        keys.need(!self.keys.is_empty());
+    }
+}
+
 impl Follower {
     /// What is there at the start: of the store, or, where it is away, what was known last.
-    pub async fn start(opened: Arc<Opened>, last_good: LastGood) -> anyhow::Result<Self> {
+    pub async fn start(
+        opened: Arc<Opened>,
+        last_good: LastGood,
+        keys: Arc<SharedKeys>,
+    ) -> anyhow::Result<Self> {
         let mut follower = Self {
             is_settled: opened.away.is_none(),
             trouble: opened.away.clone(),
             opened,
             is_current: false,
-            known: Documents::default(),
+            is_news: false,
+            known: Known::default(),
+            keys,
             told: watch::Sender::default(),
             last_good,
         };
@@ -56,7 +169,9 @@ impl Follower {
             );
             follower.take_last_good();
         }
-        follower.told.send_replace(Arc::new(follower.known.clone()));
+        follower
+            .told
+            .send_replace(Arc::new(follower.known.others.clone()));
         Ok(follower)
     }
 
@@ -76,11 +191,15 @@ impl Follower {
                 _ = ticks.tick() => {}
                 heard = notices.changed(), if hears => hears = heard.is_ok(),
             }
-            if self.round().await {
-                self.told.send_replace(Arc::new(self.known.clone()));
+            self.round().await;
+            if std::mem::take(&mut self.is_news) {
+                self.told.send_replace(Arc::new(self.known.others.clone()));
             }
             if self.is_current && self.opened.is_shared {
-                self.last_good.keep(&self.known).await;
+                let known = &self.known;
+                self.last_good
+                    .keep(known.others.version, || known.whole())
+                    .await;
             }
         }
     }
@@ -94,30 +213,37 @@ impl Follower {
                     version = documents.version,
                     "the database cannot be reached: what was known last is served"
                 );
-                self.known = documents;
+                self.known.replace(documents, &self.keys);
             }
-            Ok(None) => tracing::warn!(
-                away,
-                "the database cannot be reached and nothing of it is known here: the file alone is served"
-            ),
-            Err(error) => tracing::error!(
-                away,
-                error,
-                "the database cannot be reached and what was known last is of no use: the file alone is served"
-            ),
+            Ok(None) => {
+                // Who may call is not known: nobody may without a key.
+                self.keys.need(true);
+                tracing::warn!(
+                    away,
+                    "the database cannot be reached and nothing of it is known here: the file alone is served"
+                );
+            }
+            Err(error) => {
+                self.keys.need(true);
+                tracing::error!(
+                    away,
+                    error,
+                    "the database cannot be reached and what was known last is of no use: the file alone is served"
+                );
+            }
         }
     }
 
-    /// Asks once; whether there is something new.
-    async fn round(&mut self) -> bool {
+    /// Asks once.
+    async fn round(&mut self) {
         let asked = match tokio::time::timeout(PATIENCE, self.ask()).await {
             Ok(asked) => asked,
             Err(_) => Err(Unsettled::Away("it does not answer".to_owned())),
         };
-        let (trouble, is_new) = match asked {
-            Ok(is_new) => (None, is_new),
-            Err(Unsettled::Away(error)) => (Some(error), false),
-            Err(Unsettled::Refused(refused)) => (Some(refused.0), false),
+        let trouble = match asked {
+            Ok(()) => None,
+            Err(Unsettled::Away(error)) => Some(error),
+            Err(Unsettled::Refused(refused)) => Some(refused.0),
         };
         match (&self.trouble, &trouble) {
             (None, Some(error)) => {
@@ -130,35 +256,33 @@ impl Follower {
             _ => {}
         }
         self.trouble = trouble;
-        is_new
     }
 
-    async fn ask(&mut self) -> Result<bool, Unsettled> {
+    async fn ask(&mut self) -> Result<(), Unsettled> {
         if !self.is_settled {
             self.opened.settle().await?;
             self.is_settled = true;
         }
         let version = self.opened.store.version().await?;
         // What is known may be of another database, or of one that was restored since.
-        let is_other = !self.is_current || version < self.known.version;
+        let is_other = !self.is_current || version < self.known.others.version;
         if is_other || !self.catch_up(version).await? {
             let documents = self.opened.store.documents().await?;
-            let is_new = documents != self.known;
-            self.known = documents;
+            self.is_news |= self.known.replace(documents, &self.keys);
             self.is_current = true;
-            return Ok(is_new);
         }
-        Ok(self.told.borrow().version != self.known.version)
+        Ok(())
     }
 
     /// Applies what changed; whether that leads to this version.
     async fn catch_up(&mut self, version: i64) -> Result<bool, StoreError> {
-        while self.known.version < version {
-            let changes = self.opened.store.changes(self.known.version, PAGE).await?;
+        while self.known.others.version < version {
+            let known = self.known.others.version;
+            let changes = self.opened.store.changes(known, PAGE).await?;
             if changes.is_empty() {
                 return Ok(false);
             }
-            self.known.apply(&changes);
+            self.is_news |= self.known.apply(changes, &self.keys);
         }
         Ok(true)
     }

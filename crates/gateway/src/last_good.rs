@@ -59,25 +59,22 @@ impl LastGood {
     }
 
     /// Writes what is known now, unless it is in the file already or was written a moment ago.
-    pub async fn keep(&mut self, documents: &Documents) {
-        if self.written == Some(documents.version) || Instant::now() < self.next {
+    pub async fn keep(&mut self, version: i64, documents: impl FnOnce() -> Documents) {
+        if self.written == Some(version) || Instant::now() < self.next {
             return;
         }
         self.next = Instant::now() + PAUSE;
         let content = Content {
             secret_key_check: self.check.clone(),
-            documents: documents.clone(),
+            documents: documents(),
         };
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || write(&path, &content)).await;
-        match written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            Ok(()) => self.written = Some(documents.version),
-            Err(error) => {
-                tracing::warn!(%error, path = %self.path.display(), "the last good documents cannot be kept");
-                // Said once a version: the disk will not be better for saying it again.
-                self.written = Some(documents.version);
-            }
+        if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::warn!(%error, path = %self.path.display(), "the last good documents cannot be kept");
         }
+        // Said once a version: the disk will not be better for saying it again.
+        self.written = Some(version);
     }
 }
 

@@ -73,6 +73,17 @@ impl Sealer {
         &self.pepper
     }
 
+    /// What a caller's key is kept as.
+    pub fn hash(&self, key: &str) -> String {
+        let pepper = hmac::Key::new(hmac::HMAC_SHA256, &self.pepper);
+        hex(hmac::sign(&pepper, key.as_bytes()).as_ref())
+    }
+
+    /// The same as bytes, from its text.
+    pub fn hash_of(text: &str) -> Option<[u8; 32]> {
+        unhex(text)?.try_into().ok()
+    }
+
     /// Whether this text is sealed.
     pub fn is_sealed(text: &str) -> bool {
         text.starts_with(MARK)

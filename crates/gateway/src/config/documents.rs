@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use polygate_engine::Config;
-use polygate_engine::config::{Model, Provider};
+use polygate_engine::admit::Hash;
+use polygate_engine::config::{Key, Model, Provider};
 use polygate_store::config::{Document, Documents, Kind};
 use polygate_store::{Sealer, StoreError};
 use serde_json::Value;
@@ -13,10 +14,28 @@ use super::Loaded;
 use super::check::check;
 use super::env::Environment;
 use super::names::Names;
-use super::native::{ALIASES, models, providers};
+use super::native::{ALIASES, access, models, providers};
 use super::problem::{Findings, Problem};
 use super::reader::{Item, Reading};
 use super::yaml::Node;
+
+/// A key's document: what it is found by, and what it may.
+pub fn key(document: &Document) -> Result<(Hash, Key), String> {
+    let body: Value =
+        serde_json::from_str(&document.body).map_err(|error| format!("no JSON: {error}"))?;
+    let node = Node::of_json(&body);
+    let environment = Environment::default();
+    let mut reading = Reading::new(&environment);
+    reading.is_literal = true;
+    reading.aliases = &ALIASES;
+    let path = place(document.kind, &document.name);
+    let key = access::hashed(&document.name, &Item::document(&reading, &node, path));
+    let errors = &reading.findings.borrow().errors;
+    key.filter(|_| errors.is_empty()).ok_or_else(|| {
+        let problems: Vec<String> = errors.iter().map(Problem::to_string).collect();
+        problems.join("; ")
+    })
+}
 
 /// What the file says, ready to be added to.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The native dialect: llm-proxy's keys and what Polygate adds to them.
 
-mod access;
+pub(super) mod access;
 pub(super) mod models;
 pub(super) mod providers;
 pub(super) mod settings;

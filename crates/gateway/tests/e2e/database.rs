@@ -212,12 +212,15 @@ async fn a_database_that_is_gone_costs_nothing_but_staleness() {
     let gate = Gate::start_with(&file(&own), &variables);
     assert!(answers(&gate, "theirs").await && answers(&gate, "own-model").await);
     assert!(gate.log().contains("what was known last is served"));
-    // One that never knew anything serves its file.
+    // One that never knew anything has its file alone; who may call is not known, so nobody may without a key.
     let nowhere = tempfile::tempdir().expect("a directory");
     let nowhere = nowhere.path().to_str().expect("text").to_owned();
     let fresh = [variables[0], variables[1], ("POLYGATE_DATA_DIR", &*nowhere)];
     let alone = Gate::start_with(&file(&own), &fresh);
-    assert!(answers(&alone, "own-model").await && !has(&alone, "theirs").await);
+    let reply = alone
+        .post("/v1/chat/completions", &chat("own-model", false))
+        .await;
+    assert_eq!(reply.status, 401, "{}", reply.text());
     assert!(alone.log().contains("the file alone is served"));
 
     postgres.restart();
@@ -236,6 +239,57 @@ async fn a_database_that_is_gone_costs_nothing_but_staleness() {
         assert!(answers(&gate, "later").await);
     }
     postgres.thaw();
+}
+
+#[tokio::test]
+async fn keys_of_the_database_open_and_close() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}", dir.path().join("shared.db").display());
+    let own = mock("own").await;
+    let gate = Gate::start_with(
+        &file(&own),
+        &[("DB_URL", &url), ("POLYGATE_SECRET_KEY", KEY)],
+    );
+    let store = SqlStore::new(&url).expect("a store");
+    let sealer = Sealer::new(&Secret::new(KEY)).expect("a sealer");
+    let status = async |key: &str| {
+        let headers = [
+            ("authorization", &*format!("Bearer {key}")),
+            ("content-type", "application/json"),
+        ];
+        let body = chat("own-model", false).to_string();
+        let path = "/v1/chat/completions";
+        gate.ask(http::Method::POST, path, &headers, body)
+            .await
+            .status
+            .as_u16()
+    };
+    let until_both = async |known: u16, unknown: u16| {
+        let start = Instant::now();
+        while (status("sk-known").await, status("sk-unknown").await) != (known, unknown) {
+            assert!(start.elapsed() < Duration::from_secs(10), "{}", gate.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        start.elapsed()
+    };
+    until_both(200, 200).await;
+    let key = |enabled| json!({"key_hash": sealer.hash("sk-known"), "enabled": enabled});
+    let mut slowest = Duration::ZERO;
+    for (body, known, unknown) in [
+        (Some(key(true)), 200, 401),
+        (Some(key(false)), 401, 401),
+        (Some(key(true)), 200, 401),
+        (Some(json!({"key_hash": "short"})), 401, 401),
+        (None, 200, 200),
+    ] {
+        write(&store, Kind::Key, "k", body).await;
+        slowest = slowest.max(until_both(known, unknown).await);
+    }
+    assert!(slowest < Duration::from_millis(1500), "{slowest:?}");
+    assert!(
+        gate.log()
+            .contains("database, key 'k'.key_hash: must be a keyed hash")
+    );
 }
 
 /// Starts a gateway that must not start; how it ended and what it said.

@@ -1,8 +1,11 @@
 //! Who may call: `master_keys` and `allow_anonymous`.
 
+use polygate_core::Secret;
+use polygate_engine::admit::Hash;
 use polygate_engine::config::{Access, Allowance, Key, RateLimit};
 use polygate_engine::pattern::Pattern;
 use polygate_engine::quota::{Measure, Period};
+use polygate_store::Sealer;
 
 use crate::config::names::Named;
 use crate::config::pieces::{max_concurrent, patterns};
@@ -37,6 +40,30 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
         .text("name")
         .unwrap_or_else(|| format!("key-{}", at + 1));
     let key = section.required("key").and_then(|item| item.secret());
+    let described = described(section, name);
+    let key = Key {
+        key: key?,
+        ..described
+    };
+    let named = Named::new(&key.name, &item.spot);
+    item.names().borrow_mut().keys.push(named);
+    Some(key)
+}
+
+/// A key of which only the keyed hash is known, with that.
+pub fn hashed(name: &str, item: &Item<'_>) -> Option<(Hash, Key)> {
+    let section = item.section()?;
+    section.item("name");
+    let hash = section.required("key_hash").and_then(|item| {
+        item.parsed("a keyed hash of 64 hexadecimal digits", |text| {
+            Sealer::hash_of(text)
+        })
+    });
+    Some((hash?, described(section, name.to_owned())))
+}
+
+/// What else there is to say of a key.
+fn described(section: Section<'_>, name: String) -> Key {
     section.item("description");
     let enabled = section.boolean("enabled").unwrap_or(true);
     let allowed_models = patterns(&section, "allowed_models", Pattern::mapping);
@@ -45,19 +72,16 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
     let max_concurrent = max_concurrent(&section);
     let limits = section.section("limits").map(limits).unwrap_or_default();
     section.finish();
-    let key = key?;
-    let named = Named::new(&name, &item.spot);
-    item.names().borrow_mut().keys.push(named);
-    Some(Key {
+    Key {
         name,
-        key,
+        key: Secret::new(""),
         enabled,
         strict,
         allowed_models,
         rate_limit,
         max_concurrent,
         limits,
-    })
+    }
 }
 
 /// What may be limited, by key.

@@ -1,0 +1,193 @@
+//! Keys that come and go one at a time: found without a lock, and written without touching more than a few of the others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::{Hash, Key};
+use crate::config;
+
+/// A hundred thousand keys are a hundred a shard, which is what one key's write copies.
+const SHARDS: usize = 1024;
+
+type Shard = HashMap<Hash, Arc<Key>>;
+
+/// Keys beside those of the configuration, in shards that are swapped whole.
+pub struct SharedKeys {
+    shards: Box<[ArcSwap<Shard>]>,
+    are_needed: AtomicBool,
+}
+
+impl Default for SharedKeys {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            are_needed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl fmt::Debug for SharedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKeys")
+    }
+}
+
+impl SharedKeys {
+    /// Puts these in force, and takes away those of which there is no key or which is not enabled. For one writer at a time.
+    pub fn apply(&self, changes: impl IntoIterator<Item = (Hash, Option<config::Key>)>) {
+        let mut sorted: HashMap<usize, Vec<(Hash, Option<config::Key>)>> = HashMap::new();
+        for (hash, key) in changes {
+            sorted.entry(place(&hash)).or_default().push((hash, key));
+        }
+        for (place, changes) in sorted {
+            let Some(shard) = self.shards.get(place) else {
+                continue;
+            };
+            let mut keys = Shard::clone(&shard.load());
+            for (hash, key) in changes {
+                let old = keys.remove(&hash);
+                if let Some(key) = key.filter(|key| key.enabled) {
+                    keys.insert(hash, Arc::new(Key::new(&key, old.as_deref())));
+                }
+            }
+            shard.store(Arc::new(keys));
+        }
+    }
+
+    /// Says whether callers need a key even where the configuration has none.
+    pub fn need(&self, are_needed: bool) {
+        self.are_needed.store(are_needed, Ordering::Release);
+    }
+
+    /// Whether callers need a key.
+    pub fn are_needed(&self) -> bool {
+        self.are_needed.load(Ordering::Acquire)
+    }
+
+    /// The key of this hash.
+    pub fn get(&self, hash: &Hash) -> Option<Arc<Key>> {
+        self.shards.get(place(hash))?.load().get(hash).cloned()
+    }
+}
+
+/// A hash is as good as chance.
+fn place(hash: &Hash) -> usize {
+    let [first, second, ..] = *hash;
+    usize::from(u16::from_be_bytes([first, second])) % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::{Duration, Instant};
+
+    use polygate_core::Secret;
+
+    use super::super::{KeyRing, keyed_hash};
+    use super::*;
+    use crate::config::{Access, RateLimit};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn key(name: &str) -> config::Key {
+        config::Key {
+            name: name.to_owned(),
+            key: Secret::new(""),
+            enabled: true,
+            strict: false,
+            allowed_models: vec![],
+            rate_limit: None,
+            max_concurrent: None,
+            limits: vec![],
+        }
+    }
+
+    #[test]
+    fn keys_come_and_go_beside_those_of_the_configuration() {
+        let shared = Arc::new(SharedKeys::default());
+        let empty = KeyRing::of(&[7; 32], shared.clone());
+        let access = |keys| Access {
+            keys,
+            allow_anonymous: false,
+        };
+        let open = KeyRing::new(&access(None), Some(&empty));
+        let own = config::Key {
+            key: Secret::new("sk-own"),
+            ..key("own")
+        };
+        let closed = KeyRing::new(&access(Some(vec![own])), Some(&open));
+        let name = |ring: &KeyRing, shown| {
+            let caller = ring.authenticate(Some(shown), HERE);
+            caller.map(|caller| caller.name().to_string()).ok()
+        };
+        let hash = |shown| keyed_hash(&open.pepper, shown);
+        assert_eq!(name(&open, "sk-1").as_deref(), Some("anonymous"));
+        shared.apply([(hash("sk-1"), Some(key("one")))]);
+        shared.need(true);
+        for ring in [&open, &closed] {
+            assert_eq!(name(ring, "sk-1").as_deref(), Some("one"));
+            assert_eq!(name(ring, "sk-2"), None);
+        }
+        assert_eq!(name(&closed, "sk-own").as_deref(), Some("own"));
+        let disabled = config::Key {
+            enabled: false,
+            ..key("one")
+        };
+        shared.apply([(hash("sk-1"), Some(disabled))]);
+        assert_eq!(name(&open, "sk-1"), None);
+        shared.apply([(hash("sk-1"), None)]);
+        shared.need(false);
+        assert_eq!(name(&open, "sk-1").as_deref(), Some("anonymous"));
+        assert_eq!(name(&closed, "sk-1"), None);
+    }
+
+    #[test]
+    fn a_limit_keeps_its_state_when_its_key_is_written_again() {
+        let shared = SharedKeys::default();
+        let limited = |strict| config::Key {
+            strict,
+            rate_limit: Some(RateLimit {
+                requests_per_second: 1,
+                burst_size: 1,
+            }),
+            ..key("one")
+        };
+        let admitted = || {
+            let key = shared.get(&[1; 32]);
+            let caller = super::super::Caller { key };
+            caller.admit("m", Duration::from_secs(9)).is_ok()
+        };
+        shared.apply([([1; 32], Some(limited(false)))]);
+        assert!(admitted());
+        shared.apply([([1; 32], Some(limited(true)))]);
+        assert!(!admitted());
+    }
+
+    #[test]
+    fn one_key_among_very_many_is_written_at_once() {
+        let shared = SharedKeys::default();
+        let hash = |number: u32| {
+            let mut hash = [0; 32];
+            let scattered = number.wrapping_mul(2_654_435_761).to_be_bytes();
+            hash.iter_mut()
+                .zip(scattered)
+                .for_each(|(to, from)| *to = from);
+            hash
+        };
+        shared.apply((0..100_000).map(|number| (hash(number), Some(key("many")))));
+        let start = Instant::now();
+        for number in 0..100 {
+            shared.apply([(hash(number), Some(key("again")))]);
+        }
+        // A copy of all of them would take many times as long.
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(500), "{took:?}");
+        let name = |number| shared.get(&hash(number)).map(|key| key.name.to_string());
+        assert_eq!(name(99).as_deref(), Some("again"));
+        assert_eq!(name(99_999).as_deref(), Some("many"));
+    }
+}
