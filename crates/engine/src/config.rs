@@ -2,6 +2,7 @@
 //!
 //! Plain data with every default explicit. References are checked by who builds it; [`crate::snapshot`] compiles it.
 
+mod access;
 mod health;
 mod hedge;
 
@@ -14,8 +15,8 @@ use polygate_core::Secret;
 use polygate_providers::Price;
 
 use crate::pattern::Pattern;
-pub use crate::quota::Allowance;
 pub use crate::transport::Proxy;
+pub use access::{Access, Allowance, Key, RateLimit};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 
@@ -253,45 +254,6 @@ pub struct Target {
     pub priority: Option<i32>,
     /// What it costs; the catalogue's price unless set.
     pub price: Option<Price>,
-}
-
-/// Who may call.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// `None`: the file has no key section, so anyone nearby may call. `Some` of none enabled: nobody may.
-    pub keys: Option<Vec<Key>>,
-    /// Without a key section: callers from public addresses may call too.
-    pub allow_anonymous: bool,
-}
-
-/// A key of a caller.
-#[derive(Clone, Debug)]
-pub struct Key {
-    /// Shown instead of the key.
-    pub name: String,
-    /// The key itself.
-    pub key: Secret,
-    /// Disabled keys are as unknown.
-    pub enabled: bool,
-    /// What translation would lose is refused.
-    pub strict: bool,
-    /// Models it may use; empty = all.
-    pub allowed_models: Vec<Pattern>,
-    /// How often it may call.
-    pub rate_limit: Option<RateLimit>,
-    /// How many calls it may have at a time.
-    pub max_concurrent: Option<usize>,
-    /// How much it may take in a time.
-    pub limits: Vec<Allowance>,
-}
-
-/// A request rate with a burst. Zero requests per second blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Sustained rate.
-    pub requests_per_second: u32,
-    /// How many may come at once.
-    pub burst_size: u32,
 }
 
 /// How one of several candidates is chosen.
