@@ -61,3 +61,31 @@ fn command(program: &PathBuf, port: u16, folder: &TempDir) -> Command {
         .stdout(Stdio::null());
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn ping(redis: &Redis) -> String {
+        let mut socket = TcpStream::connect(("127.0.0.1", redis.port)).expect("it listens");
+        socket.write_all(b"PING\r\n").expect("it reads");
+        let mut answer = [0; 7];
+        socket.read_exact(&mut answer).expect("it answers");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[test]
+    fn it_answers_and_does_so_again_after_a_crash() {
+        let Some(mut redis) = Redis::start() else {
+            return;
+        };
+        assert_eq!(ping(&redis), "+PONG\r\n");
+        redis.process().kill();
+        assert!(TcpStream::connect(("127.0.0.1", redis.port)).is_err());
+        redis.restart();
+        assert_eq!(ping(&redis), "+PONG\r\n");
+    }
+}
