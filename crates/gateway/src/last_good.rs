@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use crate::storage::write_new;
 
+/// The file's name, in the data directory.
+pub const FILE: &str = "last-good.json";
+
 /// Between two writes of the file.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -33,7 +36,7 @@ impl LastGood {
     /// In this directory, for documents that are sealed under this key.
     pub fn new(data_dir: &Path, check: &str) -> Self {
         Self {
-            path: data_dir.join("last-good.json"),
+            path: data_dir.join(FILE),
             check: check.to_owned(),
             written: None,
             next: Instant::now(),

@@ -3,6 +3,8 @@
 #![expect(clippy::panic, reason = "a helper that cannot go on fails its test")]
 
 mod admin;
+mod admin_documents;
+mod admin_versions;
 mod bad_input;
 mod bedrock;
 mod cancel;

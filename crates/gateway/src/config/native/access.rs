@@ -10,6 +10,7 @@ use polygate_store::Sealer;
 use crate::config::names::Named;
 use crate::config::pieces::{max_concurrent, patterns};
 use crate::config::reader::{Item, Section};
+use crate::config::yaml::Kind;
 
 /// Burst of a rate limit that names none, as published.
 const BURST: u32 = 10;
@@ -53,7 +54,9 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
 /// A key of which only the keyed hash is known, with that.
 pub fn hashed(name: &str, item: &Item<'_>) -> Option<(Hash, Key)> {
     let section = item.section()?;
+    // For people, and for those who look at it.
     section.item("name");
+    section.item("key_preview");
     let hash = section.required("key_hash").and_then(|item| {
         item.parsed("a keyed hash of 64 hexadecimal digits", |text| {
             Sealer::hash_of(text)
@@ -68,7 +71,9 @@ fn described(section: Section<'_>, name: String) -> Key {
     let enabled = section.boolean("enabled").unwrap_or(true);
     let allowed_models = patterns(&section, "allowed_models", Pattern::mapping);
     let strict = section.boolean("strict").unwrap_or(false);
-    let rate_limit = section.section("rate_limit").and_then(rate_limit);
+    let rate_limit = section
+        .item("rate_limit")
+        .and_then(|item| rate_limit(&item));
     let max_concurrent = max_concurrent(&section);
     let limits = section.section("limits").map(limits).unwrap_or_default();
     section.finish();
@@ -105,7 +110,19 @@ fn limits(section: Section<'_>) -> Vec<Allowance> {
     allowances
 }
 
-fn rate_limit(section: Section<'_>) -> Option<RateLimit> {
+/// Requests per second; a number alone is their burst too, as llm-proxy has it.
+fn rate_limit(item: &Item<'_>) -> Option<RateLimit> {
+    if matches!(item.node.kind, Kind::Scalar { .. }) {
+        let number = item.parsed(
+            "a whole number, or requests_per_second and burst_size",
+            |text| text.parse().ok(),
+        );
+        return number.map(|number| RateLimit {
+            requests_per_second: number,
+            burst_size: number,
+        });
+    }
+    let section = item.section()?;
     section.required("requests_per_second");
     let requests_per_second = section.number("requests_per_second");
     let burst_size = section.number("burst_size").unwrap_or(BURST);
