@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod failure;
+pub mod moment;
 pub mod secret;
 pub mod usage;
 

@@ -16,7 +16,7 @@ use polygate_providers::Price;
 
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
-pub use access::{Access, Allowance, Key, RateLimit};
+pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 
@@ -504,10 +504,7 @@ impl Default for Config {
             server: Server::default(),
             providers: Vec::new(),
             models: Vec::new(),
-            access: Access {
-                keys: None,
-                allow_anonymous: false,
-            },
+            access: Access::default(),
             routing: Routing::default(),
             retry: Retry::default(),
             timeouts: Timeouts::default(),

@@ -222,15 +222,15 @@ impl Engine {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
         });
-        let seat = call.inbound.caller.admit(&call.model, self.clock.now())?;
-        recorder.keep(seat);
+        let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
+        recorder.keep(seats);
         let route = snapshot
             .route(&call.model)
             .ok_or_else(|| unknown_model(&call.model))?;
         let route = further::extend(&snapshot, &mut call, route)?;
         recorder.update(|record| record.label = route.label.clone());
         call.strict |= route.strict;
-        recorder.keep(seat_of(&route)?);
+        recorder.keep([seat_of(&route)?]);
         call.deadlines = call.deadlines.or(route.timeouts);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();

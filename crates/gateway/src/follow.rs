@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polygate_engine::admit::{Hash, SharedKeys};
+use polygate_engine::config::Key;
 use polygate_store::StoreError;
 use polygate_store::config::{Change, Document, Documents, Kind};
 use tokio::sync::watch;
@@ -46,7 +47,7 @@ struct Known {
     /// Everything but keys.
     others: Documents,
     /// By name, with what they are found by.
-    keys: BTreeMap<String, (Document, Option<Hash>)>,
+    keys: BTreeMap<String, (Document, Vec<Hash>)>,
 }
 
 impl Known {
@@ -111,7 +112,7 @@ impl Known {
     ) {
         let (mut gone, mut here) = (Vec::new(), Vec::new());
         for (name, document) in changes {
-            let before = self.keys.remove(&name).and_then(|(_, hash)| hash);
+            let before = self.keys.remove(&name).map(|(_, hashes)| hashes);
             let read = document.as_ref().map(key);
             if let Some(Err(why)) = &read {
                 tracing::warn!(
@@ -122,11 +123,16 @@ impl Known {
                 );
             }
             let read = read.and_then(Result::ok);
-            let hash = read.as_ref().map(|(hash, _)| *hash);
-            gone.extend(before.filter(|before| Some(*before) != hash));
+            let found_by = |(hash, key): &(Hash, Key)| {
+                let previous = key.previous.map(|previous| previous.hash);
+                previous.into_iter().chain([*hash]).collect()
+            };
+            let hashes: Vec<Hash> = read.as_ref().map(found_by).unwrap_or_default();
+            let before = before.into_iter().flatten();
+            gone.extend(before.filter(|before| !hashes.contains(before)));
             here.extend(read);
             if let Some(document) = document {
-                self.keys.insert(name, (document, hash));
+                self.keys.insert(name, (document, hashes));
             }
         }
         // Closed before it is opened to some, and opened to all only after nobody has a key.
@@ -134,8 +140,7 @@ impl Known {
             keys.need(true);
         }
         // What one key leaves, another may take.
-        keys.apply(gone.into_iter().map(|hash| (hash, None)));
-        keys.apply(here.into_iter().map(|(hash, key)| (hash, Some(key))));
+        keys.apply(gone, here);
         keys.need(!self.keys.is_empty());
     }
 }

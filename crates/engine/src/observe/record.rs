@@ -268,9 +268,9 @@ impl Recorder {
         self.flight = None;
     }
 
-    /// The call keeps a seat until it ends.
-    pub fn keep(&mut self, seat: Option<Seat>) {
-        self.seats.extend(seat);
+    /// The call keeps its seats until it ends.
+    pub fn keep(&mut self, seats: impl IntoIterator<Item = Option<Seat>>) {
+        self.seats.extend(seats.into_iter().flatten());
     }
 
     /// The call keeps what is reserved until it ends.

@@ -183,7 +183,7 @@ fn question(model: &str) -> Inbound {
         headers: HeaderMap::new(),
         body: InboundBody::Whole(Bytes::from(body.to_string())),
         request_id: CALLER.clone(),
-        caller: Caller { key: None },
+        caller: Caller::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use polygate_engine::Config;
 use polygate_engine::admit::Hash;
-use polygate_engine::config::{Key, Model, Provider};
+use polygate_engine::config::{Key, Model, Provider, Team};
 use polygate_store::config::{Document, Documents, Kind};
 use polygate_store::{Sealer, StoreError};
 use serde_json::Value;
@@ -78,6 +78,7 @@ struct Piece {
 enum Described {
     Provider(Box<Provider>),
     Model(Box<Model>),
+    Team(Box<Team>),
 }
 
 /// Finds everything that is wrong with a whole configuration.
@@ -134,7 +135,11 @@ impl Base {
                 let mut named = self.names.models.iter();
                 named.any(|named| named.name == document.name)
             }
-            Kind::Key | Kind::Team | Kind::Price => return None,
+            Kind::Team => {
+                let mut named = self.names.teams.iter();
+                named.any(|named| named.name == document.name)
+            }
+            Kind::Key | Kind::Price => return None,
         };
         if named {
             return Some(Err("the file has one of this name, which wins".to_owned()));
@@ -202,6 +207,7 @@ impl Base {
             match piece.described.clone() {
                 Described::Provider(provider) => config.providers.push(*provider),
                 Described::Model(model) => config.models.push(*model),
+                Described::Team(team) => config.access.teams.push(*team),
             }
         }
         if config.providers.is_empty() {
@@ -270,6 +276,7 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, String> {
             let provider = item.section().and_then(providers::read);
             provider.map(|provider| Described::Provider(Box::new(provider)))
         }
+        Kind::Team => access::team(name, &item).map(|team| Described::Team(Box::new(team))),
         _ => models::model(name, &item).map(|model| Described::Model(Box::new(model))),
     };
     let errors = &reading.findings.borrow().errors;

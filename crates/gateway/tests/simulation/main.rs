@@ -171,7 +171,7 @@ async fn call(engine: &Arc<Engine>, number: usize, asking: Asking) {
         headers,
         body: InboundBody::Whole(Bytes::from(body)),
         request_id: number.to_string().into(),
-        caller: Caller { key: None },
+        caller: Caller::default(),
     };
     if let Ok(reply) = engine.call(inbound).await.result {
         let _ = reply.body.collect().await;
