@@ -52,7 +52,7 @@ const RULES: [Rule; 6] = [
     },
     Rule {
         below: "crates/server/src",
-        except: &["pages.rs"],
+        except: &["pages/overview.rs"],
         words: &[
             "anthropic.com",
             "openai.com",

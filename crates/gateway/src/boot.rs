@@ -17,7 +17,7 @@ use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
 use polygate_server::tls::Certificates;
-use polygate_server::{Life, Server, State, Stop};
+use polygate_server::{Admin, Life, Server, State, Stop};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -144,6 +144,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         engine,
         flush: flush.clone(),
         admin_key,
+        admin: Arc::new(Admin::new(opened.store.clone())),
         life: Life::new(),
         calls: Arc::default(),
         bearable: start.bearable,

@@ -4,6 +4,7 @@
 //! everything else (health, metrics, admin) is an axum [`pages`] router.
 
 mod activity;
+pub mod admin;
 mod answer;
 mod body;
 mod connection;
@@ -31,6 +32,7 @@ use polygate_engine::Engine;
 use polygate_engine::observe::Flush;
 use polygate_engine::seats::Seats;
 
+pub use admin::Admin;
 pub use life::{Life, Phase};
 pub use serve::{Server, Stop};
 
@@ -43,6 +45,8 @@ pub struct State {
     pub flush: Flush,
     /// The admin's key. Never empty.
     pub admin_key: Secret,
+    /// What the admin API has beside the engine.
+    pub admin: Arc<Admin>,
     /// How far the gateway is on its way out.
     pub life: Life,
     /// The model calls that run.

@@ -1,6 +1,7 @@
 //! Documents, versions, changes.
 
 use async_trait::async_trait;
+use polygate_store::audit::{Event, subject};
 use polygate_store::config::{
     Change, ConfigStore, Document, Documents, Kind, Page, Put, Version, Write,
 };
@@ -8,6 +9,7 @@ use polygate_store::{Result, StoreError};
 use sqlx::{FromRow, Row};
 use tokio::sync::watch;
 
+use crate::audit::audited;
 use crate::error::from_sqlx;
 use crate::notices::CHANNEL;
 use crate::pool::{Pool, SqlStore, corrupt, reading, writing};
@@ -94,6 +96,7 @@ macro_rules! written {
         .map_err(from_sqlx)?;
         let mut counter = Counter { version, last_id };
         let mut count = 0;
+        let mut names = Vec::new();
         for put in write.puts {
             let before: Option<Found> =
                 sqlx::query_as("SELECT * FROM documents WHERE kind = $1 AND name = $2")
@@ -108,6 +111,7 @@ macro_rules! written {
                 continue;
             };
             count += 1;
+            names.push((change.kind, change.name.clone()));
             match &change.after {
                 Some(document) => {
                     sqlx::query(
@@ -167,6 +171,10 @@ macro_rules! written {
         .execute(&mut *$transaction)
         .await
         .map_err(from_sqlx)?;
+        let names = names.iter().map(|(kind, name)| (*kind, &**name));
+        let (actor, action) = (&write.actor, &write.action);
+        let event = Event::of_version(version, write.at, actor, action, subject(names));
+        audited!($transaction, &event);
         version
     }};
 }

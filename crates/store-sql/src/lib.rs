@@ -1,5 +1,6 @@
 //! The store in SQLite or PostgreSQL. One text of SQL for both; `Pool` is the only place that knows which it is.
 
+mod audit;
 mod config;
 mod error;
 mod kept;

@@ -10,12 +10,20 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "first",
-    include_str!("../migrations/0001_first.up.sql"),
-    include_str!("../migrations/0001_first.down.sql"),
-)];
+const STEPS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "first",
+        include_str!("../migrations/0001_first.up.sql"),
+        include_str!("../migrations/0001_first.down.sql"),
+    ),
+    (
+        2,
+        "audit",
+        include_str!("../migrations/0002_audit.up.sql"),
+        include_str!("../migrations/0002_audit.down.sql"),
+    ),
+];
 
 /// Where it is noted which steps were taken.
 const TABLE: &str = "polygate_migrations";

@@ -47,13 +47,13 @@ async fn postgres_does_what_every_store_does() {
 
 /// The tables go up, all the way down and up again; and up once more changes nothing.
 async fn up_and_down(store: &SqlStore) {
-    assert_eq!(store.migration_versions().await.unwrap(), (0, 1));
+    assert_eq!(store.migration_versions().await.unwrap(), (0, 2));
     store.migrate_up().await.unwrap();
     store.migrate_up().await.unwrap();
-    assert_eq!(store.migration_versions().await.unwrap(), (1, 1));
+    assert_eq!(store.migration_versions().await.unwrap(), (2, 2));
     assert_eq!(store.version().await.unwrap(), 0);
     store.migrate_down(0).await.unwrap();
-    assert_eq!(store.migration_versions().await.unwrap(), (0, 1));
+    assert_eq!(store.migration_versions().await.unwrap(), (0, 2));
     let error = store.version().await.unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)), "{error}");
     store.migrate_up().await.unwrap();

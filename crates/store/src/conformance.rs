@@ -6,6 +6,7 @@
     reason = "a suite of tests: what is not as it should be ends it"
 )]
 
+mod audit;
 mod config;
 mod kept;
 mod quota;
@@ -28,6 +29,9 @@ where
     config::notes(&empty().await).await;
     config::notices(&empty().await).await;
     config::many_writers(Arc::new(empty().await)).await;
+    audit::entries(&empty().await).await;
+    audit::nothing(&empty().await).await;
+    audit::many_at_once(Arc::new(empty().await)).await;
     usage::rows(&empty().await).await;
     usage::sums(&empty().await).await;
     usage::lists(&empty().await).await;

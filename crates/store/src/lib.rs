@@ -1,5 +1,6 @@
-//! What outlives a process, as small traits by topic: configuration, usage, quotas, answers that are gone on from. No SQL here.
+//! What outlives a process, as small traits by topic: configuration, audit, usage, quotas, answers that are gone on from. No SQL here.
 
+pub mod audit;
 pub mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -10,6 +11,7 @@ pub mod quota;
 pub mod seal;
 pub mod usage;
 
+pub use audit::AuditStore;
 pub use config::{Change, ConfigStore, Document, Kind, Version, Write};
 pub use error::{Result, StoreError};
 pub use kept::{KeptAnswer, KeptStore};
@@ -19,6 +21,6 @@ pub use seal::Sealer;
 pub use usage::UsageStore;
 
 /// Everything that a gateway keeps. Parts of it take the narrow trait that they need.
-pub trait Store: ConfigStore + UsageStore + QuotaStore + KeptStore {}
+pub trait Store: ConfigStore + AuditStore + UsageStore + QuotaStore + KeptStore {}
 
-impl<T: ConfigStore + UsageStore + QuotaStore + KeptStore> Store for T {}
+impl<T: ConfigStore + AuditStore + UsageStore + QuotaStore + KeptStore> Store for T {}

@@ -1,5 +1,6 @@
 //! A store that forgets with the process: for `DB_URL=none` and for tests.
 
+mod audit;
 mod config;
 mod usage;
 
@@ -9,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::audit::Event;
 use crate::config::{Change, Document, Kind, Version};
 use crate::error::Result;
 use crate::kept::{KeptAnswer, KeptStore};
@@ -27,6 +29,7 @@ struct Held {
     documents: BTreeMap<(Kind, String), Document>,
     versions: Vec<Version>,
     changes: Vec<Change>,
+    events: Vec<Event>,
     /// The last number that was given to a document.
     last_id: i64,
     notes: HashMap<String, String>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State as Shared};
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use polygate_engine::probe::{Checked, CheckedModel, Wanted, check_now};
 use polygate_engine::snapshot::{Snapshot, Upstream};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::error;
 use super::health::{members, millis, unknown};
 use crate::State;
+use crate::admin::{Area, Doc, Param, ParamKind, Route};
 
 /// Times that can be asked for, in seconds, and how many providers are asked at a time.
 const TIMEOUTS: std::ops::RangeInclusive<u64> = 1..=120;
@@ -28,6 +29,65 @@ struct Asked {
     /// Names of providers; all unless given.
     providers: Option<Vec<String>>,
     wanted: Wanted,
+}
+
+/// Their routes.
+pub fn routes() -> Vec<Route> {
+    let of_some = Doc {
+        id: "check_providers".to_owned(),
+        summary: "Checks providers now: by their lists of models, or by chats of one token with the models named"
+            .to_owned(),
+        body: Some("Check"),
+        answers: &[(200, Some("Checks"))],
+        refusals: &[400, 404],
+        ..Doc::default()
+    };
+    let of_one = Doc {
+        id: "check_provider".to_owned(),
+        summary: "Checks one provider now".to_owned(),
+        query: &[
+            Param {
+                name: "models",
+                kind: ParamKind::Text,
+                about: "names of models to chat with, commas between",
+            },
+            Param {
+                name: "timeout_secs",
+                kind: ParamKind::Number(1, 120),
+                about: "how long is waited for an answer",
+            },
+        ],
+        answers: &[(200, Some("Checked"))],
+        refusals: &[400, 404],
+        ..Doc::default()
+    };
+    let of_models = Doc {
+        id: "check_models".to_owned(),
+        summary: "Checks models of one provider now, with a summary".to_owned(),
+        body: Some("CheckModels"),
+        answers: &[(200, Some("Checked"))],
+        refusals: &[400, 404],
+        ..Doc::default()
+    };
+    let of = "/admin/v1/health/providers/{id}";
+    // A check costs the provider's patience, and tokens where models are named.
+    vec![
+        Route::new(
+            Method::POST,
+            "/admin/v1/health/check",
+            Area::Health,
+            some,
+            of_some,
+        ),
+        Route::new(Method::GET, of, Area::Health, one, of_one).that_costs(),
+        Route::new(
+            Method::POST,
+            "/admin/v1/providers/{id}/health",
+            Area::Health,
+            models_of,
+            of_models,
+        ),
+    ]
 }
 
 /// `POST /admin/v1/health/check`.

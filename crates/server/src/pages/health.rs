@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::{Extension, State as Shared};
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use polygate_core::Failure;
 use polygate_engine::health::{Position, Reason};
 use polygate_engine::snapshot::{Credential, Upstream};
@@ -14,11 +14,42 @@ use polygate_engine::status::{self, CredentialStatus, Ended, ProviderStatus, Whi
 use polygate_wire::Format;
 use serde_json::{Map, Value, json};
 
-use super::{Peer, error, is_admin};
-use crate::{State, key};
+use super::{Peer, error};
+use crate::admin::{Area, Doc, Route};
+use crate::{State, admin, key};
 
 /// The longest wait that is a number of seconds: what rests until somebody wakes it rests longer.
 const LONGEST: u64 = 31_536_000;
+
+/// The routes for an admin.
+pub fn routes() -> Vec<Route> {
+    let of_all = Doc {
+        id: "get_health".to_owned(),
+        summary: "Every provider with what rests and why, its calls, connections, keys and models"
+            .to_owned(),
+        answers: &[(200, Some("HealthList"))],
+        ..Doc::default()
+    };
+    let of_reset = Doc {
+        id: "reset_health".to_owned(),
+        summary: "Ends rests, closes breakers and fills budgets: of all, or of what the body names"
+            .to_owned(),
+        body: Some("HealthReset"),
+        answers: &[(200, Some("HealthResetDone"))],
+        refusals: &[400, 404],
+        ..Doc::default()
+    };
+    vec![
+        Route::new(Method::GET, "/admin/v1/health", Area::Health, all, of_all),
+        Route::new(
+            Method::POST,
+            "/admin/v1/health/reset",
+            Area::Health,
+            reset,
+            of_reset,
+        ),
+    ]
+}
 
 /// Each provider with what rests and why. For callers with a key, since it names providers.
 pub(super) async fn detailed(
@@ -30,11 +61,9 @@ pub(super) async fn detailed(
     let now = state.engine.clock().unix_seconds();
     let known = keys.authenticate(key::shown(&headers, None, false), peer, now);
     if let Err(failure) = known.map(|_| ()).or_else(|failure| {
-        if is_admin(&state, &headers) {
-            Ok(())
-        } else {
-            Err(failure)
-        }
+        admin::identify(&state, &headers, peer)
+            .map(|_| ())
+            .map_err(|_| failure)
     }) {
         return refused(&failure);
     }

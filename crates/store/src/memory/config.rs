@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{Held, MemoryStore};
+use crate::audit::{Event, subject};
 use crate::config::{
     Change, ConfigStore, Document, Documents, Expect, Kind, Page, Put, Version, Write,
 };
@@ -125,6 +126,15 @@ impl ConfigStore for MemoryStore {
                 None => held.documents.remove(&key),
             };
         }
+        let names = changes.iter().map(|change| (change.kind, &*change.name));
+        let event = Event::of_version(
+            version,
+            write.at,
+            &write.actor,
+            &write.action,
+            subject(names),
+        );
+        held.events.push(event);
         held.versions.push(Version {
             version,
             at: write.at,

@@ -1,0 +1,2 @@
+DROP TABLE audit;
+ALTER TABLE config_state DROP COLUMN audited;

@@ -1,0 +1,74 @@
+//! Who did what.
+
+use async_trait::async_trait;
+use polygate_store::Result;
+use polygate_store::audit::{AuditStore, Entry, Event};
+
+use crate::error::from_sqlx;
+use crate::pool::{SqlStore, reading, writing};
+
+/// An entry's columns.
+type EntryRow = (i64, i64, String, String, String, String, Option<i64>);
+
+/// Adds an event in a transaction; its number.
+macro_rules! audited {
+    ($transaction:expr, $event:expr) => {{
+        let event: &polygate_store::audit::Event = $event;
+        let (number,): (i64,) = sqlx::query_as(
+            "UPDATE config_state SET audited = audited + 1 WHERE one = 1 RETURNING audited",
+        )
+        .fetch_one(&mut *$transaction)
+        .await
+        .map_err($crate::error::from_sqlx)?;
+        sqlx::query(
+            "INSERT INTO audit (number, happened, actor, action, outcome, subject, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(number)
+        .bind(event.at)
+        .bind(&event.actor)
+        .bind(&event.action)
+        .bind(&event.outcome)
+        .bind(&event.subject)
+        .bind(event.version)
+        .execute(&mut *$transaction)
+        .await
+        .map_err($crate::error::from_sqlx)?;
+        number
+    }};
+}
+
+pub(crate) use audited;
+
+#[async_trait]
+impl AuditStore for SqlStore {
+    async fn add(&self, event: &Event) -> Result<i64> {
+        writing!(self, transaction => audited!(transaction, event))
+    }
+
+    async fn entries(&self, before: i64, limit: u32) -> Result<Vec<Entry>> {
+        let found: Vec<EntryRow> = reading!(self, connection => {
+            sqlx::query_as(
+                "SELECT number, happened, actor, action, outcome, subject, version FROM audit
+                 WHERE number < $1 ORDER BY number DESC LIMIT $2",
+            )
+            .bind(before)
+            .bind(i64::from(limit))
+            .fetch_all(connection)
+            .await
+        })
+        .map_err(from_sqlx)?;
+        let entry = |(number, at, actor, action, outcome, subject, version)| Entry {
+            number,
+            event: Event {
+                at,
+                actor,
+                action,
+                outcome,
+                subject,
+                version,
+            },
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
+}
