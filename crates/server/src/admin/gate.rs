@@ -64,7 +64,8 @@ pub fn identify(state: &State, headers: &HeaderMap, peer: IpAddr) -> Result<Prin
             peer,
         });
     }
-    let caller = state.engine.keys().authenticate(Some(shown), peer);
+    let seconds = state.engine.clock().unix_seconds();
+    let caller = state.engine.keys().authenticate(Some(shown), peer, seconds);
     let Some(key) = caller.ok().and_then(|caller| caller.key) else {
         state.admin.brake.failed(peer, now);
         let message = "this is not the admin key, nor a key with a role";
