@@ -10,8 +10,12 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 pub trait Clock: Send + Sync {
     /// Monotonic; never goes back.
     fn now(&self) -> Duration;
+    /// Microseconds since 1970, for the ledger.
+    fn unix_micros(&self) -> i64;
     /// Seconds since 1970, for `created` members and dates.
-    fn unix_seconds(&self) -> u64;
+    fn unix_seconds(&self) -> u64 {
+        u64::try_from(self.unix_micros() / 1_000_000).unwrap_or_default()
+    }
 }
 
 /// The machine's own clock.
@@ -40,10 +44,9 @@ impl Clock for SystemClock {
         self.start.elapsed()
     }
 
-    fn unix_seconds(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
+    fn unix_micros(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, micros)
     }
 }
 
@@ -66,9 +69,14 @@ impl Clock for FixedClock {
         Duration::from_nanos(self.nanos.load(Ordering::SeqCst))
     }
 
-    fn unix_seconds(&self) -> u64 {
-        self.now().as_secs()
+    fn unix_micros(&self) -> i64 {
+        micros(self.now())
     }
+}
+
+/// A time in microseconds.
+pub fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A number of seconds, or a number with `ms`, `s`, `m` or `h`.

@@ -1,28 +1,31 @@
 //! Who may call, what, and how often: keys by keyed hash, one atomic per rate limit.
 
+mod bounds;
+pub mod network;
 mod shared;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use polygate_core::{Failure, Kind};
+use polygate_core::{Failure, Kind, moment};
 
-use crate::config::{self, Access, RateLimit};
-use crate::pattern::Pattern;
+use crate::config::{self, Access, Role};
 use crate::quota::{Quota, Standing};
-use crate::seats::{COME_AGAIN, Limit, Seat};
+use crate::seats::Seat;
+use network::Network;
 
+pub use bounds::Bounds;
 pub use shared::SharedKeys;
 
 /// The keys of one configuration. Keys are found by a keyed hash, so that neither time nor memory tells one.
 #[derive(Debug)]
 pub struct KeyRing {
     pepper: hmac::Key,
-    keys: Option<HashMap<Hash, Arc<Key>>>,
+    keys: Option<HashMap<Hash, Found>>,
+    teams: HashMap<Arc<str>, Arc<Team>>,
     /// Those that come and go without the rest of the configuration.
     shared: Arc<SharedKeys>,
     allow_anonymous: bool,
@@ -31,24 +34,50 @@ pub struct KeyRing {
 /// What a key is found by.
 pub type Hash = [u8; 32];
 
-/// A key of a caller, with its limit's state.
+/// A key of a caller, with the state of its bounds.
 #[derive(Debug)]
 pub struct Key {
     /// Shown instead of the key.
     pub name: Arc<str>,
     /// What translation would lose is refused.
     pub strict: bool,
-    allowed_models: Vec<Pattern>,
-    limiter: Option<Limiter>,
-    seats: Option<Limit>,
-    quota: Option<Arc<Quota>>,
+    /// Its team's name.
+    pub team: Option<Arc<str>>,
+    /// What its calls are counted under.
+    pub tags: Arc<[String]>,
+    /// What it may do beside calling models.
+    pub role: Option<Role>,
+    expires: Option<u64>,
+    allowed_ips: Vec<Network>,
+    bounds: Bounds,
+}
+
+/// What keys have in common, with the state of its bounds.
+#[derive(Debug)]
+pub struct Team {
+    /// What it is called.
+    pub name: Arc<str>,
+    /// What its calls are counted under.
+    pub tags: Arc<[String]>,
+    is_enabled: bool,
+    bounds: Bounds,
+}
+
+/// A key as it is found by a hash.
+#[derive(Clone, Debug)]
+struct Found {
+    key: Arc<Key>,
+    /// How long this hash finds it; seconds since 1970.
+    until: Option<u64>,
 }
 
 /// Who calls.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Caller {
     /// The key; `None` where none are configured.
     pub key: Option<Arc<Key>>,
+    /// The key's team.
+    pub team: Option<Arc<Team>>,
 }
 
 impl KeyRing {
@@ -57,6 +86,7 @@ impl KeyRing {
         Self {
             pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper),
             keys: None,
+            teams: HashMap::new(),
             shared,
             allow_anonymous: false,
         }
@@ -67,14 +97,20 @@ impl KeyRing {
         let pepper = before.map_or_else(new_pepper, |before| before.pepper.clone());
         let keys = access.keys.as_ref().map(|keys| {
             let enabled = keys.iter().filter(|key| key.enabled);
-            enabled.map(|key| {
+            enabled.flat_map(|key| {
                 let hash = keyed_hash(&pepper, key.key.reveal());
                 let old = before.and_then(|before| before.keys.as_ref()?.get(&hash));
-                (hash, Arc::new(Key::new(key, old.map(Arc::as_ref))))
+                Found::by(key, hash, old.map(|found| &*found.key))
             })
+        });
+        let teams = access.teams.iter().map(|team| {
+            let old = before.and_then(|before| before.teams.get(&*team.name));
+            let team = Team::new(team, old.map(Arc::as_ref));
+            (team.name.clone(), Arc::new(team))
         });
         Self {
             keys: keys.map(Iterator::collect),
+            teams: teams.collect(),
             shared: before
                 .map(|before| before.shared.clone())
                 .unwrap_or_default(),
@@ -88,11 +124,17 @@ impl KeyRing {
         self.keys.is_some() || self.shared.are_needed()
     }
 
-    /// Finds out who calls: by the key they show, or, where no keys are configured, by where they call from.
-    pub fn authenticate(&self, shown: Option<&str>, peer: IpAddr) -> Result<Caller, Failure> {
+    /// Finds out who calls: by the key they show, or, where no keys are configured, by where they call from. The moment is in
+    /// seconds since 1970.
+    pub fn authenticate(
+        &self,
+        shown: Option<&str>,
+        peer: IpAddr,
+        now: u64,
+    ) -> Result<Caller, Failure> {
         if !self.needs_key() {
             return if self.allow_anonymous || is_nearby(peer) {
-                Ok(Caller { key: None })
+                Ok(Caller::default())
             } else {
                 Err(not_nearby())
             };
@@ -103,10 +145,29 @@ impl KeyRing {
         };
         let hash = keyed_hash(&self.pepper, shown);
         let own = self.keys.as_ref().and_then(|keys| keys.get(&hash)).cloned();
-        let key = own
+        let found = own
             .or_else(|| self.shared.get(&hash))
             .ok_or_else(|| Failure::new(Kind::Unauthenticated, "this API key is not known here"))?;
-        Ok(Caller { key: Some(key) })
+        let key = found.key(now)?;
+        key.check(peer, now)?;
+        let team = key.team.as_ref().map(|name| self.team(name, &key.name));
+        Ok(Caller {
+            team: team.transpose()?,
+            key: Some(key),
+        })
+    }
+
+    /// A key's team.
+    fn team(&self, name: &str, key: &str) -> Result<Arc<Team>, Failure> {
+        let team = self.teams.get(name).ok_or_else(|| {
+            let message = format!("key '{key}' is of team '{name}', which is not known here");
+            Failure::new(Kind::Forbidden, message)
+        })?;
+        if !team.is_enabled {
+            let message = format!("team '{name}' of key '{key}' is disabled");
+            return Err(Failure::new(Kind::Forbidden, message));
+        }
+        Ok(team.clone())
     }
 }
 
@@ -119,136 +180,140 @@ impl Caller {
             .map_or_else(|| ANONYMOUS.clone(), |key| key.name.clone())
     }
 
+    /// The bounds that hold for the call: the key's, then the team's.
+    fn bounds(&self) -> impl Iterator<Item = &Bounds> {
+        let key = self.key.iter().map(|key| &key.bounds);
+        key.chain(self.team.iter().map(|team| &team.bounds))
+    }
+
     /// Whether the key may use this model.
     pub fn may_use(&self, model: &str) -> bool {
-        let Some(key) = &self.key else { return true };
-        key.allowed_models.is_empty()
-            || key
-                .allowed_models
-                .iter()
-                .any(|pattern| pattern.matches(model))
+        self.bounds().all(|bounds| bounds.allow(model))
     }
 
     /// Whether the key is for certain models only.
     pub fn has_model_list(&self) -> bool {
-        self.key
-            .as_ref()
-            .is_some_and(|key| !key.allowed_models.is_empty())
+        self.bounds().any(Bounds::has_model_list)
     }
 
-    /// What limits the key's amounts, where anything does.
-    pub fn quota(&self) -> Option<&Arc<Quota>> {
-        self.key.as_ref()?.quota.as_ref()
+    /// What limits amounts, where anything does.
+    pub fn quotas(&self) -> impl Iterator<Item = &Arc<Quota>> {
+        self.bounds().filter_map(Bounds::quota)
     }
 
-    /// How the key's limits stand; seconds since 1970.
+    /// How limits stand; seconds since 1970.
     pub fn standings(&self, now: u64) -> impl Iterator<Item = Standing> {
-        let quota = self.quota().into_iter();
-        quota.flat_map(move |quota| quota.standings(now))
+        self.quotas().flat_map(move |quota| quota.standings(now))
     }
 
-    /// Lets one call of this model in, with its seat where these are counted, or says who limits it and until when.
-    pub fn admit(&self, model: &str, now: Duration) -> Result<Option<Seat>, Failure> {
-        let Some(key) = &self.key else {
-            return Ok(None);
-        };
-        if !self.may_use(model) {
-            return Err(Failure::new(
-                Kind::Forbidden,
-                format!("key '{}' may not use model '{model}'", key.name),
-            )
-            .param("model"));
+    /// Lets one call of this model in, with its seats where these are counted, or says who limits it and until when.
+    pub fn admit(&self, model: &str, now: Duration) -> Result<[Option<Seat>; 2], Failure> {
+        if let Some(bounds) = self.bounds().find(|bounds| !bounds.allow(model)) {
+            return Err(bounds.forbid(model));
         }
         // First: a call that there is no seat for is not counted as made.
-        let seat = key.seat()?;
-        let Some(limiter) = &key.limiter else {
-            return Ok(seat);
-        };
-        let taken = limiter.take(now).map_err(|wait| {
-            let RateLimit { requests_per_second, burst_size } = limiter.limit;
-            let message = format!("key '{}' is limited to {requests_per_second} requests per second (burst {burst_size})", key.name);
-            Failure::new(Kind::RateLimited, message).retry_after(wait)
-        });
-        taken.map(|()| seat)
+        let mut seats = [None, None];
+        for (seat, bounds) in seats.iter_mut().zip(self.bounds()) {
+            *seat = bounds.seat()?;
+        }
+        for (at, bounds) in self.bounds().enumerate() {
+            if let Err(failure) = bounds.request(now) {
+                self.bounds().take(at).for_each(Bounds::forget_request);
+                return Err(failure);
+            }
+        }
+        Ok(seats)
     }
 }
 
 impl Key {
     /// A key as it is configured; limits that stay the same keep their state.
     fn new(key: &config::Key, old: Option<&Key>) -> Self {
-        let limiter = key
-            .rate_limit
-            .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
-        let seats = old.and_then(|old| old.seats.as_ref());
-        let seats = seats.map(|limit| limit.seats.clone()).unwrap_or_default();
-        let quota = Quota::new(&key.limits, old.and_then(|old| old.quota.as_deref()));
+        let name: Arc<str> = key.name.as_str().into();
         Self {
-            name: key.name.as_str().into(),
+            bounds: Bounds::new("key", name.clone(), &key.bounds, old.map(|old| &old.bounds)),
+            name,
             strict: key.strict,
-            allowed_models: key.allowed_models.clone(),
-            limiter,
-            seats: key.max_concurrent.map(|most| Limit { seats, most }),
-            quota: (!key.limits.is_empty()).then(|| Arc::new(quota)),
+            team: key.team.as_deref().map(Arc::from),
+            tags: key.tags.as_slice().into(),
+            role: key.role,
+            expires: key.expires,
+            allowed_ips: key.allowed_ips.clone(),
         }
     }
 
-    fn seat(&self) -> Result<Option<Seat>, Failure> {
-        let Some(limit) = &self.seats else {
-            return Ok(None);
-        };
-        let seat = limit.take().ok_or_else(|| {
+    /// Whether it may be used now, and from there.
+    fn check(&self, peer: IpAddr, now: u64) -> Result<(), Failure> {
+        if let Some(expires) = self.expires.filter(|expires| *expires <= now) {
+            let message = format!("this API key expired at {}", moment::text(expires));
+            return Err(Failure::new(Kind::Unauthenticated, message));
+        }
+        let is_of = |network: &Network| network.has(peer);
+        if !self.allowed_ips.is_empty() && !self.allowed_ips.iter().any(is_of) {
             let message = format!(
-                "key '{}' has {} calls under way, as many as it may have at a time",
-                self.name, limit.most
+                "key '{}' may not be used from {}",
+                self.name,
+                peer.to_canonical()
             );
-            Failure::new(Kind::RateLimited, message).retry_after(Some(COME_AGAIN))
-        });
-        seat.map(Some)
+            return Err(Failure::new(Kind::Forbidden, message));
+        }
+        Ok(())
     }
 }
 
-/// A rate with a burst as one number: the moment at which all that was let in would have been due (GCRA).
-#[derive(Debug)]
-struct Limiter {
-    limit: RateLimit,
-    /// Nanoseconds of the clock.
-    due: AtomicU64,
-}
-
-impl Limiter {
-    fn new(limit: RateLimit, before: Option<&Limiter>) -> Self {
-        let due = before
-            .filter(|before| before.limit == limit)
-            .map_or(0, |before| before.due.load(Ordering::Relaxed));
+impl Team {
+    fn new(team: &config::Team, old: Option<&Team>) -> Self {
+        let name: Arc<str> = team.name.as_str().into();
         Self {
-            limit,
-            due: AtomicU64::new(due),
+            bounds: Bounds::new(
+                "team",
+                name.clone(),
+                &team.bounds,
+                old.map(|old| &old.bounds),
+            ),
+            name,
+            tags: team.tags.as_slice().into(),
+            is_enabled: team.enabled,
+        }
+    }
+}
+
+impl Found {
+    /// The key, where it is still found by this hash.
+    fn key(self, now: u64) -> Result<Arc<Key>, Failure> {
+        match self.until.filter(|until| *until <= now) {
+            Some(until) => {
+                let message = format!(
+                    "this API key was replaced, and ended at {}",
+                    moment::text(until)
+                );
+                Err(Failure::new(Kind::Unauthenticated, message))
+            }
+            None => Ok(self.key),
         }
     }
 
-    /// One request; or how long to wait, `None` where no wait helps. Exact however many ask at once.
-    fn take(&self, now: Duration) -> Result<(), Option<Duration>> {
-        let Some(interval) =
-            1_000_000_000_u64.checked_div(u64::from(self.limit.requests_per_second))
-        else {
-            return Err(None);
-        };
-        let tolerance = interval * u64::from(self.limit.burst_size.max(1));
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
-        let mut due = self.due.load(Ordering::Relaxed);
-        loop {
-            let next = due.max(now).saturating_add(interval);
-            if next - now > tolerance {
-                return Err(Some(Duration::from_nanos(next - now - tolerance)));
-            }
-            match self
-                .due
-                .compare_exchange_weak(due, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(()),
-                Err(seen) => due = seen,
-            }
-        }
+    /// What a key is found by: its hash, and the one before it.
+    fn by(key: &config::Key, hash: Hash, old: Option<&Key>) -> impl Iterator<Item = (Hash, Found)> {
+        let made = Arc::new(Key::new(key, old));
+        let before = key.previous.map(|previous| {
+            let until = Some(previous.until);
+            (
+                previous.hash,
+                Found {
+                    key: made.clone(),
+                    until,
+                },
+            )
+        });
+        // The key of now is stronger, should both be one.
+        before.into_iter().chain([(
+            hash,
+            Found {
+                key: made,
+                until: None,
+            },
+        )])
     }
 }
 
@@ -287,150 +352,4 @@ fn new_pepper() -> hmac::Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use polygate_core::Secret;
-
-    fn ring(keys: Option<Vec<config::Key>>) -> KeyRing {
-        KeyRing::new(
-            &Access {
-                keys,
-                allow_anonymous: false,
-            },
-            None,
-        )
-    }
-
-    fn key(limit: Option<(u32, u32)>, models: &[&str]) -> config::Key {
-        config::Key {
-            name: "one".to_owned(),
-            key: Secret::new("sk-1"),
-            enabled: true,
-            strict: false,
-            allowed_models: models
-                .iter()
-                .map(|model| Pattern::mapping(model).expect("valid"))
-                .collect(),
-            rate_limit: limit.map(|(requests_per_second, burst_size)| RateLimit {
-                requests_per_second,
-                burst_size,
-            }),
-            max_concurrent: None,
-            limits: vec![],
-        }
-    }
-
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    #[test]
-    fn without_a_key_section_only_neighbours_are_served() {
-        assert!(ring(None).authenticate(None, HERE).is_ok());
-        assert!(
-            ring(None)
-                .authenticate(Some("any"), "10.1.2.3".parse().expect("ip"))
-                .is_ok()
-        );
-        assert!(
-            ring(None)
-                .authenticate(None, "::ffff:192.168.1.1".parse().expect("ip"))
-                .is_ok()
-        );
-        let failure = ring(None)
-            .authenticate(None, "8.8.8.8".parse().expect("ip"))
-            .expect_err("public");
-        assert!(failure.message.contains("allow_anonymous: true"));
-    }
-
-    #[test]
-    fn an_empty_key_section_is_closed() {
-        assert!(ring(Some(vec![])).authenticate(Some("sk-1"), HERE).is_err());
-        let disabled = config::Key {
-            enabled: false,
-            ..key(None, &[])
-        };
-        assert!(
-            ring(Some(vec![disabled]))
-                .authenticate(Some("sk-1"), HERE)
-                .is_err()
-        );
-        assert!(
-            ring(Some(vec![key(None, &[])]))
-                .authenticate(Some("sk-1"), HERE)
-                .is_ok()
-        );
-        assert!(
-            ring(Some(vec![key(None, &[])]))
-                .authenticate(Some("sk-"), HERE)
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn models_are_allowed_by_name_wildcard_and_expression() {
-        let caller = ring(Some(vec![key(None, &["gpt-4o", "claude-*", "o[13].*"])]))
-            .authenticate(Some("sk-1"), HERE)
-            .expect("known");
-        for (model, allowed) in [
-            ("gpt-4o", true),
-            ("gpt-4o-mini", false),
-            ("claude-3", true),
-            ("o3-mini", true),
-            ("o2", false),
-        ] {
-            assert_eq!(
-                caller.admit(model, Duration::ZERO).is_ok(),
-                allowed,
-                "{model}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_limit_lets_in_its_burst_and_then_its_rate() {
-        let caller = ring(Some(vec![key(Some((10, 5)), &[])]))
-            .authenticate(Some("sk-1"), HERE)
-            .expect("known");
-        let at = |millis| Duration::from_millis(millis);
-        let admitted = |now, times: usize| {
-            (0..times)
-                .filter(|_| caller.admit("m", now).is_ok())
-                .count()
-        };
-        assert_eq!(admitted(at(1000), 20), 5);
-        assert_eq!(admitted(at(1099), 20), 0);
-        assert_eq!(admitted(at(1100), 20), 1);
-        assert_eq!(admitted(at(1500), 20), 4);
-        let failure = caller.admit("m", at(1500)).expect_err("over");
-        assert_eq!((failure.status, failure.retry_after), (429, Some(at(100))));
-        assert_eq!(admitted(at(60_000), 20), 5);
-    }
-
-    #[test]
-    fn a_limit_is_exact_however_many_ask_at_once() {
-        let caller = ring(Some(vec![key(Some((1, 100)), &[])]))
-            .authenticate(Some("sk-1"), HERE)
-            .expect("known");
-        let admitted: usize = std::thread::scope(|scope| {
-            let run = || {
-                (0..200)
-                    .filter(|_| caller.admit("m", Duration::from_secs(9)).is_ok())
-                    .count()
-            };
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(run)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or(0))
-                .sum()
-        });
-        assert_eq!(admitted, 100);
-    }
-
-    #[test]
-    fn zero_requests_per_second_blocks() {
-        let caller = ring(Some(vec![key(Some((0, 5)), &[])]))
-            .authenticate(Some("sk-1"), HERE)
-            .expect("known");
-        let failure = caller.admit("m", Duration::ZERO).expect_err("blocked");
-        assert_eq!((failure.status, failure.retry_after), (429, None));
-    }
-}
+mod tests;

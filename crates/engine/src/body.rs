@@ -17,6 +17,7 @@ pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
 pub use waiting::{Hold, Running, Waiting};
 
+use crate::expect::tokens;
 use crate::observe::{Outcome, Recorder};
 
 /// A comment line: what clients ignore and idle connections need.
@@ -70,11 +71,17 @@ impl ReplyBody {
                     record.usage = whole.usage;
                     record.status = status.as_u16();
                 });
+                recorder.of_answer(|attempt| {
+                    attempt.usage = whole.usage;
+                    attempt.complete = true;
+                    attempt.came = tokens(whole.bytes.as_ref().map_or(0, Bytes::len));
+                });
                 whole.recorder = Some(recorder);
             }
             ReplyBody::Stream(relay) => relay.release(recorder),
             ReplyBody::Passing(passing) => {
                 recorder.update(|record| record.status = status.as_u16());
+                recorder.of_answer(|attempt| attempt.status = status.as_u16());
                 passing.release(recorder);
             }
             // It brings its own.

@@ -5,6 +5,7 @@
 mod access;
 mod health;
 mod hedge;
+mod price;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,9 +17,10 @@ use polygate_providers::Price;
 
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
-pub use access::{Access, Allowance, Key, RateLimit};
+pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
+pub use price::PriceOverride;
 
 /// Everything a running gateway was told.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub continuation: bool,
     /// What is asked in the background.
     pub health_check: HealthCheck,
+    /// What models cost, where a target does not say so itself.
+    pub price_overrides: Vec<PriceOverride>,
     /// `/metrics` answers without a key.
     pub metrics_open: bool,
     /// Upstream certificates are checked.
@@ -504,16 +508,14 @@ impl Default for Config {
             server: Server::default(),
             providers: Vec::new(),
             models: Vec::new(),
-            access: Access {
-                keys: None,
-                allow_anonymous: false,
-            },
+            access: Access::default(),
             routing: Routing::default(),
             retry: Retry::default(),
             timeouts: Timeouts::default(),
             hedge: None,
             continuation: false,
             health_check: HealthCheck::default(),
+            price_overrides: Vec::new(),
             metrics_open: true,
             verify_ssl: true,
             ca_file: None,

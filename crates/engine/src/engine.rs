@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use polygate_core::{Clock, Failure, Kind, Scope};
+use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
@@ -19,12 +20,13 @@ use crate::attempt::{Reply, StandIn};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Inbound, InboundBody};
 use crate::config::Config;
+use crate::expect::Expected;
 use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::Kept;
-use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
+use crate::observe::{CallRecord, Charge, Metrics, Outcome, Recorder, Recorders};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
 use crate::snapshot::Snapshot;
@@ -222,19 +224,20 @@ impl Engine {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
         });
-        let seat = call.inbound.caller.admit(&call.model, self.clock.now())?;
-        recorder.keep(seat);
+        let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
+        recorder.keep(seats);
         let route = snapshot
             .route(&call.model)
             .ok_or_else(|| unknown_model(&call.model))?;
         let route = further::extend(&snapshot, &mut call, route)?;
         recorder.update(|record| record.label = route.label.clone());
         call.strict |= route.strict;
-        recorder.keep(seat_of(&route)?);
+        recorder.keep([seat_of(&route)?]);
         call.deadlines = call.deadlines.or(route.timeouts);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(&mut call)?;
+        recorder.update(|record| record.expected = Expected::of(&call));
         recorder.reserve(reserve::reserve(&call, self.clock.unix_seconds())?);
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
@@ -331,7 +334,12 @@ impl Engine {
             outcome: Outcome::ClientGone,
             error: None,
             usage: None,
+            expected: Expected::default(),
+            tier: ServiceTier::Standard,
+            charge: Charge::NOTHING,
+            unpriced: false,
             losses: Vec::new(),
+            began: self.clock.unix_micros(),
             started: self.clock.now(),
             first_event: None,
             duration: Duration::ZERO,

@@ -7,6 +7,7 @@
 mod continuation;
 mod output;
 mod stream;
+mod text;
 mod translation;
 
 use std::borrow::Cow;

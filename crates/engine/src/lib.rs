@@ -13,6 +13,7 @@ pub mod chance;
 pub mod config;
 pub mod count;
 pub mod engine;
+pub mod expect;
 mod further;
 pub mod health;
 mod hedge;
@@ -31,6 +32,7 @@ pub mod route;
 pub mod seats;
 pub mod snapshot;
 pub mod status;
+pub mod tariff;
 mod tls;
 pub mod transport;
 

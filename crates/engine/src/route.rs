@@ -17,6 +17,7 @@ use crate::policy::{Policy, Standing};
 use crate::pulse::{Awaited, Flight, Target};
 use crate::seats::{Limit, Seat};
 use crate::snapshot::{Credential, Snapshot, Upstream};
+use crate::tariff::Tariff;
 
 pub use way::Open;
 use way::{Cause, Edge};
@@ -72,6 +73,8 @@ pub struct Candidate {
     pub credential: Arc<Credential>,
     /// The model's name there.
     pub model: Arc<str>,
+    /// What it costs; `None`: nobody knows.
+    pub tariff: Option<Arc<Tariff>>,
     target: Target,
     model_rest: Arc<Rest>,
 }
@@ -96,12 +99,18 @@ impl Step {
 
 impl Candidate {
     /// A provider's key and a model there.
-    pub(crate) fn new(upstream: &Arc<Upstream>, credential: &Arc<Credential>, model: &str) -> Self {
+    pub(crate) fn new(
+        upstream: &Arc<Upstream>,
+        credential: &Arc<Credential>,
+        model: &str,
+        tariff: Option<Arc<Tariff>>,
+    ) -> Self {
         let model_rest = upstream.model_rests.cell(model);
         Self {
             upstream: upstream.clone(),
             credential: credential.clone(),
             model: model.into(),
+            tariff,
             target: credential.pulses.target(model),
             model_rest,
         }
@@ -300,6 +309,17 @@ impl Route {
         let mut steps = self.steps.iter();
         let is_next = |step: &&Step| step.path.is_empty() && step.node > failed.node;
         steps.find(is_next).map(|step| Open::from(step.node))
+    }
+
+    /// The most that a call with a prompt and an answer of so many tokens can come to, whichever of the candidates serves it;
+    /// millionths of a dollar. `None`: nobody knows what one of them costs.
+    pub fn dearest(&self, input: u64, output_cap: u64) -> Option<u64> {
+        let mut dearest = 0;
+        for candidate in self.candidates() {
+            let tariff = candidate.tariff.as_ref()?;
+            dearest = dearest.max(tariff.most(input, output_cap));
+        }
+        Some(dearest)
     }
 
     /// All candidates in order.

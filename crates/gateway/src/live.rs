@@ -61,8 +61,10 @@ impl Configuration for Live {
     async fn check(&self, puts: &[Put]) -> Checked {
         let documents = self.documents.borrow().clone();
         let (base, sealer, puts) = (self.base(), self.sealer.clone(), puts.to_vec());
+        let book = self.keys.clone();
         // A configuration is compiled, twice: not on a thread that serves.
-        let checked = tokio::task::spawn_blocking(move || check(&base, &documents, &sealer, &puts));
+        let checked =
+            tokio::task::spawn_blocking(move || check(&base, &documents, &book, &sealer, &puts));
         checked.await.unwrap_or_else(|error| Checked {
             problems: vec![Field::new("", format!("could not be checked: {error}"))],
             ..Checked::default()
@@ -115,28 +117,41 @@ impl Configuration for Live {
 }
 
 /// What would come of these.
-fn check(base: &Base, documents: &Documents, sealer: &Sealer, puts: &[Put]) -> Checked {
+fn check(
+    base: &Base,
+    documents: &Documents,
+    book: &KeyBook,
+    sealer: &Sealer,
+    puts: &[Put],
+) -> Checked {
     let mut checked = Checked::default();
     let (of_keys, of_others): (Vec<&Put>, Vec<&Put>) =
         puts.iter().partition(|put| put.kind == Kind::Key);
+    let mut after = documents.clone();
+    let changes: Vec<Change> = of_others.iter().map(|put| change(put)).collect();
+    after.apply(&changes);
     for put in of_keys {
-        let Some(document) = would_be(put) else {
-            continue;
-        };
-        if base.has(Kind::Key, &put.name) {
-            checked.problems.push(in_file(put));
-        } else if let Err(problems) = key(&document) {
-            checked
-                .problems
-                .extend(fields(put.kind, &put.name, &problems));
-        }
+        checked.problems.extend(of_key(base, &after, put));
     }
     if of_others.is_empty() {
         return checked;
     }
-    let mut after = documents.clone();
-    let changes: Vec<Change> = of_others.iter().map(|put| change(put)).collect();
-    after.apply(&changes);
+    let gone = of_others
+        .iter()
+        .filter(|put| put.kind == Kind::Team && put.body.is_none());
+    for put in gone {
+        let keys = book.of_team(&put.name).into_iter();
+        let keys = keys.filter(|name| {
+            !puts
+                .iter()
+                .any(|put| put.kind == Kind::Key && put.name == *name)
+        });
+        checked.left_out.extend(keys.map(|name| LeftOut {
+            kind: Kind::Key,
+            name,
+            why: format!("there is no team '{}'", put.name),
+        }));
+    }
     let before = base.with(documents, sealer, &Engine::check).left_out;
     for left_out in base.with(&after, sealer, &Engine::check).left_out {
         let (kind, name) = (left_out.kind, left_out.name.as_str());
@@ -155,6 +170,29 @@ fn check(base: &Base, documents: &Documents, sealer: &Sealer, puts: &[Put]) -> C
         }
     }
     checked
+}
+
+/// What is wrong with a key.
+fn of_key(base: &Base, documents: &Documents, put: &Put) -> Vec<Field> {
+    let Some(document) = would_be(put) else {
+        return Vec::new();
+    };
+    if base.has(Kind::Key, &put.name) {
+        return vec![in_file(put)];
+    }
+    let team = match key(&document) {
+        Ok((_, key)) => key.team,
+        Err(problems) => return fields(put.kind, &put.name, &problems),
+    };
+    let is_there = |team: &String| base.has(Kind::Team, team) || has(documents, Kind::Team, team);
+    let missing = team.filter(|team| !is_there(team));
+    let missing = missing.map(|team| Field::new("team", format!("there is no team '{team}'")));
+    missing.into_iter().collect()
+}
+
+fn has(documents: &Documents, kind: Kind, name: &str) -> bool {
+    let mut documents = documents.documents.iter();
+    documents.any(|document| document.kind == kind && document.name == name)
 }
 
 fn in_file(put: &Put) -> Field {

@@ -23,6 +23,10 @@ mod write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::middleware::map_response;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::CACHE_CONTROL;
 use polygate_store::audit::Event;
 use polygate_store::{Sealer, Store};
 
@@ -34,7 +38,7 @@ use configuration::Configuration;
 pub use asked::Asked;
 pub use gate::identify;
 pub use problem::{Field, Problem};
-pub use role::{Area, Principal, Role};
+pub use role::{Area, Principal};
 pub use route::{Doc, Param, ParamKind, Route};
 pub use write::waiting;
 
@@ -124,7 +128,15 @@ pub fn routes() -> Vec<Route> {
 /// The router of all of them.
 pub fn router(state: &State) -> axum::Router<State> {
     let routes = routes().into_iter();
-    routes.fold(axum::Router::new(), |router, route| {
+    let router = routes.fold(axum::Router::new(), |router, route| {
         route.add_to(router, state)
-    })
+    });
+    router.layer(map_response(unstored))
+}
+
+/// What an admin sees is for nobody's cache: a key is in it once.
+async fn unstored(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }

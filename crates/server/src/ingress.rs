@@ -184,10 +184,9 @@ pub fn authenticate(
     query: Option<&str>,
     format: Format,
 ) -> Result<Caller, Failure> {
-    state
-        .engine
-        .keys()
-        .authenticate(key::shown(headers, query, format == Format::Gemini), peer)
+    let shown = key::shown(headers, query, format == Format::Gemini);
+    let now = state.engine.clock().unix_seconds();
+    state.engine.keys().authenticate(shown, peer, now)
 }
 
 fn show_trail(trail: &Trail, headers: &mut HeaderMap) {

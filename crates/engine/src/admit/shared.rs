@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::{Hash, Key};
+use super::{Found, Hash};
 use crate::config;
 
 /// A hundred thousand keys are a hundred a shard, which is what one key's write copies.
 const SHARDS: usize = 1024;
 
-type Shard = HashMap<Hash, Arc<Key>>;
+type Shard = HashMap<Hash, Found>;
 
 /// Keys beside those of the configuration, in shards that are swapped whole.
 pub struct SharedKeys {
@@ -37,22 +37,43 @@ impl fmt::Debug for SharedKeys {
 }
 
 impl SharedKeys {
-    /// Puts these in force, and takes away those of which there is no key or which is not enabled. For one writer at a time.
-    pub fn apply(&self, changes: impl IntoIterator<Item = (Hash, Option<config::Key>)>) {
-        let mut sorted: HashMap<usize, Vec<(Hash, Option<config::Key>)>> = HashMap::new();
-        for (hash, key) in changes {
-            sorted.entry(place(&hash)).or_default().push((hash, key));
+    /// Puts these in force, after taking away what is no key any more; those that are not enabled are none. For one writer at a time.
+    pub fn apply(
+        &self,
+        gone: impl IntoIterator<Item = Hash>,
+        here: impl IntoIterator<Item = (Hash, config::Key)>,
+    ) {
+        let mut sorted: HashMap<usize, Vec<(Hash, Option<Found>)>> = HashMap::new();
+        let mut sort = |hash: Hash, found| {
+            sorted.entry(place(&hash)).or_default().push((hash, found));
+        };
+        gone.into_iter().for_each(|hash| sort(hash, None));
+        for (hash, key) in here {
+            if !key.enabled {
+                let previous = key.previous.map(|previous| previous.hash);
+                previous
+                    .into_iter()
+                    .chain([hash])
+                    .for_each(|hash| sort(hash, None));
+                continue;
+            }
+            // A key that was replaced goes on with what it was.
+            let before = key.previous.and_then(|previous| self.get(&previous.hash));
+            let old = self.get(&hash).or(before).map(|found| found.key);
+            for (hash, found) in Found::by(&key, hash, old.as_deref()) {
+                sort(hash, Some(found));
+            }
         }
         for (place, changes) in sorted {
             let Some(shard) = self.shards.get(place) else {
                 continue;
             };
             let mut keys = Shard::clone(&shard.load());
-            for (hash, key) in changes {
-                let old = keys.remove(&hash);
-                if let Some(key) = key.filter(|key| key.enabled) {
-                    keys.insert(hash, Arc::new(Key::new(&key, old.as_deref())));
-                }
+            for (hash, found) in changes {
+                match found {
+                    Some(found) => keys.insert(hash, found),
+                    None => keys.remove(&hash),
+                };
             }
             shard.store(Arc::new(keys));
         }
@@ -69,7 +90,7 @@ impl SharedKeys {
     }
 
     /// The key of this hash.
-    pub fn get(&self, hash: &Hash) -> Option<Arc<Key>> {
+    pub(super) fn get(&self, hash: &Hash) -> Option<Found> {
         self.shards.get(place(hash))?.load().get(hash).cloned()
     }
 }
@@ -94,16 +115,11 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn key(name: &str) -> config::Key {
-        config::Key {
-            name: name.to_owned(),
-            key: Secret::new(""),
-            enabled: true,
-            strict: false,
-            allowed_models: vec![],
-            rate_limit: None,
-            max_concurrent: None,
-            limits: vec![],
-        }
+        config::Key::new(name, Secret::new(""))
+    }
+
+    fn put(shared: &SharedKeys, hash: Hash, key: config::Key) {
+        shared.apply([], [(hash, key)]);
     }
 
     #[test]
@@ -112,7 +128,7 @@ mod tests {
         let empty = KeyRing::of(&[7; 32], shared.clone());
         let access = |keys| Access {
             keys,
-            allow_anonymous: false,
+            ..Access::default()
         };
         let open = KeyRing::new(&access(None), Some(&empty));
         let own = config::Key {
@@ -121,12 +137,12 @@ mod tests {
         };
         let closed = KeyRing::new(&access(Some(vec![own])), Some(&open));
         let name = |ring: &KeyRing, shown| {
-            let caller = ring.authenticate(Some(shown), HERE);
+            let caller = ring.authenticate(Some(shown), HERE, 0);
             caller.map(|caller| caller.name().to_string()).ok()
         };
         let hash = |shown| keyed_hash(&open.pepper, shown);
         assert_eq!(name(&open, "sk-1").as_deref(), Some("anonymous"));
-        shared.apply([(hash("sk-1"), Some(key("one")))]);
+        put(&shared, hash("sk-1"), key("one"));
         shared.need(true);
         for ring in [&open, &closed] {
             assert_eq!(name(ring, "sk-1").as_deref(), Some("one"));
@@ -137,9 +153,9 @@ mod tests {
             enabled: false,
             ..key("one")
         };
-        shared.apply([(hash("sk-1"), Some(disabled))]);
+        put(&shared, hash("sk-1"), disabled);
         assert_eq!(name(&open, "sk-1"), None);
-        shared.apply([(hash("sk-1"), None)]);
+        shared.apply([hash("sk-1")], []);
         shared.need(false);
         assert_eq!(name(&open, "sk-1").as_deref(), Some("anonymous"));
         assert_eq!(name(&closed, "sk-1"), None);
@@ -150,21 +166,39 @@ mod tests {
         let shared = SharedKeys::default();
         let limited = |strict| config::Key {
             strict,
-            rate_limit: Some(RateLimit {
-                requests_per_second: 1,
-                burst_size: 1,
-            }),
+            bounds: config::Bounds {
+                rate_limit: Some(RateLimit {
+                    requests_per_second: 1,
+                    burst_size: 2,
+                }),
+                ..config::Bounds::default()
+            },
             ..key("one")
         };
-        let admitted = || {
-            let key = shared.get(&[1; 32]);
-            let caller = super::super::Caller { key };
+        let admitted = |hash: u8| {
+            let key = shared.get(&[hash; 32]).map(|found| found.key);
+            let caller = super::super::Caller { key, team: None };
             caller.admit("m", Duration::from_secs(9)).is_ok()
         };
-        shared.apply([([1; 32], Some(limited(false)))]);
-        assert!(admitted());
-        shared.apply([([1; 32], Some(limited(true)))]);
-        assert!(!admitted());
+        put(&shared, [1; 32], limited(false));
+        assert!(admitted(1));
+        put(&shared, [1; 32], limited(true));
+        assert!(admitted(1));
+        assert!(!admitted(1));
+        // Replaced by another, which shares its limits as long as both are good.
+        let previous = Some(config::Previous {
+            hash: [1; 32],
+            until: 100,
+        });
+        let replaced = config::Key {
+            previous,
+            ..limited(true)
+        };
+        put(&shared, [2; 32], replaced);
+        assert!(!admitted(1) && !admitted(2));
+        let found = shared.get(&[1; 32]).expect("until its end");
+        assert!(found.clone().key(99).is_ok());
+        assert!(found.key(100).is_err_and(|failure| failure.status == 401));
     }
 
     #[test]
@@ -178,15 +212,19 @@ mod tests {
                 .for_each(|(to, from)| *to = from);
             hash
         };
-        shared.apply((0..100_000).map(|number| (hash(number), Some(key("many")))));
+        shared.apply([], (0..100_000).map(|number| (hash(number), key("many"))));
         let start = Instant::now();
         for number in 0..100 {
-            shared.apply([(hash(number), Some(key("again")))]);
+            put(&shared, hash(number), key("again"));
         }
         // A copy of all of them would take many times as long.
         let took = start.elapsed();
         assert!(took < Duration::from_millis(500), "{took:?}");
-        let name = |number| shared.get(&hash(number)).map(|key| key.name.to_string());
+        let name = |number| {
+            shared
+                .get(&hash(number))
+                .map(|found| found.key.name.to_string())
+        };
         assert_eq!(name(99).as_deref(), Some("again"));
         assert_eq!(name(99_999).as_deref(), Some("many"));
     }

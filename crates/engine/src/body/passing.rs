@@ -106,6 +106,9 @@ impl Passing {
 
     fn complete(&mut self) -> Poll<Option<Result<Bytes, Failure>>> {
         self.upstream = None;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.of_answer(|attempt| attempt.complete = true);
+        }
         self.update_record(|record| {
             record.outcome = if record.status < 400 {
                 Outcome::Completed

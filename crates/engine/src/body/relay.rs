@@ -314,7 +314,7 @@ impl Relay {
 
     /// Writes the outcome into the record, once; a failure becomes the last event.
     fn settle(&mut self) {
-        let (own, usage) = (self.meter.usage, self.usage());
+        let (own, came, usage) = (self.meter.usage, self.meter.came(), self.usage());
         // Others were asked to go on, and none did: theirs is the failure, and all that there was of them is told.
         let nobody_went_on = matches!(self.rest, Rest::Failed);
         let mut failure = self.failure.take();
@@ -332,7 +332,11 @@ impl Relay {
         }
         if let Some(mut recorder) = self.recorder.take() {
             if !nobody_went_on {
-                recorder.of_answer(|attempt| attempt.usage = own);
+                recorder.of_answer(|attempt| {
+                    attempt.usage = own;
+                    attempt.came = came;
+                    attempt.complete = failure.is_none();
+                });
             }
             recorder.update(|record| {
                 record.usage = usage;
@@ -360,8 +364,17 @@ impl Drop for Relay {
     /// The client went first: what was counted so far goes into the record.
     fn drop(&mut self) {
         let usage = self.usage();
+        let Meter {
+            usage: own, ended, ..
+        } = self.meter;
+        let came = self.meter.came();
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.update(|record| record.usage = usage);
+            recorder.of_answer(|attempt| {
+                attempt.usage = own;
+                attempt.came = came;
+                attempt.complete = ended;
+            });
         }
     }
 }

@@ -14,9 +14,10 @@ const OUTPUT: u64 = 4096;
 /// Reserves the most that the call is thought to take. The moment is in seconds since 1970.
 pub(super) fn reserve(call: &Call, now: u64) -> Result<Option<Reserved>, Failure> {
     let caller = &call.inbound.caller;
-    let Some(quota) = caller.quota() else {
+    let mut quotas = caller.quotas().peekable();
+    if quotas.peek().is_none() {
         return Ok(None);
-    };
+    }
     let (input, output) = tokens(call);
     let amounts = Amounts {
         requests: 1,
@@ -24,9 +25,11 @@ pub(super) fn reserve(call: &Call, now: u64) -> Result<Option<Reserved>, Failure
         money: 0,
     };
     let mut reservation = Reservation::default();
-    quota
-        .reserve(amounts, now, &mut reservation)
-        .map_err(|spent| refusal(&caller.name(), &spent, &amounts))?;
+    for quota in quotas {
+        quota
+            .reserve(amounts, now, &mut reservation)
+            .map_err(|spent| refusal(&caller.name(), &spent, &amounts))?;
+    }
     Ok(Some(Reserved { reservation, input }))
 }
 

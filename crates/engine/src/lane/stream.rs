@@ -9,8 +9,9 @@ use polygate_wire::{Dialect, Format, Frame, Progress, dialect, ended_early};
 use serde::de::IgnoredAny;
 
 use super::translation::Translation;
-use super::{Lane, Output};
+use super::{Lane, Output, text};
 use crate::call::Endpoint;
+use crate::expect::tokens;
 
 /// A lane's reading of a stream: chunks in, the client's bytes out.
 pub struct StreamLane {
@@ -44,6 +45,8 @@ enum Reading {
 /// A stream whose frames pass.
 struct Passage {
     /// The format.
+    format: Format,
+    /// What knows it.
     dialect: &'static dyn Dialect,
     /// We asked for a usage frame that the client did not want.
     drop_usage_frame: bool,
@@ -53,6 +56,7 @@ struct Passage {
 
 impl Passage {
     fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
+        meter.text += text::bytes(self.format, &block);
         let marks = self.dialect.marks();
         let has_mark = |mark: &&[u8]| memchr::memmem::find(&block, mark).is_some();
         if meter.good && !marks.iter().any(has_mark) {
@@ -114,6 +118,8 @@ pub struct Meter {
     pub usage: Option<Usage>,
     /// How many times something was said; comments and pings say nothing.
     pub said: u64,
+    /// Bytes of text, of whatever kind, as far as they were looked at.
+    pub text: usize,
 }
 
 impl Meter {
@@ -122,6 +128,11 @@ impl Meter {
         self.good |= progress != Progress::Preamble;
         self.finished |= matches!(progress, Progress::Finish | Progress::End);
         self.ended |= progress == Progress::End;
+    }
+
+    /// Tokens that have come, by our count: one at least for whatever was said.
+    pub fn came(&self) -> u64 {
+        tokens(self.text).max(self.said)
     }
 
     pub(super) fn usage(&mut self, usage: Usage) {
@@ -151,6 +162,7 @@ impl StreamLane {
             Lane::Native(native) => Self {
                 cutter: Cutter::of(format),
                 reading: Reading::Native(Passage {
+                    format,
                     dialect: dialect(format),
                     drop_usage_frame: native.drop_usage_frame,
                     last: Bytes::new(),
@@ -325,6 +337,7 @@ fn array_block(
     meter: &mut Meter,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    meter.text += text::bytes(Format::Gemini, &block);
     for element in elements(&block) {
         let frame = Frame {
             event: None,

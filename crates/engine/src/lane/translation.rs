@@ -158,7 +158,10 @@ impl Meter {
         match event {
             ChatEvent::Usage(usage) => self.usage(*usage),
             ChatEvent::Stop(_) => self.progress(Progress::Finish),
-            ChatEvent::Delta { text, .. } if !text.is_empty() => self.progress(Progress::Content),
+            ChatEvent::Delta { text, .. } if !text.is_empty() => {
+                self.text += text.len();
+                self.progress(Progress::Content);
+            }
             ChatEvent::Open {
                 block: Block::ToolCall { .. } | Block::Media(_),
                 ..

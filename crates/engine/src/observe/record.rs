@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use polygate_core::{Clock, Failure, Usage};
+use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 
+use super::charge::Charge;
 use super::pump::Recorders;
+use crate::expect::Expected;
 use crate::pulse::Flight;
 use crate::quota::{Amounts, Reservation};
 use crate::route::Candidate;
 use crate::seats::Seat;
+use crate::tariff::Tariff;
 
 /// Everything worth knowing of a call.
 #[derive(Clone, Debug)]
@@ -46,10 +50,20 @@ pub struct CallRecord {
     pub outcome: Outcome,
     /// The error's code, where there was one.
     pub error: Option<&'static str>,
-    /// Token counts, where reported.
+    /// Token counts of what the client got, where reported.
     pub usage: Option<Usage>,
+    /// How many tokens it was thought to be.
+    pub expected: Expected,
+    /// How providers were asked to serve it.
+    pub tier: ServiceTier,
+    /// What it is charged, once it is over: failed attempts included.
+    pub charge: Charge,
+    /// Something of it has no price.
+    pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// When it began; microseconds since 1970.
+    pub began: i64,
     /// When it began, on the clock.
     pub started: Duration,
     /// From the start to the first good event.
@@ -113,6 +127,10 @@ pub struct AttemptRecord {
     pub provider: Arc<str>,
     /// Its key, by name.
     pub credential: Arc<str>,
+    /// The model there.
+    pub model: Arc<str>,
+    /// What it costs there; `None`: nobody knows.
+    pub tariff: Option<Arc<Tariff>>,
     /// `ok`, `continued` where it went on with another's answer, the failure's code, or why nobody waited for it.
     pub outcome: &'static str,
     /// The upstream's status, where it gave one.
@@ -123,8 +141,16 @@ pub struct AttemptRecord {
     pub duration: Duration,
     /// It may have cost money although it failed.
     pub ambiguous: bool,
+    /// It was good: its answer went to the client.
+    pub answered: bool,
+    /// That answer came to its end.
+    pub complete: bool,
     /// Token counts of it alone, where reported.
     pub usage: Option<Usage>,
+    /// Tokens of its answer, by our count.
+    pub came: u64,
+    /// What it is charged, once the call is over.
+    pub charge: Charge,
 }
 
 /// The call ended first.
@@ -140,12 +166,18 @@ impl AttemptRecord {
         Self {
             provider: candidate.upstream.name.clone(),
             credential: candidate.credential.name.clone(),
+            model: candidate.model.clone(),
+            tariff: candidate.tariff.clone(),
             outcome: GIVEN_UP,
             status: 0,
             started: now,
             duration: Duration::ZERO,
             ambiguous: true,
+            answered: false,
+            complete: false,
             usage: None,
+            came: 0,
+            charge: Charge::NOTHING,
         }
     }
 
@@ -153,6 +185,7 @@ impl AttemptRecord {
         self.outcome = failure.map_or("ok", |failure| failure.kind.name());
         self.status = failure.map_or(200, |failure| failure.status);
         self.ambiguous = failure.is_some_and(|failure| failure.ambiguous);
+        self.answered = failure.is_none();
         self.end(now);
     }
 
@@ -268,9 +301,9 @@ impl Recorder {
         self.flight = None;
     }
 
-    /// The call keeps a seat until it ends.
-    pub fn keep(&mut self, seat: Option<Seat>) {
-        self.seats.extend(seat);
+    /// The call keeps its seats until it ends.
+    pub fn keep(&mut self, seats: impl IntoIterator<Item = Option<Seat>>) {
+        self.seats.extend(seats.into_iter().flatten());
     }
 
     /// The call keeps what is reserved until it ends.
@@ -355,6 +388,7 @@ impl Drop for Recorder {
             attempts
                 .filter(given_up)
                 .for_each(|attempt| attempt.end(now));
+            record.settle();
             if let Some(reserved) = self.reserved.take() {
                 reserved.settle(&record);
             }

@@ -46,7 +46,7 @@ async fn probe(engine: &Engine, snapshot: &Arc<Snapshot>, upstream: &Arc<Upstrea
     let mut asked = 0;
     for subject in subjects(snapshot, upstream) {
         let now = engine.clock().now();
-        let mut candidates = candidates(upstream, &subject.there);
+        let mut candidates = candidates(snapshot, upstream, &subject);
         let awake = candidates.find(|candidate| candidate.resting(now).is_none());
         let (Some(candidate), Some(seat)) = (awake, seat(upstream)) else {
             continue;
@@ -111,9 +111,20 @@ pub(super) fn subject(snapshot: &Snapshot, upstream: &Upstream, said: &str) -> S
 }
 
 /// The provider's keys with this model.
-pub(super) fn candidates(upstream: &Arc<Upstream>, model: &str) -> impl Iterator<Item = Candidate> {
+pub(super) fn candidates(
+    snapshot: &Snapshot,
+    upstream: &Arc<Upstream>,
+    subject: &Subject,
+) -> impl Iterator<Item = Candidate> {
+    let route = snapshot.route(&subject.said);
+    let is_there =
+        |one: &&Candidate| one.upstream.name == upstream.name && *one.model == *subject.there;
+    let known = route
+        .as_ref()
+        .and_then(|route| route.candidates().find(is_there));
+    let tariff = known.and_then(|known| known.tariff.clone());
     let keys = upstream.credentials.iter();
-    keys.map(move |key| Candidate::new(upstream, key, model))
+    keys.map(move |key| Candidate::new(upstream, key, &subject.there, tariff.clone()))
 }
 
 /// One of the calls that the provider takes at a time, where these are counted; `None` where it has as many as it may have.
@@ -183,7 +194,7 @@ fn question(model: &str) -> Inbound {
         headers: HeaderMap::new(),
         body: InboundBody::Whole(Bytes::from(body.to_string())),
         request_id: CALLER.clone(),
-        caller: Caller { key: None },
+        caller: Caller::default(),
     }
 }
 

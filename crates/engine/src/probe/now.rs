@@ -107,7 +107,7 @@ async fn chatted(
 ) -> CheckedModel {
     let started = engine.clock().now();
     let subject = chat::subject(snapshot, upstream, model);
-    let mut candidates: Vec<_> = chat::candidates(upstream, &subject.there).collect();
+    let mut candidates: Vec<_> = chat::candidates(snapshot, upstream, &subject).collect();
     candidates.sort_by_key(|candidate| candidate.resting(started).map(|(_, wait)| wait));
     let _turn = upstream.health.breaker.turn(started);
     let result = match (candidates.first(), chat::seat(upstream)) {

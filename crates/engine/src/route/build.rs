@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use polygate_providers::{Price, price_of};
+use polygate_providers::Price;
 
 use super::way::{Cause, Edge};
 use super::{Candidate, Group, Step};
@@ -11,6 +11,7 @@ use crate::config::Strategy;
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Standing};
 use crate::snapshot::{Credential, Snapshot, Upstream};
+use crate::tariff::Tariff;
 
 /// How deep fallbacks of fallbacks go, and how many models a route has at most.
 const FALLBACK_DEPTH: usize = 8;
@@ -22,7 +23,7 @@ struct Place<'a> {
     model: &'a str,
     weight: u32,
     priority: i32,
-    price: Option<Price>,
+    tariff: Option<Arc<Tariff>>,
 }
 
 /// One key of a place.
@@ -71,12 +72,14 @@ impl<'a> Builder<'a> {
         };
         self.label.get_or_insert_with(|| requested.into());
         let targets = model.targets.iter().filter_map(|target| {
+            let upstream = self.snapshot.upstreams.get(target.upstream)?;
+            let model = target.model.as_deref().unwrap_or(requested);
             Some(Place {
-                upstream: self.snapshot.upstreams.get(target.upstream)?,
-                model: target.model.as_deref().unwrap_or(requested),
+                upstream,
+                model,
                 weight: target.weight,
                 priority: target.priority,
-                price: target.price,
+                tariff: tariff(self.snapshot, upstream, model, target.price),
             })
         });
         let targets = targets.collect();
@@ -114,7 +117,7 @@ impl<'a> Builder<'a> {
                 model,
                 weight: upstream.weight,
                 priority: upstream.priority,
-                price,
+                tariff: tariff(snapshot, upstream, model, price),
             };
             if upstream.is_stranger_to(bare) && bare == requested {
                 strangers.push(place);
@@ -168,10 +171,9 @@ fn group(strategy: Strategy, tier: &[Seat<'_>]) -> Group {
             .saturating_mul(keys)
             .saturating_mul(key.weight)
             / total.max(1);
-        let candidate = Candidate::new(place.upstream, key, place.model);
-        let price = place
-            .price
-            .or_else(|| price_of(place.upstream.said, place.model));
+        let tariff = place.tariff.clone();
+        let price = tariff.as_ref().map(|tariff| tariff.usual());
+        let candidate = Candidate::new(place.upstream, key, place.model, tariff);
         standings.push(Standing {
             weight: share.max(1),
             price: price.map(Price::blend),
@@ -185,6 +187,17 @@ fn group(strategy: Strategy, tier: &[Seat<'_>]) -> Group {
         candidates,
         standings,
     }
+}
+
+/// What calls of a model cost at a provider.
+fn tariff(
+    snapshot: &Snapshot,
+    upstream: &Upstream,
+    model: &str,
+    own: Option<Price>,
+) -> Option<Arc<Tariff>> {
+    let overrides = &snapshot.config.price_overrides;
+    Tariff::of(upstream, model, own, overrides).map(Arc::new)
 }
 
 fn lcm(a: u32, b: u32) -> u32 {

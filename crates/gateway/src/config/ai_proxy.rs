@@ -92,7 +92,7 @@ pub fn read(top: Section<'_>) -> Config {
     }
     config.access = Access {
         keys: api_keys(&top),
-        allow_anonymous: false,
+        ..Access::default()
     };
     config.routing.strategy = strategy(&top);
     set(
@@ -151,16 +151,7 @@ fn api_keys(top: &Section<'_>) -> Option<Vec<Key>> {
         let name = format!("key-{}", at + 1);
         let named = Named::new(&name, &item.spot);
         item.names().borrow_mut().keys.push(named);
-        Some(Key {
-            name,
-            key,
-            enabled: true,
-            strict: false,
-            allowed_models: vec![],
-            rate_limit: None,
-            max_concurrent: None,
-            limits: vec![],
-        })
+        Some(Key::new(name, key))
     };
     Some(items.iter().enumerate().filter_map(key).collect())
 }

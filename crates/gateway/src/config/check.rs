@@ -37,6 +37,7 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     fallbacks(config, names, findings);
     cycles(config, names, findings);
     keys(config, names, findings);
+    teams(names, findings);
     weights(config, names, findings);
     for model in &mut config.models {
         let is_here = |name: &String| names.providers.iter().any(|known| known.name == *name);
@@ -207,6 +208,17 @@ fn keys(config: &Config, names: &Names, findings: &mut Findings) {
     };
     if config.access.keys.as_ref().is_some_and(is_closed) {
         findings.warn("", "no key of callers is enabled: every call is refused");
+    }
+}
+
+fn teams(names: &Names, findings: &mut Findings) {
+    let known: Vec<&str> = names.teams.iter().map(|named| &*named.name).collect();
+    for named in &names.teams_named {
+        if !known.contains(&named.name.as_str()) {
+            let message = format!("there is no team '{}'", named.name);
+            let hint = did_you_mean(&named.name, known.iter().copied());
+            findings.errors.push(problem(&named.spot, message, hint));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use polygate_engine::Config;
 use polygate_engine::admit::Hash;
-use polygate_engine::config::{Key, Model, Provider};
+use polygate_engine::config::{Key, Model, Provider, Team};
 use polygate_server::admin::configuration;
 use polygate_store::config::{Document, Documents, Kind};
 use polygate_store::{Sealer, StoreError};
@@ -77,6 +77,7 @@ struct Piece {
 enum Described {
     Provider(Box<Provider>),
     Model(Box<Model>),
+    Team(Box<Team>),
 }
 
 /// Finds everything that is wrong with a whole configuration.
@@ -111,7 +112,8 @@ impl Base {
             Kind::Provider => &names.providers,
             Kind::Model => &names.models,
             Kind::Key => &names.keys,
-            Kind::Team | Kind::Price => return false,
+            Kind::Team => &names.teams,
+            Kind::Price => return false,
         };
         named.iter().any(|named| named.name == name)
     }
@@ -147,7 +149,7 @@ impl Base {
 
     /// A document's meaning; `None` where its kind means nothing here.
     fn read(&self, document: &Document, sealer: &Sealer) -> Option<Result<Piece, Vec<String>>> {
-        if matches!(document.kind, Kind::Key | Kind::Team | Kind::Price) {
+        if matches!(document.kind, Kind::Key | Kind::Price) {
             return None;
         }
         if self.has(document.kind, &document.name) {
@@ -219,6 +221,7 @@ impl Base {
             match piece.described.clone() {
                 Described::Provider(provider) => config.providers.push(*provider),
                 Described::Model(model) => config.models.push(*model),
+                Described::Team(team) => config.access.teams.push(*team),
             }
         }
         if config.providers.is_empty() {
@@ -303,6 +306,7 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, Vec<String>> {
             let provider = item.section().and_then(providers::read);
             provider.map(|provider| Described::Provider(Box::new(provider)))
         }
+        Kind::Team => access::team(name, &item).map(|team| Described::Team(Box::new(team))),
         _ => models::model(name, &item).map(|model| Described::Model(Box::new(model))),
     };
     let errors = &reading.findings.borrow().errors;
@@ -345,3 +349,6 @@ pub fn say(left_out: &[LeftOut], said: &mut HashSet<(Kind, String, String)>) {
     }
     *said = now;
 }
+
+#[cfg(test)]
+mod tests;

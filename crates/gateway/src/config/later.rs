@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 29] = [
+const TABLE: [Later; 27] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -56,8 +56,6 @@ const TABLE: [Later; 29] = [
     feature("strict", "refusing lossy translations"),
     limit("budget", "budgets"),
     limit("budgets", "budgets"),
-    limit("expires_at", "keys that expire"),
-    limit("teams", "teams"),
     limit("tokens_per_day", "limits on tokens"),
     limit("tokens_per_minute", "limits on tokens"),
     limit("requests_per_minute", "limits by the minute"),

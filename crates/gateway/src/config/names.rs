@@ -33,6 +33,10 @@ pub struct Names {
     pub models: Vec<Named>,
     /// Keys of callers in the configuration.
     pub keys: Vec<Named>,
+    /// Teams in the configuration.
+    pub teams: Vec<Named>,
+    /// Teams that keys name.
+    pub teams_named: Vec<Reference>,
     /// Providers that targets name.
     pub targets: Vec<Reference>,
     /// Models that fallbacks name.
@@ -46,6 +50,8 @@ impl Names {
         self.absent.extend(other.absent);
         self.models.extend(other.models);
         self.keys.extend(other.keys);
+        self.teams.extend(other.teams);
+        self.teams_named.extend(other.teams_named);
         self.targets.extend(other.targets);
         self.fallbacks.extend(other.fallbacks);
     }

@@ -1,6 +1,7 @@
 //! What the file has, in the words of documents and without secrets: for those who look at it beside the database's.
 
-use polygate_engine::config::{Config, Fallbacks, Key, Model, Provider};
+use polygate_core::moment;
+use polygate_engine::config::{Bounds, Config, Fallbacks, Key, Model, Provider, Role, Team};
 use polygate_providers::base::Base;
 use polygate_server::admin::configuration::FileObject;
 use polygate_store::config::Kind;
@@ -12,7 +13,8 @@ pub fn objects(config: &Config, kind: Kind) -> Vec<FileObject> {
         Kind::Provider => config.providers.iter().map(provider).collect(),
         Kind::Model => config.models.iter().map(model).collect(),
         Kind::Key => config.access.keys.iter().flatten().map(key).collect(),
-        Kind::Team | Kind::Price => Vec::new(),
+        Kind::Team => config.access.teams.iter().map(team).collect(),
+        Kind::Price => Vec::new(),
     }
 }
 
@@ -98,16 +100,34 @@ fn fallbacks(fallbacks: &Fallbacks) -> Option<Value> {
 }
 
 fn key(key: &Key) -> FileObject {
-    let models = key.allowed_models.iter().map(|pattern| pattern.source());
-    let limit = key.rate_limit.map(|limit| {
-        json!({"requests_per_second": limit.requests_per_second, "burst_size": limit.burst_size})
-    });
-    let body = json!({
-        "allowed_models": models.collect::<Vec<_>>(),
-        "rate_limit": limit,
+    let mut body = json!({
         "enabled": key.enabled,
-        "max_concurrent": key.max_concurrent,
+        "team": key.team,
+        "role": key.role.map(Role::name),
+        "expires_at": key.expires.map(moment::text),
         "strict": Some(true).filter(|_| key.strict),
+        "tags": Some(&key.tags).filter(|tags| !tags.is_empty()),
+        "metadata": Some(&key.metadata).filter(|metadata| !metadata.is_empty()),
     });
+    bounds(&key.bounds, &mut body);
     object(&key.name, body)
+}
+
+fn team(team: &Team) -> FileObject {
+    let mut body = json!({
+        "enabled": team.enabled,
+        "tags": Some(&team.tags).filter(|tags| !tags.is_empty()),
+        "metadata": Some(&team.metadata).filter(|metadata| !metadata.is_empty()),
+    });
+    bounds(&team.bounds, &mut body);
+    object(&team.name, body)
+}
+
+fn bounds(bounds: &Bounds, body: &mut Value) {
+    let models = bounds.allowed_models.iter();
+    body["allowed_models"] = models.map(|pattern| pattern.source()).collect();
+    body["max_concurrent"] = json!(bounds.max_concurrent);
+    body["rate_limit"] = json!(bounds.rate_limit.map(|limit| {
+        json!({"requests_per_second": limit.requests_per_second, "burst_size": limit.burst_size})
+    }));
 }

@@ -35,6 +35,7 @@ struct Entry {
     document: Document,
     /// What it is found by, its present key first; none where it is no good.
     hashes: Vec<Hash>,
+    team: Option<String>,
 }
 
 impl KeyBook {
@@ -82,6 +83,16 @@ impl KeyBook {
         owner.map(|(_, name)| name.clone())
     }
 
+    /// The keys of a team.
+    pub fn of_team(&self, team: &str) -> Vec<String> {
+        let held = self.held();
+        let of = held
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.team.as_deref() == Some(team));
+        of.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Those that are not served.
     pub fn left_out(&self) -> Vec<LeftOut> {
         let held = self.held();
@@ -126,8 +137,7 @@ impl Held {
             keys.need(true);
         }
         // What one key leaves, another may take.
-        keys.apply(gone.into_iter().map(|hash| (hash, None)));
-        keys.apply(here.into_iter().map(|(hash, key)| (hash, Some(key))));
+        keys.apply(gone, here);
         keys.need(!self.entries.is_empty());
     }
 
@@ -156,12 +166,16 @@ impl Held {
         } else {
             key(&document).map_err(|problems| problems.join("; "))
         };
-        let hashes = match read {
-            Ok((hash, _)) => vec![hash],
+        let (hashes, team) = match read {
+            Ok((hash, key)) => {
+                let previous = key.previous.map(|previous| previous.hash);
+                let hashes: Vec<Hash> = std::iter::once(hash).chain(previous).collect();
+                (hashes, key.team)
+            }
             Err(why) => {
                 say(&name, &why);
                 self.unread.insert(name.clone(), why);
-                Vec::new()
+                (Vec::new(), None)
             }
         };
         for hash in &hashes {
@@ -172,30 +186,41 @@ impl Held {
         let entry = Entry {
             document,
             hashes: hashes.clone(),
+            team,
         };
         self.entries.insert(name, entry);
         hashes
     }
 
-    /// The keys that own these hashes.
+    /// The keys that own these hashes, each by its present one.
     fn winners(&mut self, touched: &BTreeSet<Hash>) -> Vec<(Hash, Key)> {
+        let concerned: BTreeSet<String> = touched
+            .iter()
+            .filter_map(|hash| self.owners.get(hash))
+            .flat_map(|owners| owners.iter().map(|(_, name)| name.clone()))
+            .collect();
         let mut winners = Vec::new();
-        for hash in touched {
-            let Some(owners) = self.owners.get(hash) else {
+        for name in concerned {
+            let Some(entry) = self.entries.get(&name) else {
                 continue;
             };
-            let mut names = owners.iter().map(|(_, name)| name.clone());
-            let first = names.next();
-            let others: Vec<String> = names.collect();
-            if let Some(entry) = first.as_ref().and_then(|name| self.entries.get(name)) {
-                winners.extend(key(&entry.document).ok());
-            }
-            first.map(|name| self.second.remove(&name));
-            for name in others {
+            let owns = |hash: &Hash| {
+                let owners = self.owners.get(hash);
+                owners
+                    .and_then(|owners| owners.first())
+                    .is_some_and(|(_, owner)| *owner == name)
+            };
+            if !entry.hashes.first().is_some_and(owns) {
                 if self.second.insert(name.clone()) {
                     say(&name, &self.why_second(&name));
                 }
+                continue;
             }
+            if let Ok((hash, mut key)) = key(&entry.document) {
+                key.previous = key.previous.filter(|previous| owns(&previous.hash));
+                winners.push((hash, key));
+            }
+            self.second.remove(&name);
         }
         winners
     }
@@ -220,10 +245,21 @@ fn say(name: &str, why: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use polygate_core::Secret;
+    use polygate_engine::admit::KeyRing;
+    use polygate_store::Sealer;
+
     use super::*;
 
+    fn sealer() -> Sealer {
+        Sealer::new(&Secret::new("a secret of some length")).expect("a sealer")
+    }
+
     fn document(id: i64, name: &str, hash: u8) -> (String, Option<Document>) {
-        let hash = format!("{hash:02x}").repeat(32);
+        let hash = sealer().hash(&hash.to_string());
         let document = Document {
             kind: Kind::Key,
             name: name.to_owned(),
@@ -240,20 +276,27 @@ mod tests {
         (name.to_owned(), None)
     }
 
-    fn serves(keys: &SharedKeys, hash: u8) -> Option<String> {
-        keys.get(&[hash; 32]).map(|key| key.name.to_string())
+    fn hash(key: u8) -> Hash {
+        Sealer::hash_of(&sealer().hash(&key.to_string())).expect("a hash")
+    }
+
+    fn serves(keys: &Arc<SharedKeys>, key: u8) -> Option<String> {
+        let ring = KeyRing::of(sealer().pepper(), keys.clone());
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let caller = ring.authenticate(Some(&key.to_string()), here, 0).ok()?;
+        Some(caller.key?.name.to_string())
     }
 
     #[test]
     fn of_two_that_have_a_key_the_first_owns_it_and_the_other_inherits() {
         for order in [[0, 1], [1, 0]] {
-            let (book, keys) = (KeyBook::default(), SharedKeys::default());
+            let (book, keys) = (KeyBook::default(), Arc::new(SharedKeys::default()));
             let both = [document(1, "z", 7), document(2, "a", 7)];
             for at in order {
                 book.put([both[at].clone()].into_iter(), &keys);
             }
             assert_eq!(serves(&keys, 7).as_deref(), Some("z"));
-            assert_eq!(book.owner(&[7; 32]).as_deref(), Some("z"));
+            assert_eq!(book.owner(&hash(7)).as_deref(), Some("z"));
             let left_out = book.left_out();
             assert_eq!(left_out.len(), 1);
             assert_eq!(
@@ -271,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_replaced_leaves_the_old_one_to_whoever_has_it() {
-        let (book, keys) = (KeyBook::default(), SharedKeys::default());
+        let (book, keys) = (KeyBook::default(), Arc::new(SharedKeys::default()));
         book.put(
             [document(1, "a", 1), document(2, "b", 1)].into_iter(),
             &keys,
@@ -283,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_name_that_the_file_has_is_the_files() {
-        let (book, keys) = (KeyBook::default(), SharedKeys::default());
+        let (book, keys) = (KeyBook::default(), Arc::new(SharedKeys::default()));
         book.put(
             [document(1, "a", 1), document(2, "b", 2)].into_iter(),
             &keys,

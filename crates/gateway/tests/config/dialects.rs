@@ -189,9 +189,9 @@ fn the_published_llm_proxy_file_runs() {
     assert_eq!(loaded.config.providers[0].weight, 2);
     assert!(!loaded.config.verify_ssl);
     let keys = loaded.config.access.keys.expect("keys");
-    let limit = keys[0].rate_limit.expect("a limit");
+    let limit = keys[0].bounds.rate_limit.expect("a limit");
     assert_eq!((limit.requests_per_second, limit.burst_size), (100, 150));
-    assert!(keys[1].rate_limit.is_none());
+    assert!(keys[1].bounds.rate_limit.is_none());
 }
 
 #[test]

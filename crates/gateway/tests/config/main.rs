@@ -1,5 +1,6 @@
 //! Configuration: texts in, the canonical model or a report out.
 
+mod callers;
 mod dialects;
 mod environment;
 mod example;

@@ -157,7 +157,6 @@ fn features_that_come_later_are_refused_by_name() {
     let cases = [
         "payload: {default: []}",
         "budgets: 0",
-        "teams: []",
         "cache: {}",
         "guards: {}",
         "strict: true",

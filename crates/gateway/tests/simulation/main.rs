@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use polygate::config::env::Environment;
 use polygate::config::{Flags, load};
 use polygate_core::Clock;
+use polygate_core::clock::micros;
 use polygate_engine::admit::Caller;
 use polygate_engine::observe::{CallRecord, Metrics, Recorders};
 use polygate_engine::{Config, Endpoint, Engine, Inbound, InboundBody, chance};
@@ -52,8 +53,8 @@ impl Clock for Simulated {
         self.0.elapsed() + S
     }
 
-    fn unix_seconds(&self) -> u64 {
-        self.now().as_secs()
+    fn unix_micros(&self) -> i64 {
+        micros(self.now())
     }
 }
 
@@ -171,7 +172,7 @@ async fn call(engine: &Arc<Engine>, number: usize, asking: Asking) {
         headers,
         body: InboundBody::Whole(Bytes::from(body)),
         request_id: number.to_string().into(),
-        caller: Caller { key: None },
+        caller: Caller::default(),
     };
     if let Ok(reply) = engine.call(inbound).await.result {
         let _ = reply.body.collect().await;

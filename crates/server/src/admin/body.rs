@@ -3,11 +3,12 @@
 use polygate_store::config::Kind;
 use serde_json::{Map, Value};
 
+use super::openapi;
 use super::problem::{Field, Problem};
 use super::resource::Resource;
 
 /// What answers say and requests may repeat, without effect.
-const READ_ONLY: [&str; 10] = [
+pub const READ_ONLY: [&str; 10] = [
     "number",
     "version",
     "source",
@@ -21,10 +22,7 @@ const READ_ONLY: [&str; 10] = [
 ];
 
 /// What is made here and never brought.
-const MADE_HERE: [&str; 2] = ["key_hash", "previous_key_hash"];
-
-/// The longest name.
-const LONGEST: usize = 200;
+pub const MADE_HERE: [&str; 2] = ["key_hash", "previous_key_hash"];
 
 /// A body that was read.
 #[derive(Debug)]
@@ -42,14 +40,18 @@ pub struct Sent {
 impl Sent {
     /// Reads a body.
     pub fn read(resource: &Resource, body: Map<String, Value>) -> Result<Self, Problem> {
+        let body = Value::Object(body);
+        let [_, _, schema, _] = resource.schemas;
+        let mut problems = openapi::check(schema, &body);
+        let Value::Object(mut rest) = body else {
+            return Err(Problem::invalid("the body must be a JSON object"));
+        };
         let mut sent = Self {
             name: None,
             title: None,
             members: Map::new(),
             words: Vec::new(),
         };
-        let mut problems = Vec::new();
-        let mut rest = body;
         rest.retain(|word, _| !READ_ONLY.contains(&word.as_str()));
         sent.take_names(resource, &mut rest, &mut problems);
         for (word, value) in rest {
@@ -77,13 +79,17 @@ impl Sent {
             // Keys are called something for people beside their id.
             let is_title = *word == "name" && resource.kind == Kind::Key;
             let Some(name) = value.as_str() else {
-                problems.push(Field::new(*word, "must be a text"));
+                // Said already.
                 body.shift_remove(*word);
                 continue;
             };
             match &self.name {
                 None => {
-                    if let Err(why) = sound(name) {
+                    // A name that is too long is told by its length already.
+                    let is_told = problems.iter().any(|problem| problem.field == *word);
+                    if let Err(why) = sound(name)
+                        && !is_told
+                    {
                         problems.push(Field::new(*word, why));
                     }
                     self.name = Some(name.to_owned());
@@ -165,9 +171,6 @@ impl Sent {
 fn sound(name: &str) -> Result<(), String> {
     if name.trim().is_empty() || name.trim() != name {
         return Err("must be a text that neither begins nor ends with a space".to_owned());
-    }
-    if name.chars().count() > LONGEST {
-        return Err(format!("must have {LONGEST} characters at most"));
     }
     if name.chars().any(char::is_control) || matches!(name, "." | "..") {
         return Err("must be a text that can stand in a path".to_owned());

@@ -8,9 +8,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use polygate_engine::admit::same_secret;
+use polygate_engine::config::Role;
 
 use super::problem::Problem;
-use super::role::{Access, Area, Principal, Reach, Role, reach};
+use super::role::{Access, Area, Principal, Reach, reach};
 use crate::pages::Peer;
 use crate::{State, key};
 
@@ -46,7 +47,8 @@ pub async fn gate(
         }
         let message = format!(
             "key '{}' may not do this: its role is {}",
-            principal.name, principal.role
+            principal.name,
+            principal.role.name()
         );
         return Err(Problem::forbidden(message));
     }
@@ -73,7 +75,8 @@ pub fn identify(state: &State, headers: &HeaderMap, peer: IpAddr) -> Result<Prin
             peer,
         });
     }
-    let caller = state.engine.keys().authenticate(Some(shown), peer);
+    let seconds = state.engine.clock().unix_seconds();
+    let caller = state.engine.keys().authenticate(Some(shown), peer, seconds);
     let Some(key) = caller.ok().and_then(|caller| caller.key) else {
         state.admin.brake.failed(peer, now);
         let message = "this is not the admin key, nor a key with a role";

@@ -1,11 +1,15 @@
 //! The description of the admin API (OpenAPI 3.1), made of the routes themselves.
 
 mod schemas;
+mod shape;
+
+use std::sync::LazyLock;
 
 use axum::response::Json;
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::problem::Field;
 use super::role::Area;
 use super::route::{Doc, Param, ParamKind, Route};
 use crate::State;
@@ -24,6 +28,12 @@ pub fn routes() -> Vec<Route> {
     let answer = async |_: axum::extract::State<State>| Json(description(&super::routes()));
     let path = "/admin/v1/openapi.json";
     vec![Route::new(Method::GET, path, Area::Session, answer, doc).that_is_open()]
+}
+
+/// What is wrong with a body, by the schema of this name.
+pub fn check(schema: &str, body: &Value) -> Vec<Field> {
+    static SCHEMAS: LazyLock<Value> = LazyLock::new(schemas::all);
+    shape::check(&SCHEMAS[schema], body)
 }
 
 /// The description of these.

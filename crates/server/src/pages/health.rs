@@ -59,7 +59,8 @@ pub(super) async fn detailed(
     headers: HeaderMap,
 ) -> Response {
     let keys = state.engine.keys();
-    let known = keys.authenticate(key::shown(&headers, None, false), peer);
+    let now = state.engine.clock().unix_seconds();
+    let known = keys.authenticate(key::shown(&headers, None, false), peer, now);
     if let Err(failure) = known.map(|_| ()).or_else(|failure| {
         admin::identify(&state, &headers, peer)
             .map(|_| ())

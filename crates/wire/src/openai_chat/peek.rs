@@ -10,7 +10,10 @@ use crate::{Frame, Progress, Signal};
 pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
     let peek: AnswerPeek<'_> = object(body)?;
     // Some vendors say their errors bare: `{"message": …}`.
-    let bare = || decode(body).filter(|_| !peek.is_answer());
+    let bare = || {
+        let is_answer = peek.is_answer();
+        (!is_answer).then(|| decode(body)).flatten()
+    };
     match member(peek.error).or_else(bare) {
         Some(error) => Err(in_band(error)),
         None => Ok(Checked {

@@ -60,7 +60,7 @@ impl Relay {
         if self.meter.finished {
             return false;
         }
-        let (own, usage) = (self.meter.usage, self.usage());
+        let (own, came, usage) = (self.meter.usage, self.meter.came(), self.usage());
         let rest = std::mem::replace(&mut self.rest, Rest::Failed);
         let (Rest::Others(others), Some(mut failure), Some(mut recorder)) =
             (rest, self.failure.take(), self.recorder.take())
@@ -73,6 +73,7 @@ impl Relay {
         recorder.update(|record| record.usage = usage);
         recorder.of_answer(|attempt| {
             attempt.usage = own;
+            attempt.came = came;
             attempt.broke(&failure);
         });
         tracing::debug!(

@@ -1,13 +1,17 @@
-//! Who may call: `master_keys` and `allow_anonymous`.
+//! Who may call: `master_keys`, `teams` and `allow_anonymous`.
 
-use polygate_core::Secret;
+use std::collections::BTreeMap;
+
+use polygate_core::{Secret, moment};
 use polygate_engine::admit::Hash;
-use polygate_engine::config::{Access, Allowance, Key, RateLimit};
+use polygate_engine::config::{
+    Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team,
+};
 use polygate_engine::pattern::Pattern;
 use polygate_engine::quota::{Measure, Period};
 use polygate_store::Sealer;
 
-use crate::config::names::Named;
+use crate::config::names::{Named, Reference};
 use crate::config::pieces::{max_concurrent, patterns};
 use crate::config::reader::{Item, Section};
 use crate::config::yaml::Kind;
@@ -29,10 +33,35 @@ pub fn read(top: &Section<'_>) -> Access {
             "has no effect: master_keys says who may call",
         );
     }
+    let teams = top.section("teams").map(|section| {
+        let entries = section.entries().into_iter();
+        entries
+            .filter_map(|(name, item)| team(name, &item))
+            .collect()
+    });
     Access {
         keys,
+        teams: teams.unwrap_or_default(),
         allow_anonymous,
     }
+}
+
+/// One team.
+pub fn team(name: &str, item: &Item<'_>) -> Option<Team> {
+    let section = item.section()?;
+    section.item("description");
+    let enabled = section.boolean("enabled").unwrap_or(true);
+    let (bounds, metadata, tags) = (bounds(&section), metadata(&section), tags(&section));
+    section.finish();
+    let named = Named::new(name, &item.spot);
+    item.names().borrow_mut().teams.push(named);
+    Some(Team {
+        name: name.to_owned(),
+        enabled,
+        bounds,
+        metadata,
+        tags,
+    })
 }
 
 fn key(at: usize, item: &Item<'_>) -> Option<Key> {
@@ -57,35 +86,95 @@ pub fn hashed(name: &str, item: &Item<'_>) -> Option<(Hash, Key)> {
     // For people, and for those who look at it.
     section.item("name");
     section.item("key_preview");
-    let hash = section.required("key_hash").and_then(|item| {
-        item.parsed("a keyed hash of 64 hexadecimal digits", |text| {
-            Sealer::hash_of(text)
-        })
-    });
+    let hash = section.required("key_hash").and_then(|item| hash(&item));
     Some((hash?, described(section, name.to_owned())))
+}
+
+fn hash(item: &Item<'_>) -> Option<Hash> {
+    item.parsed("a keyed hash of 64 hexadecimal digits", Sealer::hash_of)
 }
 
 /// What else there is to say of a key.
 fn described(section: Section<'_>, name: String) -> Key {
     section.item("description");
-    let enabled = section.boolean("enabled").unwrap_or(true);
-    let allowed_models = patterns(&section, "allowed_models", Pattern::mapping);
-    let strict = section.boolean("strict").unwrap_or(false);
-    let rate_limit = section
-        .item("rate_limit")
-        .and_then(|item| rate_limit(&item));
-    let max_concurrent = max_concurrent(&section);
-    let limits = section.section("limits").map(limits).unwrap_or_default();
+    let team = section.item("team").and_then(|item| {
+        let team = item.text()?;
+        let team = team.trim();
+        let reference = Reference {
+            name: team.to_owned(),
+            by: name.clone(),
+            spot: item.spot.clone(),
+        };
+        (!team.is_empty()).then(|| item.names().borrow_mut().teams_named.push(reference));
+        (!team.is_empty()).then(|| team.to_owned())
+    });
+    let key = Key {
+        previous: previous(&section),
+        enabled: section.boolean("enabled").unwrap_or(true),
+        expires: moment(&section, "expires_at"),
+        allowed_ips: networks(&section),
+        team,
+        strict: section.boolean("strict").unwrap_or(false),
+        bounds: bounds(&section),
+        role: section.word("role", &Role::NAMES),
+        metadata: metadata(&section),
+        tags: tags(&section),
+        ..Key::new(name, Secret::new(""))
+    };
     section.finish();
-    Key {
-        name,
-        key: Secret::new(""),
-        enabled,
-        strict,
-        allowed_models,
-        rate_limit,
-        max_concurrent,
-        limits,
+    key
+}
+
+/// The key before this one. Without an end it would be good for ever, so it needs one.
+fn previous(section: &Section<'_>) -> Option<Previous> {
+    let said = section.item("previous_key_hash");
+    let until = moment(section, "previous_key_until");
+    let said = said?;
+    if section.item("previous_key_until").is_none() {
+        said.error("needs previous_key_until: when the key before this one ends");
+    }
+    Some(Previous {
+        hash: hash(&said)?,
+        until: until?,
+    })
+}
+
+fn moment(section: &Section<'_>, key: &'static str) -> Option<u64> {
+    let expected = "a moment such as 2027-01-31T18:30:00Z";
+    section.item(key)?.parsed(expected, moment::parse)
+}
+
+fn networks(section: &Section<'_>) -> Vec<Network> {
+    let items = section.items("allowed_ips");
+    let expected = "an address, or a network such as 10.0.0.0/8";
+    let network = |item: &Item<'_>| item.parsed(expected, |text| text.parse().ok());
+    items.iter().filter_map(network).collect()
+}
+
+fn metadata(section: &Section<'_>) -> BTreeMap<String, String> {
+    let Some(section) = section.section("metadata") else {
+        return BTreeMap::new();
+    };
+    let entries = section.entries().into_iter();
+    entries
+        .filter_map(|(name, item)| Some((name.to_owned(), item.text()?)))
+        .collect()
+}
+
+fn tags(section: &Section<'_>) -> Vec<String> {
+    let items = section.items("tags");
+    items.iter().filter_map(Item::text).collect()
+}
+
+/// What a key or a team may do.
+fn bounds(section: &Section<'_>) -> Bounds {
+    Bounds {
+        allowed_models: patterns(section, "allowed_models", Pattern::mapping),
+        rate_limit: section
+            .item("rate_limit")
+            .and_then(|item| rate_limit(&item)),
+        max_concurrent: max_concurrent(section),
+        limits: limits(section),
     }
 }
 
@@ -97,7 +186,10 @@ const LIMITS: [(&str, Measure, Period); 4] = [
     ("tokens_per_day", Measure::Tokens, Period::Day),
 ];
 
-fn limits(section: Section<'_>) -> Vec<Allowance> {
+fn limits(section: &Section<'_>) -> Vec<Allowance> {
+    let Some(section) = section.section("limits") else {
+        return Vec::new();
+    };
     let allowances = LIMITS.into_iter().filter_map(|(key, measure, period)| {
         Some(Allowance {
             measure,
@@ -113,10 +205,8 @@ fn limits(section: Section<'_>) -> Vec<Allowance> {
 /// Requests per second; a number alone is their burst too, as llm-proxy has it.
 fn rate_limit(item: &Item<'_>) -> Option<RateLimit> {
     if matches!(item.node.kind, Kind::Scalar { .. }) {
-        let number = item.parsed(
-            "a whole number, or requests_per_second and burst_size",
-            |text| text.parse().ok(),
-        );
+        let expected = "a whole number, or requests_per_second and burst_size";
+        let number = item.parsed(expected, |text| text.parse().ok());
         return number.map(|number| RateLimit {
             requests_per_second: number,
             burst_size: number,

@@ -1,6 +1,10 @@
 //! What bodies look like: of documents as they are sent and answered, and of everything else.
 
+use polygate_store::config::Kind;
 use serde_json::{Map, Value, json};
+
+use super::super::body::{MADE_HERE, READ_ONLY};
+use super::super::resource::{RESOURCES, Resource};
 
 /// A member of an object: its name, its schema, and whether it is always there.
 type Member = (&'static str, Value, bool);
@@ -9,62 +13,25 @@ type Member = (&'static str, Value, bool);
 pub fn all() -> Value {
     let mut schemas = Map::new();
     let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
-    for (names, list, members, called) in [
-        (
-            ["Provider", "NewProvider", "ProviderChange", "Providers"],
-            "providers",
-            provider(),
-            PROVIDER,
-        ),
-        (["Key", "NewKey", "KeyChange", "Keys"], "keys", key(), KEY),
-        (
-            ["Model", "NewModel", "ModelChange", "Models"],
-            "models",
-            model(),
-            NAMED,
-        ),
-        (
-            ["Team", "NewTeam", "TeamChange", "Teams"],
-            "teams",
-            team(),
-            NAMED,
-        ),
-        (
-            ["Price", "NewPrice", "PriceChange", "Prices"],
-            "prices",
-            price(),
-            PRICE,
-        ),
-    ] {
-        let [view, new, change, views] = names;
-        add(view, answered(&members, called));
-        add(new, sent(&members, called));
-        add(change, sent(&members, called));
-        add(views, page(list, view));
+    for resource in &RESOURCES {
+        let members = match resource.kind {
+            Kind::Provider => provider(),
+            Kind::Key => key(),
+            Kind::Model => model(),
+            Kind::Team => bounds(),
+            Kind::Price => price(),
+        };
+        let [view, new, change, views] = resource.schemas;
+        add(view, answered(&members, resource));
+        add(new, sent(&members, resource));
+        add(change, sent(&members, resource));
+        add(views, page(resource.list, view));
     }
-    add("Credentials", page("credentials", "Key"));
     for (name, schema) in others() {
         add(name, schema);
     }
     schemas.into()
 }
-
-/// Names that a document may be given by.
-const PROVIDER: &[&str] = &["id", "provider_key", "name"];
-const KEY: &[&str] = &["id", "name"];
-const NAMED: &[&str] = &["id", "name"];
-const PRICE: &[&str] = &["id", "model", "name"];
-
-/// What answers have of every document.
-const ANSWERED: [&str; 7] = [
-    "number",
-    "version",
-    "source",
-    "created_at",
-    "updated_at",
-    "left_out",
-    "dry_run",
-];
 
 fn text() -> Value {
     json!({"type": "string"})
@@ -96,46 +63,61 @@ fn object(members: Vec<Member>) -> Value {
 }
 
 /// A document as it is answered: what there is to say of it, and what its kind has beside that.
-fn answered(members: &[Member], called: &[&'static str]) -> Value {
+fn answered(members: &[Member], resource: &Resource) -> Value {
+    let called = resource.names.iter().find(|name| **name != "id");
     let mut all: Vec<Member> = vec![("id", text(), true)];
-    let shown = called.iter().filter(|name| **name != "id");
-    // The first of the others is the one that answers use.
-    all.extend(shown.take(1).map(|name| (*name, text(), true)));
+    all.extend(called.map(|name| (*name, text(), true)));
     all.extend(members.iter().cloned());
-    let of_all = [
-        maybe("integer"),
-        maybe("integer"),
-        json!({"enum": ["file", "database"]}),
-        maybe("string"),
-        maybe("string"),
-        text(),
-        json!({"const": true}),
-    ];
-    let is_always = [true, true, true, true, true, false, false];
-    for ((name, schema), is_always) in ANSWERED.into_iter().zip(of_all).zip(is_always) {
-        all.push((name, schema, is_always));
-    }
+    let source = json!({"enum": ["file", "database"]});
+    all.extend([
+        ("number", maybe("integer"), true),
+        ("version", maybe("integer"), true),
+        ("source", source, true),
+        ("created_at", maybe("string"), true),
+        ("updated_at", maybe("string"), true),
+        ("left_out", json!({"type": ["string", "array"]}), false),
+        ("dry_run", json!({"const": true}), false),
+    ]);
     object(all)
 }
 
 /// A document as it is sent. What answers say may be sent back; `null` clears.
-fn sent(members: &[Member], called: &[&'static str]) -> Value {
+fn sent(members: &[Member], resource: &Resource) -> Value {
     let nullable = |schema: &Value| json!({"anyOf": [schema, {"type": "null"}]});
-    let mut all: Vec<Member> = members
+    let mut all: Vec<Member> = Vec::new();
+    for (name, schema, _) in members {
+        all.push((name, nullable(schema), false));
+        // The configuration's own words for the same.
+        let words = resource
+            .words
+            .iter()
+            .filter(|(published, native)| [*published, *native].contains(name));
+        for word in words.flat_map(|(published, native)| [*published, *native]) {
+            if word != *name {
+                all.push((word, nullable(schema), false));
+            }
+        }
+    }
+    if resource
+        .words
         .iter()
-        .map(|(name, schema, _)| (*name, nullable(schema), false))
-        .collect();
-    let name = json!({"type": ["string", "null"], "minLength": 1, "maxLength": 200});
-    all.extend(called.iter().map(|called| (*called, name.clone(), false)));
-    let known = |all: &[Member], name: &str| all.iter().any(|member| member.0 == name);
-    for name in ANSWERED
-        .iter()
-        .chain(&["key_preview", "previous_key_until", "warning"])
+        .any(|(_, native)| *native == "enabled")
     {
-        if !known(&all, name) {
+        all.push(("disabled", nullable(&json!({"type": "boolean"})), false));
+    }
+    let name = json!({"type": ["string", "null"], "minLength": 1, "maxLength": 200});
+    all.extend(
+        resource
+            .names
+            .iter()
+            .map(|called| (*called, name.clone(), false)),
+    );
+    for name in READ_ONLY {
+        if !all.iter().any(|member| member.0 == name) {
             all.push((name, json!({"readOnly": true}), false));
         }
     }
+    all.retain(|member| !MADE_HERE.contains(&member.0));
     let mut schema = object(all);
     schema["additionalProperties"] = false.into();
     schema
@@ -250,10 +232,6 @@ fn key() -> Vec<Member> {
         ("strict", json!({"type": "boolean"}), false),
     ]);
     members
-}
-
-fn team() -> Vec<Member> {
-    bounds()
 }
 
 fn model() -> Vec<Member> {
