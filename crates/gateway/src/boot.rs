@@ -1,6 +1,5 @@
 //! Joins the parts: configuration, engine, probes, reload, server, and their end.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +19,7 @@ use polygate_server::tls::Certificates;
 use polygate_server::{Admin, Life, Server, State, Stop};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::cli;
 use crate::config::database::Database;
@@ -29,6 +28,7 @@ use crate::config::{Dialect, Flags, Loaded};
 use crate::follow::Follower;
 use crate::last_good::LastGood;
 use crate::listen::Given;
+use crate::live::Live;
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::storage::Opened;
 use crate::systemd::Notifier;
@@ -59,15 +59,12 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let opened = Arc::new(Opened::open(&loaded.storage).await?);
     let keys = Arc::new(SharedKeys::default());
     let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
-    let follower = Follower::start(opened.clone(), last_good, keys.clone()).await?;
-    let demo = demo(&loaded).await?;
-    let mut merge = Merge {
-        base: Base::of(&loaded, demo),
-        documents: follower.documents(),
-        sealer: opened.sealer.clone(),
-        said: HashSet::new(),
-    };
-    loaded.config = merge.config();
+    let base = Base::of(&loaded, demo(&loaded).await?);
+    let follower = Follower::start(opened.clone(), last_good, keys.clone(), &base).await?;
+    let mut merge = Merge::new(base, follower.documents(), opened.sealer.clone());
+    let (config, in_force) = merge.merged();
+    merge.told.send_replace(in_force);
+    loaded.config = config;
     let is_demo = loaded
         .config
         .providers
@@ -80,7 +77,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
     let engine = Engine::new(loaded.config, clock, metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys));
+    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys.clone()));
     let pump = tokio::spawn(pump.run());
     let certificates = certificates(&server)?;
     let sockets = start
@@ -117,6 +114,16 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let probes = tokio::spawn(probe::run(engine.clone()));
     let acceptor = certificates.as_ref().map(|(_, tls)| tls.acceptor());
     let acceptor = acceptor.transpose()?;
+    let (reload, asked) = mpsc::channel(1);
+    let live = Live {
+        engine: engine.clone(),
+        documents: follower.documents(),
+        followed: follower.followed(),
+        keys: follower.book(),
+        in_force: merge.told.subscribe(),
+        sealer: opened.sealer.clone(),
+        reload,
+    };
     let reloader = Reloader {
         engine: engine.clone(),
         flags: start.flags,
@@ -127,6 +134,9 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         pair: certificates.map(|(files, certificates)| Renewal::new(files, certificates)),
         notifier: notifier.clone(),
         merge,
+        asked,
+        book: follower.book(),
+        keys,
     };
     let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
@@ -144,7 +154,11 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         engine,
         flush: flush.clone(),
         admin_key,
-        admin: Arc::new(Admin::new(opened.store.clone())),
+        admin: Arc::new(Admin::new(
+            opened.store.clone(),
+            opened.sealer.clone(),
+            Arc::new(live),
+        )),
         life: Life::new(),
         calls: Arc::default(),
         bearable: start.bearable,

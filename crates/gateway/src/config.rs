@@ -11,6 +11,7 @@ pub mod env;
 mod later;
 mod names;
 mod native;
+pub mod objects;
 mod overrides;
 mod pieces;
 mod pool;

@@ -7,6 +7,7 @@ mod follow;
 mod last_good;
 pub mod limits;
 pub mod listen;
+pub mod live;
 mod reload;
 pub mod storage;
 pub mod systemd;

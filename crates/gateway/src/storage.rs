@@ -14,9 +14,13 @@ use polygate_store_sql::SqlStore;
 
 use crate::cli::Migrate;
 use crate::config::database::{Database, Storage, unsound};
+use crate::last_good;
 
 /// How long the start waits for a database that does not answer.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The same where something is known to be served meanwhile: the follower goes on asking.
+const HASTE: Duration = Duration::from_millis(500);
 
 /// The start is refused: the configuration cannot be used.
 #[derive(Debug)]
@@ -45,7 +49,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens the store that is configured, and brings its tables up to date.
+    /// Opens the store that is configured, and brings its tables up to date. Where that would take long and what was known last can
+    /// be served instead, it is put off.
     pub async fn open(storage: &Storage) -> anyhow::Result<Self> {
         let key = secret_key(storage)?;
         let sealer = Arc::new(Sealer::new(&key)?);
@@ -69,7 +74,9 @@ impl Opened {
                 }
             }
         };
-        opened.away = opened.settle_in_time().await?;
+        let is_known = opened.is_shared && storage.data_dir.join(last_good::FILE).exists();
+        let patience = if is_known { HASTE } else { PATIENCE };
+        opened.away = opened.settle_in_time(patience).await?;
         Ok(opened)
     }
 
@@ -94,8 +101,8 @@ impl Opened {
         }
     }
 
-    async fn settle_in_time(&self) -> anyhow::Result<Option<String>> {
-        match tokio::time::timeout(PATIENCE, self.settle()).await {
+    async fn settle_in_time(&self, patience: Duration) -> anyhow::Result<Option<String>> {
+        match tokio::time::timeout(patience, self.settle()).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(Unsettled::Away(error))) if self.is_shared => Ok(Some(error)),
             Ok(Err(Unsettled::Away(error))) => anyhow::bail!("the database: {error}"),

@@ -3,6 +3,11 @@
 #![expect(clippy::panic, reason = "a helper that cannot go on fails its test")]
 
 mod admin;
+mod admin_docs;
+mod admin_documents;
+mod admin_replicas;
+mod admin_roles;
+mod admin_versions;
 mod bad_input;
 mod bedrock;
 mod cancel;

@@ -14,6 +14,7 @@ use polygate_store::Sealer;
 use crate::config::names::{Named, Reference};
 use crate::config::pieces::{max_concurrent, patterns};
 use crate::config::reader::{Item, Section};
+use crate::config::yaml::Kind;
 
 /// Burst of a rate limit that names none, as published.
 const BURST: u32 = 10;
@@ -82,7 +83,9 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
 /// A key of which only the keyed hash is known, with that.
 pub fn hashed(name: &str, item: &Item<'_>) -> Option<(Hash, Key)> {
     let section = item.section()?;
+    // For people, and for those who look at it.
     section.item("name");
+    section.item("key_preview");
     let hash = section.required("key_hash").and_then(|item| hash(&item));
     Some((hash?, described(section, name.to_owned())))
 }
@@ -167,7 +170,9 @@ fn tags(section: &Section<'_>) -> Vec<String> {
 fn bounds(section: &Section<'_>) -> Bounds {
     Bounds {
         allowed_models: patterns(section, "allowed_models", Pattern::mapping),
-        rate_limit: section.section("rate_limit").and_then(rate_limit),
+        rate_limit: section
+            .item("rate_limit")
+            .and_then(|item| rate_limit(&item)),
         max_concurrent: max_concurrent(section),
         limits: limits(section),
     }
@@ -197,7 +202,17 @@ fn limits(section: &Section<'_>) -> Vec<Allowance> {
     allowances
 }
 
-fn rate_limit(section: Section<'_>) -> Option<RateLimit> {
+/// Requests per second; a number alone is their burst too, as llm-proxy has it.
+fn rate_limit(item: &Item<'_>) -> Option<RateLimit> {
+    if matches!(item.node.kind, Kind::Scalar { .. }) {
+        let expected = "a whole number, or requests_per_second and burst_size";
+        let number = item.parsed(expected, |text| text.parse().ok());
+        return number.map(|number| RateLimit {
+            requests_per_second: number,
+            burst_size: number,
+        });
+    }
+    let section = item.section()?;
     section.required("requests_per_second");
     let requests_per_second = section.number("requests_per_second");
     let burst_size = section.number("burst_size").unwrap_or(BURST);
