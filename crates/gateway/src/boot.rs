@@ -28,6 +28,7 @@ use crate::config::documents::Base;
 use crate::config::{Dialect, Flags, Loaded};
 use crate::follow::Follower;
 use crate::last_good::LastGood;
+use crate::ledger;
 use crate::listen::Given;
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::storage::Opened;
@@ -80,7 +81,17 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
     let engine = Engine::new(loaded.config, clock, metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys));
+    let ledger = ledger::open(
+        &opened,
+        &loaded.storage.data_dir,
+        &engine.snapshot().config,
+        start.bearable,
+    )?;
+    let mut engine = engine.sharing(opened.sealer.pepper(), keys);
+    if let Some(ledger) = &ledger {
+        engine = engine.recording(ledger.clone());
+    }
+    let engine = Arc::new(engine);
     let pump = tokio::spawn(pump.run());
     let certificates = certificates(&server)?;
     let sockets = start
@@ -130,6 +141,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     };
     let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
+    let forgetter = tokio::spawn(ledger::forget(opened.clone(), engine.clone()));
     announce(
         Listening {
             address,
@@ -141,7 +153,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         &engine,
     );
     let state = State {
-        engine,
+        engine: engine.clone(),
         flush: flush.clone(),
         admin_key,
         admin: Arc::new(Admin::new(opened.store.clone())),
@@ -160,8 +172,12 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     probes.abort();
     reloader.abort();
     follower.abort();
+    forgetter.abort();
     flush.flush().await;
     pump.abort();
+    if let Some(ledger) = ledger {
+        ledger::end(ledger, engine.snapshot().config.server.shutdown_grace).await;
+    }
     Ok(())
 }
 

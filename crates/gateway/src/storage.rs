@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -40,8 +41,12 @@ pub struct Opened {
     pub sealer: Arc<Sealer>,
     /// Several replicas may share it, and it may be away.
     pub is_shared: bool,
+    /// Somebody named it: that it can be used is no matter of luck.
+    pub is_asked_for: bool,
     /// Why it cannot be used for now.
     pub away: Option<String>,
+    /// Its tables are as they should be, and the key is the right one.
+    is_settled: AtomicBool,
 }
 
 impl Opened {
@@ -69,6 +74,11 @@ impl Opened {
                 }
             }
         };
+        opened.is_asked_for = match storage.database {
+            Database::Memory => false,
+            Database::Server(_) => true,
+            Database::File { is_default, .. } => !is_default,
+        };
         opened.away = opened.settle_in_time().await?;
         Ok(opened)
     }
@@ -79,7 +89,9 @@ impl Opened {
             sql: None,
             sealer,
             is_shared: false,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -90,7 +102,9 @@ impl Opened {
             sql: Some(sql),
             sealer,
             is_shared,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +116,11 @@ impl Opened {
             Ok(Err(Unsettled::Refused(refused))) => Err(refused.into()),
             Err(_) => Ok(Some("it does not answer".to_owned())),
         }
+    }
+
+    /// Whether it is known to be as it should be.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::SeqCst)
     }
 
     /// Brings the tables up to date, and finds out whether this is the key that the store was begun with.
@@ -117,6 +136,7 @@ impl Opened {
                     .to_owned(),
             )));
         }
+        self.is_settled.store(true, Ordering::SeqCst);
         Ok(())
     }
 }
