@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 mod follow;
 mod last_good;
+mod ledger;
 pub mod limits;
 pub mod listen;
 pub mod live;

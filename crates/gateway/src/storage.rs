@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -44,8 +45,12 @@ pub struct Opened {
     pub sealer: Arc<Sealer>,
     /// Several replicas may share it, and it may be away.
     pub is_shared: bool,
+    /// Somebody named it: that it can be used is no matter of luck.
+    pub is_asked_for: bool,
     /// Why it cannot be used for now.
     pub away: Option<String>,
+    /// Its tables are as they should be, and the key is the right one.
+    is_settled: AtomicBool,
 }
 
 impl Opened {
@@ -74,6 +79,11 @@ impl Opened {
                 }
             }
         };
+        opened.is_asked_for = match storage.database {
+            Database::Memory => false,
+            Database::Server(_) => true,
+            Database::File { is_default, .. } => !is_default,
+        };
         let is_known = opened.is_shared && storage.data_dir.join(last_good::FILE).exists();
         let patience = if is_known { HASTE } else { PATIENCE };
         opened.away = opened.settle_in_time(patience).await?;
@@ -86,7 +96,9 @@ impl Opened {
             sql: None,
             sealer,
             is_shared: false,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -97,7 +109,9 @@ impl Opened {
             sql: Some(sql),
             sealer,
             is_shared,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +123,11 @@ impl Opened {
             Ok(Err(Unsettled::Refused(refused))) => Err(refused.into()),
             Err(_) => Ok(Some("it does not answer".to_owned())),
         }
+    }
+
+    /// Whether it is known to be as it should be.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::SeqCst)
     }
 
     /// Brings the tables up to date, and finds out whether this is the key that the store was begun with.
@@ -124,6 +143,7 @@ impl Opened {
                     .to_owned(),
             )));
         }
+        self.is_settled.store(true, Ordering::SeqCst);
         Ok(())
     }
 }
