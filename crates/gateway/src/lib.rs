@@ -3,7 +3,9 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod export;
 mod follow;
+pub mod import;
 mod last_good;
 pub mod limits;
 pub mod listen;
