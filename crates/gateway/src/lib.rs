@@ -3,7 +3,9 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod export;
 mod follow;
+pub mod import;
 mod last_good;
 mod ledger;
 pub mod limits;

@@ -90,6 +90,19 @@ impl Opened {
         Ok(opened)
     }
 
+    /// The same for a command that is over when it is: it wants a store that is there and that outlives it.
+    pub async fn for_command(storage: &Storage) -> anyhow::Result<Self> {
+        if matches!(storage.database, Database::Memory) {
+            let refused = "DB_URL is 'none': there is no database".to_owned();
+            return Err(Refused(refused).into());
+        }
+        let opened = Self::open(storage).await?;
+        match opened.away {
+            Some(error) => anyhow::bail!("the database: {error}"),
+            None => Ok(opened),
+        }
+    }
+
     fn memory(sealer: Arc<Sealer>) -> Self {
         Self {
             store: Arc::new(MemoryStore::default()),

@@ -332,7 +332,7 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, Vec<String>> {
 }
 
 /// Opens what is sealed, wherever it stands.
-fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreError> {
+pub(crate) fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreError> {
     match value {
         Value::String(text) if Sealer::is_sealed(text) => {
             *text = sealer.open(place, text)?.reveal().to_owned();
