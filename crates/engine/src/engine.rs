@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use polygate_core::{Clock, Failure, Kind, Scope};
+use polygate_ledger::Ledger;
 use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 use tokio::time::Instant;
@@ -151,6 +152,18 @@ impl Engine {
         self
     }
 
+    /// The same with a ledger: what cannot be written there is not asked of anybody.
+    #[must_use]
+    pub fn recording(mut self, ledger: Arc<Ledger>) -> Self {
+        self.recorders = self.recorders.with(ledger);
+        self
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.recorders.ledger()
+    }
+
     /// Serves by another configuration from the next call on; calls under way finish by theirs. On an error nothing changes.
     pub fn apply(&self, config: Config) -> Result<u64, Vec<String>> {
         let before = self.snapshot.load_full();
@@ -237,8 +250,12 @@ impl Engine {
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(&mut call)?;
-        recorder.update(|record| record.expected = Expected::of(&call));
+        recorder.update(|record| {
+            record.expected = Expected::of(&call);
+            record.tier = call.tier();
+        });
         recorder.reserve(reserve::reserve(&call, self.clock.unix_seconds())?);
+        recorder.open()?;
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
             InboundBody::Whole(bytes) => (bytes, None),
@@ -317,10 +334,13 @@ impl Engine {
     pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
         let none = NOBODY.clone();
         let record = CallRecord {
+            id: String::new(),
             request_id: inbound.request_id.clone(),
             method: inbound.method.clone(),
             endpoint: inbound.endpoint.label(),
             key: inbound.caller.name(),
+            team: None,
+            tags: None,
             client: inbound.headers.get(http::header::USER_AGENT).cloned(),
             model: Box::default(),
             label: OTHER.clone(),

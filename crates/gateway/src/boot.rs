@@ -27,6 +27,7 @@ use crate::config::documents::Base;
 use crate::config::{Dialect, Flags, Loaded};
 use crate::follow::Follower;
 use crate::last_good::LastGood;
+use crate::ledger;
 use crate::listen::Given;
 use crate::live::Live;
 use crate::reload::{Merge, Reloader, Renewal};
@@ -77,7 +78,17 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
     let engine = Engine::new(loaded.config, clock, metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys.clone()));
+    let ledger = ledger::open(
+        &opened,
+        &loaded.storage.data_dir,
+        &engine.snapshot().config,
+        start.bearable,
+    )?;
+    let mut engine = engine.sharing(opened.sealer.pepper(), keys.clone());
+    if let Some(ledger) = &ledger {
+        engine = engine.recording(ledger.clone());
+    }
+    let engine = Arc::new(engine);
     let pump = tokio::spawn(pump.run());
     let certificates = certificates(&server)?;
     let sockets = start
@@ -140,6 +151,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     };
     let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
+    let forgetter = tokio::spawn(ledger::forget(opened.clone(), engine.clone()));
     announce(
         Listening {
             address,
@@ -151,7 +163,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         &engine,
     );
     let state = State {
-        engine,
+        engine: engine.clone(),
         flush: flush.clone(),
         admin_key,
         admin: Arc::new(Admin::new(
@@ -174,8 +186,12 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     probes.abort();
     reloader.abort();
     follower.abort();
+    forgetter.abort();
     flush.flush().await;
     pump.abort();
+    if let Some(ledger) = ledger {
+        ledger::end(ledger, engine.snapshot().config.server.shutdown_grace).await;
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use notify::RecommendedWatcher;
 
 use polygate_engine::admit::SharedKeys;
-use polygate_engine::config::{Server, Tls};
+use polygate_engine::config::Tls;
 use polygate_engine::{Config, Engine};
 use polygate_server::admin::configuration;
 use polygate_server::tls::Certificates;
@@ -210,7 +210,7 @@ impl Reloader {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        warn_of_fixed(&self.engine.snapshot().config.server, &loaded.config.server);
+        warn_of_fixed(&self.engine.snapshot().config, &loaded.config);
         let base = Arc::new(self.merge.base.renewed(&loaded));
         self.text = loaded.text;
         let before = std::mem::replace(&mut self.merge.base, base);
@@ -294,7 +294,12 @@ fn fingerprint(files: &Tls) -> u64 {
     hasher.finish()
 }
 
-fn warn_of_fixed(old: &Server, new: &Server) {
+fn warn_of_fixed(old: &Config, new: &Config) {
+    let (one, other) = (&old.ledger, &new.ledger);
+    if (one.fsync, one.max_bytes) != (other.fsync, other.max_bytes) {
+        tracing::warn!("other settings of the ledger take effect at the next start");
+    }
+    let (old, new) = (&old.server, &new.server);
     if (old.host, old.port) != (new.host, new.port) {
         tracing::warn!("another address to listen on takes effect at the next start");
     }

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -44,8 +45,12 @@ pub struct Opened {
     pub sealer: Arc<Sealer>,
     /// Several replicas may share it, and it may be away.
     pub is_shared: bool,
+    /// Somebody named it: that it can be used is no matter of luck.
+    pub is_asked_for: bool,
     /// Why it cannot be used for now.
     pub away: Option<String>,
+    /// Its tables are as they should be, and the key is the right one.
+    is_settled: AtomicBool,
 }
 
 impl Opened {
@@ -74,10 +79,28 @@ impl Opened {
                 }
             }
         };
+        opened.is_asked_for = match storage.database {
+            Database::Memory => false,
+            Database::Server(_) => true,
+            Database::File { is_default, .. } => !is_default,
+        };
         let is_known = opened.is_shared && storage.data_dir.join(last_good::FILE).exists();
         let patience = if is_known { HASTE } else { PATIENCE };
         opened.away = opened.settle_in_time(patience).await?;
         Ok(opened)
+    }
+
+    /// The same for a command that is over when it is: it wants a store that is there and that outlives it.
+    pub async fn for_command(storage: &Storage) -> anyhow::Result<Self> {
+        if matches!(storage.database, Database::Memory) {
+            let refused = "DB_URL is 'none': there is no database".to_owned();
+            return Err(Refused(refused).into());
+        }
+        let opened = Self::open(storage).await?;
+        match opened.away {
+            Some(error) => anyhow::bail!("the database: {error}"),
+            None => Ok(opened),
+        }
     }
 
     fn memory(sealer: Arc<Sealer>) -> Self {
@@ -86,7 +109,9 @@ impl Opened {
             sql: None,
             sealer,
             is_shared: false,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -97,7 +122,9 @@ impl Opened {
             sql: Some(sql),
             sealer,
             is_shared,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +136,11 @@ impl Opened {
             Ok(Err(Unsettled::Refused(refused))) => Err(refused.into()),
             Err(_) => Ok(Some("it does not answer".to_owned())),
         }
+    }
+
+    /// Whether it is known to be as it should be.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::SeqCst)
     }
 
     /// Brings the tables up to date, and finds out whether this is the key that the store was begun with.
@@ -124,6 +156,7 @@ impl Opened {
                     .to_owned(),
             )));
         }
+        self.is_settled.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use polygate_engine::Config;
 use polygate_engine::admit::Hash;
-use polygate_engine::config::{Key, Model, Provider, Team};
+use polygate_engine::config::{Key, Model, PriceOverride, Provider, Team};
+use polygate_providers::price::Source;
 use polygate_server::admin::configuration;
 use polygate_store::config::{Document, Documents, Kind};
 use polygate_store::{Sealer, StoreError};
@@ -15,7 +16,7 @@ use super::Loaded;
 use super::check::check;
 use super::env::Environment;
 use super::names::Names;
-use super::native::{ALIASES, access, models, providers};
+use super::native::{ALIASES, access, accounts, models, providers};
 use super::problem::{Findings, Problem};
 use super::reader::{Item, Reading};
 use super::yaml::Node;
@@ -78,6 +79,7 @@ enum Described {
     Provider(Box<Provider>),
     Model(Box<Model>),
     Team(Box<Team>),
+    Price(Box<PriceOverride>),
 }
 
 /// Finds everything that is wrong with a whole configuration.
@@ -149,7 +151,7 @@ impl Base {
 
     /// A document's meaning; `None` where its kind means nothing here.
     fn read(&self, document: &Document, sealer: &Sealer) -> Option<Result<Piece, Vec<String>>> {
-        if matches!(document.kind, Kind::Key | Kind::Price) {
+        if document.kind == Kind::Key {
             return None;
         }
         if self.has(document.kind, &document.name) {
@@ -222,6 +224,7 @@ impl Base {
                 Described::Provider(provider) => config.providers.push(*provider),
                 Described::Model(model) => config.models.push(*model),
                 Described::Team(team) => config.access.teams.push(*team),
+                Described::Price(price) => config.price_overrides.push(*price),
             }
         }
         if config.providers.is_empty() {
@@ -307,6 +310,13 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, Vec<String>> {
             provider.map(|provider| Described::Provider(Box::new(provider)))
         }
         Kind::Team => access::team(name, &item).map(|team| Described::Team(Box::new(team))),
+        Kind::Price => {
+            let section = item.section();
+            let source = Source::Override;
+            let price = section
+                .and_then(|section| accounts::price_override(&item, section, Some(name), source));
+            price.map(|price| Described::Price(Box::new(price)))
+        }
         _ => models::model(name, &item).map(|model| Described::Model(Box::new(model))),
     };
     let errors = &reading.findings.borrow().errors;
@@ -322,7 +332,7 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, Vec<String>> {
 }
 
 /// Opens what is sealed, wherever it stands.
-fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreError> {
+pub(crate) fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreError> {
     match value {
         Value::String(text) if Sealer::is_sealed(text) => {
             *text = sealer.open(place, text)?.reveal().to_owned();

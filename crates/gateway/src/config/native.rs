@@ -1,6 +1,7 @@
 //! The native dialect: llm-proxy's keys and what Polygate adds to them.
 
 pub(super) mod access;
+pub(super) mod accounts;
 pub(super) mod models;
 pub(super) mod providers;
 pub(super) mod settings;
@@ -142,6 +143,10 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     set(&mut config.continuation, top.boolean("continuation"));
     if let Some(section) = top.section("health_check") {
         settings::health_check(section, &mut config.health_check);
+    }
+    config.price_overrides = accounts::price_overrides(&top);
+    if let Some(section) = top.section("ledger") {
+        accounts::ledger(section, &mut config.ledger);
     }
     if let Some(section) = top.section("metrics") {
         set(&mut config.metrics_open, section.boolean("open"));

@@ -26,6 +26,7 @@ mod hedge;
 mod held;
 mod keys;
 mod lanes;
+mod ledger;
 mod limits;
 mod reload;
 mod restart;
