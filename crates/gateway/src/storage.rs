@@ -103,7 +103,8 @@ impl Opened {
         }
     }
 
-    fn memory(sealer: Arc<Sealer>) -> Self {
+    /// In memory.
+    pub fn memory(sealer: Arc<Sealer>) -> Self {
         Self {
             store: Arc::new(MemoryStore::default()),
             sql: None,

@@ -269,7 +269,12 @@ fn price() -> Vec<Member> {
         .into_iter()
         .map(|name| (name, amount.clone(), false))
         .collect();
-    members.push(("long_prompt", json!({"type": "object"}), false));
+    members.extend([
+        ("long_prompt", json!({"type": "object"}), false),
+        ("price", json!({"type": "object"}), false),
+        ("provider", text(), false),
+        ("date", text(), false),
+    ]);
     members
 }
 
