@@ -186,6 +186,14 @@ impl Caller {
         key.chain(self.team.iter().map(|team| &team.bounds))
     }
 
+    /// What the call is counted under: the key's tags, and its team's.
+    pub fn tags(&self) -> [Option<Arc<[String]>>; 2] {
+        let some = |tags: &Arc<[String]>| (!tags.is_empty()).then(|| tags.clone());
+        let key = self.key.as_ref().and_then(|key| some(&key.tags));
+        let team = self.team.as_ref().and_then(|team| some(&team.tags));
+        [key, team]
+    }
+
     /// Whether the key may use this model.
     pub fn may_use(&self, model: &str) -> bool {
         self.bounds().all(|bounds| bounds.allow(model))

@@ -35,6 +35,7 @@ where
     usage::rows(&empty().await).await;
     usage::sums(&empty().await).await;
     usage::lists(&empty().await).await;
+    usage::orders(&empty().await).await;
     usage::forgetting(&empty().await).await;
     quota::leases(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;

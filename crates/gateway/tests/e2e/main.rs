@@ -37,4 +37,5 @@ mod stopping;
 mod strategies;
 mod support;
 mod tls;
+mod usage;
 mod wall;

@@ -1,5 +1,6 @@
 //! The description of the admin API (OpenAPI 3.1), made of the routes themselves.
 
+mod accounts;
 mod schemas;
 mod shape;
 
