@@ -10,6 +10,7 @@ mod audit;
 mod config;
 mod kept;
 mod quota;
+mod signals;
 mod usage;
 
 use std::sync::Arc;
@@ -40,4 +41,5 @@ where
     quota::leases(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;
     kept::answers(&empty().await).await;
+    signals::words(&empty().await).await;
 }

@@ -32,6 +32,7 @@ mod reload;
 mod replicas;
 mod restart;
 mod routing;
+mod shared;
 mod soak;
 mod stopping;
 mod strategies;
