@@ -98,7 +98,9 @@ impl KeyRing {
         let keys = access.keys.as_ref().map(|keys| {
             let enabled = keys.iter().filter(|key| key.enabled);
             enabled.flat_map(|key| {
-                let hash = keyed_hash(&pepper, key.key.reveal());
+                let hash = key
+                    .hash
+                    .unwrap_or_else(|| keyed_hash(&pepper, key.key.reveal()));
                 let old = before.and_then(|before| before.keys.as_ref()?.get(&hash));
                 Found::by(key, hash, old.map(|found| &*found.key))
             })

@@ -77,7 +77,7 @@ pub async fn write(
     for key in &draft.left {
         writeln!(
             out,
-            "{key}: stays in a file: the database has providers, models, teams and keys"
+            "{key}: stays in a file: the database has providers, models, teams, keys and prices"
         )?;
     }
     writeln!(
@@ -113,6 +113,11 @@ impl Draft {
                             &name,
                             environment,
                         );
+                    }
+                }
+                ("price_overrides", Value::Array(items)) => {
+                    for (at, item) in items.iter().enumerate() {
+                        draft.price(&format!("price_overrides[{at}]"), item, environment);
                     }
                 }
                 ("models", Value::Object(members)) => {
@@ -158,6 +163,27 @@ impl Draft {
             return;
         }
         self.add(kind, name, body);
+    }
+
+    /// A price's document is called as its model, or as that and its provider where there are several.
+    fn price(&mut self, path: &str, item: &Value, environment: &Environment) {
+        let Some(mut body) = self.expanded(path, item, environment) else {
+            return;
+        };
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (model, provider) = (text("model").unwrap_or_default(), text("provider"));
+        let is_known = |name: &str| {
+            let mut known = self.documents.iter();
+            known.any(|known| known.kind == Kind::Price && known.name == name)
+        };
+        let name = match provider {
+            Some(provider) if is_known(&model) => format!("{model}@{provider}"),
+            _ => model.clone(),
+        };
+        if let Some(members) = body.as_object_mut().filter(|_| name == model) {
+            members.shift_remove("model");
+        }
+        self.add(Kind::Price, name, body);
     }
 
     fn named(&mut self, kind: Kind, members: &Map<String, Value>, environment: &Environment) {
@@ -282,6 +308,8 @@ pub fn secrets(body: &mut Value) -> Vec<(String, &mut String)> {
             _ => {}
         }
     }
+    // Nothing, and no proxy, is no secret.
+    found.retain(|(_, text)| !matches!(text.trim(), "" | "direct" | "none"));
     found
 }
 
