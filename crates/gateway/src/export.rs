@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::config::database::Storage;
 use crate::config::documents::open;
-use crate::import::{secrets, yaml};
+use crate::import::{price_item, secrets, yaml};
 use crate::storage::Opened;
 
 /// What becomes of secrets.
@@ -80,13 +80,9 @@ impl Exported {
         }
         let name = document.name.clone();
         match document.kind {
-            Kind::Provider => self.providers.push(with("name", name, body)),
-            Kind::Key => self.keys.push(with("name", name, body)),
-            Kind::Price => {
-                let model = body.get("model").and_then(Value::as_str);
-                let model = model.map_or(name, str::to_owned);
-                self.prices.push(with("model", model, body));
-            }
+            Kind::Provider => self.providers.push(with_name(name, body)),
+            Kind::Key => self.keys.push(with_name(name, body)),
+            Kind::Price => self.prices.push(price_item(&name, &body)),
             Kind::Model => {
                 self.models.insert(name, body);
             }
@@ -141,11 +137,11 @@ impl Exported {
 }
 
 /// The same with its name in front.
-fn with(member: &str, name: String, body: Value) -> Value {
+fn with_name(name: String, body: Value) -> Value {
     let mut out = Map::new();
-    out.insert(member.to_owned(), name.into());
+    out.insert("name".to_owned(), name.into());
     if let Value::Object(members) = body {
-        out.extend(members.into_iter().filter(|(key, _)| key != member));
+        out.extend(members.into_iter().filter(|(key, _)| key != "name"));
     }
     Value::Object(out)
 }

@@ -16,7 +16,7 @@ use crate::config::env::Environment;
 use crate::config::yaml::{self, Kind, Node, Place, shown};
 use crate::config::{Dialect, Problem, Report, parse};
 
-pub use database::{secrets, write};
+pub use database::{price_item, secrets, write};
 pub use write::yaml;
 
 /// A native configuration, with what is to be said of how it came about.

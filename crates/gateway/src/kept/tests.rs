@@ -1,7 +1,5 @@
 //! Two replicas on one store; and stores that are silent.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use polygate_core::Secret;
 use polygate_store::{KeptStore, MemoryStore};
 
