@@ -2,12 +2,13 @@
 
 use polygate_store::StoreError;
 
-/// What SQLite says when it may work later: busy, locked, out of memory, read-only, an I/O error, a full disk, a file that does not open.
-const SQLITE_TEMPORARY: [i32; 7] = [5, 6, 7, 8, 10, 13, 14];
+/// What SQLite says when it may work later: no such table, busy, locked, out of memory, read-only, an I/O error, a full disk, a file
+/// that does not open.
+const SQLITE_TEMPORARY: [i32; 8] = [1, 5, 6, 7, 8, 10, 13, 14];
 
 /// Classes of PostgreSQL's codes that pass: connections, a server that only reads, passwords, a database that is not there, rollbacks
-/// that ask for another try, resources, intervention, the system.
-const POSTGRES_TEMPORARY: [&str; 8] = ["08", "25", "28", "3D", "40", "53", "57", "58"];
+/// that ask for another try, missing tables and rights, resources, intervention, the system.
+const POSTGRES_TEMPORARY: [&str; 9] = ["08", "25", "28", "3D", "40", "42", "53", "57", "58"];
 
 /// What SQLite says of data that it does not take: too big, against a constraint, of another type, out of range.
 const SQLITE_OF_DATA: [i32; 4] = [18, 19, 20, 25];

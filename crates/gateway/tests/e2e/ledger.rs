@@ -579,3 +579,36 @@ async fn an_absent_store_does_not_keep_a_gateway_from_ending() {
     let gate = Gate::start_with(&plain(&mock, ""), &variables);
     until_count(&url, 10, &gate).await;
 }
+
+/// A call that began then.
+fn call_at(id: &str, started: i64) -> CallRow {
+    let row = json!({
+        "id": id, "request_id": id, "started": started, "duration": 1, "endpoint": "e", "key": "k", "team": "", "model": "m",
+        "label": "m", "provider": "p", "credential": "c", "upstream_model": "m", "client": "curl", "stream": false, "status": 200,
+        "outcome": "completed", "state": "reported", "usage": {}, "cost": 1, "attempts": [],
+    });
+    serde_json::from_value(row).expect("a row")
+}
+
+#[tokio::test]
+async fn old_calls_are_forgotten_and_sums_stay() {
+    let mock = mock("p").await;
+    let data = tempfile::tempdir().expect("a directory");
+    let url = database_in(data.path());
+    let store = SqlStore::new(&url).expect("a store");
+    store.migrate_up().await.expect("tables");
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = i64::try_from(since.expect("a time").as_micros()).expect("a moment");
+    let days = |days: i64| now - days * 86_400_000_000;
+    let mut calls: Vec<CallRow> = (0..2500)
+        .map(|at| call_at(&format!("old-{at}"), days(31) - at))
+        .collect();
+    calls.push(call_at("new", days(29)));
+    store.record(&calls).await.expect("recorded");
+    let variables = [("POLYGATE_DATA_DIR", data.path().to_str().expect("text"))];
+    let gate = Gate::start_with(&plain(&mock, "ledger: {retention_days: 30}"), &variables);
+    until_count(&url, 1, &gate).await;
+    assert_eq!(rows(&url).await[0].id, "new");
+    let sums = store.totals(&Filter::default(), None).await.expect("sums");
+    assert_eq!(sums[0].totals.calls, 2501);
+}

@@ -68,7 +68,7 @@ impl Shared {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(message) => {
                     goes_on = self.take(message, &mut backlog);
-                    thread::sleep(NAP);
+                    thread::park_timeout(NAP);
                     let mut more = queued.try_iter();
                     goes_on &= more.all(|message| self.take(message, &mut backlog));
                 }
