@@ -11,7 +11,7 @@ const MASK: &str = "***";
 
 /// Signs that are shown at either end, and how long a secret must be for that.
 const SHOWN: usize = 3;
-const LONG: usize = 12;
+const LONG: usize = 16;
 
 /// A few signs of a secret, to know it by.
 pub fn preview(secret: &str) -> String {
@@ -182,7 +182,7 @@ mod tests {
         let mut shown = kept.clone();
         mask(Kind::Provider, "p", &mut shown, &sealer);
         let expected = members(json!({
-            "type": "mock", "api_key": "sk-***abc", "proxy_url": "htt***h:1",
+            "type": "mock", "api_key": "sk-***abc", "proxy_url": "***",
             "headers": {"authorization": "***"},
             "api_keys": ["sk-***456", {"key": "sk-***345", "weight": 2, "proxy_url": ""}],
         }));
