@@ -161,6 +161,8 @@ pub struct Provider {
     pub max_connections: Option<usize>,
     /// The model that health checks chat with.
     pub health_model: Option<String>,
+    /// How much it gets in a time; further calls go elsewhere.
+    pub limits: Vec<Allowance>,
 }
 
 /// A key for a provider.
@@ -221,6 +223,8 @@ pub struct Model {
     pub continuation: Option<bool>,
     /// What translation would lose is refused.
     pub strict: bool,
+    /// How much of it there is in a time.
+    pub limits: Vec<Allowance>,
 }
 
 /// Other models that are tried when no target of a model answered, by why.
@@ -452,6 +456,7 @@ impl Provider {
             max_concurrent: None,
             max_connections: None,
             health_model: None,
+            limits: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::config::Retry;
 use crate::pulse::Pulses;
+use crate::quota::Book;
 use crate::seats::Seats;
 use polygate_core::{Failure, Kind, Scope};
 
@@ -252,6 +253,8 @@ pub struct HealthBook {
     pub providers: Shelf<Health>,
     /// Calls of models under way.
     pub models: Shelf<Seats>,
+    /// What is taken of limits.
+    pub quotas: Arc<Book>,
 }
 
 impl HealthBook {

@@ -9,4 +9,4 @@ mod record;
 pub use charge::Charge;
 pub use metrics::Metrics;
 pub use pump::{Flush, Pump, Recorders};
-pub use record::{AttemptRecord, CallRecord, Outcome, Recorder, Reserved};
+pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use polygate_core::{Secret, SystemClock};
+use polygate_core::{Clock, Secret, SystemClock};
 use polygate_engine::Engine;
 use polygate_engine::admit::SharedKeys;
 use polygate_engine::config::{self, Config, Credential, Provider, Tls};
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
+use polygate_engine::quota::Book;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
 use polygate_server::tls::Certificates;
 use polygate_server::{Admin, Life, Server, State, Stop};
@@ -29,6 +30,7 @@ use crate::config::{Dialect, Flags, Loaded};
 use crate::follow::Follower;
 use crate::last_good::LastGood;
 use crate::listen::Given;
+use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::storage::Opened;
 use crate::systemd::Notifier;
@@ -36,6 +38,9 @@ use crate::upgrade::{Program, Upgrader};
 
 /// The delay between two words of the demo, so that a stream looks like one.
 const DEMO_TOKEN_MS: u64 = 15;
+
+/// How long the end waits for what is taken of limits to be kept.
+const KEEPING: Duration = Duration::from_secs(2);
 
 /// How the process was started.
 pub struct Start {
@@ -57,7 +62,10 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         tracing::warn!(%warning, "configuration");
     }
     let opened = Arc::new(Opened::open(&loaded.storage).await?);
-    let keys = Arc::new(SharedKeys::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (book, calls) = Book::new(opened.keeping());
+    let book = Arc::new(book);
+    let keys = Arc::new(SharedKeys::new(book.clone()));
     let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
     let follower = Follower::start(opened.clone(), last_good, keys.clone()).await?;
     let demo = demo(&loaded).await?;
@@ -75,13 +83,19 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         .any(|one| merge.base.is_demo(one));
     let server = loaded.config.server.clone();
     let model = example_model(&loaded.config, is_demo);
-    let clock = Arc::new(SystemClock::new());
     let metrics = Arc::new(Metrics::new());
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
-    let engine = Engine::new(loaded.config, clock, metrics, recorders)
+    let engine = Engine::new(loaded.config, clock.clone(), metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
     let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys));
     let pump = tokio::spawn(pump.run());
+    let keeper = Keeper::start(quotas::Parts {
+        book,
+        store: opened.store.clone(),
+        clock,
+        calls,
+    })
+    .await;
     let certificates = certificates(&server)?;
     let sockets = start
         .given
@@ -161,6 +175,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     reloader.abort();
     follower.abort();
     flush.flush().await;
+    keeper.stop(KEEPING).await;
     pump.abort();
     Ok(())
 }

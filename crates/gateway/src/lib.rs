@@ -7,6 +7,7 @@ mod follow;
 mod last_good;
 pub mod limits;
 pub mod listen;
+mod quotas;
 mod reload;
 pub mod storage;
 pub mod systemd;

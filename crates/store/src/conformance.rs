@@ -9,7 +9,7 @@
 mod audit;
 mod config;
 mod kept;
-mod quota;
+pub mod quota;
 mod usage;
 
 use std::sync::Arc;
@@ -37,6 +37,7 @@ where
     usage::lists(&empty().await).await;
     usage::forgetting(&empty().await).await;
     quota::leases(&empty().await).await;
+    quota::forgetting(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;
     kept::answers(&empty().await).await;
 }

@@ -1,6 +1,7 @@
 //! The native dialect: llm-proxy's keys and what Polygate adds to them.
 
 pub(super) mod access;
+mod limits;
 pub(super) mod models;
 pub(super) mod providers;
 pub(super) mod settings;
