@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use polygate_core::clock::duration;
 use polygate_core::{Failure, Kind};
+use polygate_providers::price::ServiceTier;
 use polygate_providers::{Operation, Provider};
 use polygate_wire::openai_completions::OpenaiCompletions;
 use polygate_wire::{Format, Ingress, RawObject, ingress};
@@ -281,6 +282,16 @@ impl Call {
             },
             body,
         ))
+    }
+
+    /// How providers are asked to serve it, where that has a price of its own.
+    pub fn tier(&self) -> ServiceTier {
+        let said = self
+            .object
+            .as_ref()
+            .and_then(|object| object.get("service_tier"));
+        let word = said.map(|text| text.trim().trim_matches('"'));
+        word.and_then(ServiceTier::named).unwrap_or_default()
     }
 
     /// What it waits for before anything of its answer is sent; `None` where nothing is read of it, or no model answers.

@@ -5,6 +5,7 @@
 mod access;
 mod health;
 mod hedge;
+mod ledger;
 mod price;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
+pub use ledger::{Fsync, Ledger};
 pub use price::PriceOverride;
 
 /// Everything a running gateway was told.
@@ -47,6 +49,8 @@ pub struct Config {
     pub health_check: HealthCheck,
     /// What models cost, where a target does not say so itself.
     pub price_overrides: Vec<PriceOverride>,
+    /// How calls are accounted for.
+    pub ledger: Ledger,
     /// `/metrics` answers without a key.
     pub metrics_open: bool,
     /// Upstream certificates are checked.
@@ -55,6 +59,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// The way to upstreams. The environment's proxies are never used.
     pub way: Way,
+    /// Where replicas lease limits from. Heeded at the start only.
+    pub redis_url: Option<Secret>,
 }
 
 /// How upstreams are reached.
@@ -521,10 +527,12 @@ impl Default for Config {
             continuation: false,
             health_check: HealthCheck::default(),
             price_overrides: Vec::new(),
+            ledger: Ledger::default(),
             metrics_open: true,
             verify_ssl: true,
             ca_file: None,
             way: Way::Direct,
+            redis_url: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use polygate_core::{Clock, Failure, Kind, Scope};
+use polygate_ledger::Ledger;
 use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 use tokio::time::Instant;
@@ -26,9 +27,9 @@ use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::Kept;
-use crate::plan::taking::Taking;
-use crate::quota::Quota;
 use crate::observe::{CallRecord, Charge, Metrics, Outcome, Recorder, Recorders};
+use crate::plan::taking::Taking;
+use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
 use crate::snapshot::Snapshot;
@@ -169,6 +170,18 @@ impl Engine {
         self
     }
 
+    /// The same with a ledger: what cannot be written there is not asked of anybody.
+    #[must_use]
+    pub fn recording(mut self, ledger: Arc<Ledger>) -> Self {
+        self.recorders = self.recorders.with(ledger);
+        self
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.recorders.ledger()
+    }
+
     /// Serves by another configuration from the next call on; calls under way finish by theirs. On an error nothing changes.
     pub fn apply(&self, config: Config) -> Result<u64, Vec<String>> {
         let before = self.snapshot.load_full();
@@ -200,6 +213,11 @@ impl Engine {
     /// Answers that are kept for later calls.
     pub fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// What is taken of limits.
+    pub fn limits(&self) -> &quota::Book {
+        &self.book.quotas
     }
 
     /// Metrics.
@@ -266,7 +284,10 @@ impl Engine {
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(&mut call)?;
-        recorder.update(|record| record.expected = Expected::of(&call));
+        recorder.update(|record| {
+            record.expected = Expected::of(&call);
+            record.tier = call.tier();
+        });
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
             InboundBody::Whole(bytes) => (bytes, None),
@@ -348,10 +369,13 @@ impl Engine {
     pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
         let none = NOBODY.clone();
         let record = CallRecord {
+            id: String::new(),
             request_id: inbound.request_id.clone(),
             method: inbound.method.clone(),
             endpoint: inbound.endpoint.label(),
             key: inbound.caller.name(),
+            team: None,
+            tags: None,
             client: inbound.headers.get(http::header::USER_AGENT).cloned(),
             model: Box::default(),
             label: OTHER.clone(),

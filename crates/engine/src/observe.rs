@@ -5,6 +5,7 @@ mod log;
 pub mod metrics;
 mod pump;
 mod record;
+mod row;
 
 pub use charge::Charge;
 pub use metrics::Metrics;

@@ -288,8 +288,11 @@ impl<'a> Plan<'a> {
                 self.short.push((place, tally, wanted));
                 return;
             }
-            Barred::ForNow(..) => Failure::new(Kind::AllLimited, "a limit of the provider is nearly used up")
-                .retry_after(Some(COME_AGAIN)),
+            Barred::ForNow(..) => Failure::new(
+                Kind::AllLimited,
+                "a limit of the provider is nearly used up",
+            )
+            .retry_after(Some(COME_AGAIN)),
             Barred::Spent(failure) => failure,
         };
         self.burnt.push(place);

@@ -286,13 +286,23 @@ impl Quota {
 impl Reservation {
     /// The call took so much.
     pub fn settle(mut self, used: Amounts) {
-        for Held { tally, window, amount } in self.held.drain(..) {
+        for Held {
+            tally,
+            window,
+            amount,
+        } in self.held.drain(..)
+        {
             tally.settle(window, amount, used.of(tally.id().measure));
         }
     }
 
     fn give_back_from(&mut self, first: usize) {
-        for Held { tally, window, amount } in self.held.drain(first..) {
+        for Held {
+            tally,
+            window,
+            amount,
+        } in self.held.drain(first..)
+        {
             tally.settle(window, amount, 0);
         }
     }

@@ -1,6 +1,5 @@
 //! Joins the parts: configuration, engine, probes, reload, server, and their end.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,7 +20,7 @@ use polygate_server::tls::Certificates;
 use polygate_server::{Admin, Life, Server, State, Stop};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::cli;
 use crate::config::database::Database;
@@ -29,7 +28,9 @@ use crate::config::documents::Base;
 use crate::config::{Dialect, Flags, Loaded};
 use crate::follow::Follower;
 use crate::last_good::LastGood;
+use crate::ledger;
 use crate::listen::Given;
+use crate::live::Live;
 use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::storage::Opened;
@@ -63,19 +64,19 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     }
     let opened = Arc::new(Opened::open(&loaded.storage).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let (book, calls) = Book::new(opened.keeping());
+    let redis = loaded.storage.redis.as_ref();
+    let redis = redis.or(loaded.config.redis_url.as_ref());
+    let limits = quotas::Place::of(&opened, redis)?;
+    let (book, calls) = Book::new(limits.keeping);
     let book = Arc::new(book);
     let keys = Arc::new(SharedKeys::new(book.clone()));
     let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
-    let follower = Follower::start(opened.clone(), last_good, keys.clone()).await?;
-    let demo = demo(&loaded).await?;
-    let mut merge = Merge {
-        base: Base::of(&loaded, demo),
-        documents: follower.documents(),
-        sealer: opened.sealer.clone(),
-        said: HashSet::new(),
-    };
-    loaded.config = merge.config();
+    let base = Base::of(&loaded, demo(&loaded).await?);
+    let follower = Follower::start(opened.clone(), last_good, keys.clone(), &base).await?;
+    let mut merge = Merge::new(base, follower.documents(), opened.sealer.clone());
+    let (config, in_force) = merge.merged();
+    merge.told.send_replace(in_force);
+    loaded.config = config;
     let is_demo = loaded
         .config
         .providers
@@ -87,11 +88,21 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
     let engine = Engine::new(loaded.config, clock.clone(), metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let engine = Arc::new(engine.sharing(opened.sealer.pepper(), keys));
+    let ledger = ledger::open(
+        &opened,
+        &loaded.storage.data_dir,
+        &engine.snapshot().config,
+        start.bearable,
+    )?;
+    let mut engine = engine.sharing(opened.sealer.pepper(), keys.clone());
+    if let Some(ledger) = &ledger {
+        engine = engine.recording(ledger.clone());
+    }
+    let engine = Arc::new(engine);
     let pump = tokio::spawn(pump.run());
     let keeper = Keeper::start(quotas::Parts {
         book,
-        store: opened.store.clone(),
+        store: limits.store,
         clock,
         calls,
     })
@@ -131,6 +142,16 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let probes = tokio::spawn(probe::run(engine.clone()));
     let acceptor = certificates.as_ref().map(|(_, tls)| tls.acceptor());
     let acceptor = acceptor.transpose()?;
+    let (reload, asked) = mpsc::channel(1);
+    let live = Live {
+        engine: engine.clone(),
+        documents: follower.documents(),
+        followed: follower.followed(),
+        keys: follower.book(),
+        in_force: merge.told.subscribe(),
+        sealer: opened.sealer.clone(),
+        reload,
+    };
     let reloader = Reloader {
         engine: engine.clone(),
         flags: start.flags,
@@ -141,9 +162,13 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         pair: certificates.map(|(files, certificates)| Renewal::new(files, certificates)),
         notifier: notifier.clone(),
         merge,
+        asked,
+        book: follower.book(),
+        keys,
     };
     let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
+    let forgetter = tokio::spawn(ledger::forget(opened.clone(), engine.clone()));
     announce(
         Listening {
             address,
@@ -155,10 +180,14 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         &engine,
     );
     let state = State {
-        engine,
+        engine: engine.clone(),
         flush: flush.clone(),
         admin_key,
-        admin: Arc::new(Admin::new(opened.store.clone())),
+        admin: Arc::new(Admin::new(
+            opened.store.clone(),
+            opened.sealer.clone(),
+            Arc::new(live),
+        )),
         life: Life::new(),
         calls: Arc::default(),
         bearable: start.bearable,
@@ -174,9 +203,13 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     probes.abort();
     reloader.abort();
     follower.abort();
+    forgetter.abort();
     flush.flush().await;
     keeper.stop(KEEPING).await;
     pump.abort();
+    if let Some(ledger) = ledger {
+        ledger::end(ledger, engine.snapshot().config.server.shutdown_grace).await;
+    }
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::export::Secrets;
+
 /// One gateway between every AI client and every AI provider.
 #[derive(Debug, Parser)]
 #[command(
@@ -32,6 +34,14 @@ pub enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Write another system's configuration (LiteLLM, AI API Pool, ai-proxy, llm-proxy) as a native file; a report goes to standard error
+    Import(Import),
+    /// Print what the database (DB_URL) has as a native file
+    Export {
+        /// What becomes of secrets
+        #[arg(long, value_enum, default_value_t)]
+        secrets: Secrets,
+    },
     /// Change the tables of the database (DB_URL), which is done at every start too
     Migrate {
         /// What to do
@@ -40,6 +50,19 @@ pub enum Command {
     },
     /// Run the simulated provider alone
     Mock(Mock),
+}
+
+/// What to import, and where to.
+#[derive(Args, Clone, Debug)]
+pub struct Import {
+    /// The file
+    pub file: PathBuf,
+    /// Write it into the database (DB_URL) instead, with what variables say now
+    #[arg(long)]
+    pub database: bool,
+    /// Write over what the database has by the same names
+    #[arg(long, requires = "database")]
+    pub replace: bool,
 }
 
 /// What is done to the tables.

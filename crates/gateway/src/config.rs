@@ -8,17 +8,18 @@ mod check;
 pub mod database;
 pub mod documents;
 pub mod env;
-mod later;
+pub(crate) mod later;
 mod names;
 mod native;
+pub mod objects;
 mod overrides;
 mod pieces;
 mod pool;
 mod problem;
 mod reader;
 mod summary;
-mod values;
-mod yaml;
+pub(crate) mod values;
+pub(crate) mod yaml;
 mod zero;
 
 use std::path::{Path, PathBuf};
@@ -94,7 +95,8 @@ impl Dialect {
         }
     }
 
-    fn of(top: &yaml::Node) -> Self {
+    /// Whose keys these are.
+    pub(crate) fn of(top: &yaml::Node) -> Self {
         if ai_proxy::is(top) {
             Dialect::AiProxy
         } else if pool::is(top) {

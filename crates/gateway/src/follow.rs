@@ -1,18 +1,21 @@
 //! Follows the documents of the store: what it says is passed on, and a store that is away costs nothing but staleness.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
+mod keys;
 
-use polygate_engine::admit::{Hash, SharedKeys};
-use polygate_engine::config::Key;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use polygate_engine::admit::SharedKeys;
 use polygate_store::StoreError;
-use polygate_store::config::{Change, Document, Documents, Kind};
+use polygate_store::config::{Change, Documents, Kind};
 use tokio::sync::watch;
 
-use crate::config::documents::key;
+use crate::config::documents::Base;
 use crate::last_good::LastGood;
 use crate::storage::{Opened, Unsettled};
+
+pub use keys::KeyBook;
 
 /// How often the store is asked, notices aside.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -38,24 +41,32 @@ pub struct Follower {
     /// Keys in force.
     keys: Arc<SharedKeys>,
     told: watch::Sender<Arc<Documents>>,
+    followed: watch::Sender<Followed>,
     last_good: LastGood,
 }
 
+/// How far the database is followed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Followed {
+    /// Its version.
+    pub version: i64,
+    /// Since when; microseconds since 1970.
+    pub since: i64,
+}
+
 /// What is known: keys may be very many and change one at a time, so they are apart.
-#[derive(Default)]
 struct Known {
     /// Everything but keys.
     others: Documents,
-    /// By name, with what they are found by.
-    keys: BTreeMap<String, (Document, Vec<Hash>)>,
+    /// The keys.
+    book: Arc<KeyBook>,
 }
 
 impl Known {
     /// All of it.
     fn whole(&self) -> Documents {
-        let keys = self.keys.values().map(|(document, _)| document);
-        let mut documents: Vec<Document> =
-            self.others.documents.iter().chain(keys).cloned().collect();
+        let mut documents = self.book.documents();
+        documents.extend(self.others.documents.iter().cloned());
         documents.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
         Documents {
             version: self.others.version,
@@ -72,17 +83,15 @@ impl Known {
             .partition(|document| document.kind == Kind::Key);
         let gone: Vec<String> = {
             let names: HashSet<&str> = now.iter().map(|document| document.name.as_str()).collect();
-            let known = self.keys.keys();
+            let mut known = self.book.names();
+            known.retain(|name| !names.contains(name.as_str()));
             known
-                .filter(|name| !names.contains(name.as_str()))
-                .cloned()
-                .collect()
         };
         let gone = gone.into_iter().map(|name| (name, None));
         let now = now
             .into_iter()
             .map(|document| (document.name.clone(), Some(document)));
-        self.put_keys(gone.chain(now), keys);
+        self.book.put(gone.chain(now), keys);
         let is_new = documents != self.others.documents;
         self.others = Documents { version, documents };
         is_new
@@ -97,51 +106,12 @@ impl Known {
         let of_keys = of_keys
             .into_iter()
             .map(|change| (change.name, change.after));
-        self.put_keys(of_keys, keys);
+        self.book.put(of_keys, keys);
         if !of_others.is_empty() {
             self.others.apply(&of_others);
         }
         self.others.version = self.others.version.max(last.unwrap_or_default());
         !of_others.is_empty()
-    }
-
-    fn put_keys(
-        &mut self,
-        changes: impl Iterator<Item = (String, Option<Document>)>,
-        keys: &SharedKeys,
-    ) {
-        let (mut gone, mut here) = (Vec::new(), Vec::new());
-        for (name, document) in changes {
-            let before = self.keys.remove(&name).map(|(_, hashes)| hashes);
-            let read = document.as_ref().map(key);
-            if let Some(Err(why)) = &read {
-                tracing::warn!(
-                    kind = "key",
-                    name,
-                    why,
-                    "a document of the database is left out"
-                );
-            }
-            let read = read.and_then(Result::ok);
-            let found_by = |(hash, key): &(Hash, Key)| {
-                let previous = key.previous.map(|previous| previous.hash);
-                previous.into_iter().chain([*hash]).collect()
-            };
-            let hashes: Vec<Hash> = read.as_ref().map(found_by).unwrap_or_default();
-            let before = before.into_iter().flatten();
-            gone.extend(before.filter(|before| !hashes.contains(before)));
-            here.extend(read);
-            if let Some(document) = document {
-                self.keys.insert(name, (document, hashes));
-            }
-        }
-        // Closed before it is opened to some, and opened to all only after nobody has a key.
-        if !self.keys.is_empty() {
-            keys.need(true);
-        }
-        // What one key leaves, another may take.
-        keys.apply(gone, here);
-        keys.need(!self.keys.is_empty());
     }
 }
 
@@ -151,16 +121,23 @@ impl Follower {
         opened: Arc<Opened>,
         last_good: LastGood,
         keys: Arc<SharedKeys>,
+        base: &Base,
     ) -> anyhow::Result<Self> {
+        let known = Known {
+            others: Documents::default(),
+            book: Arc::default(),
+        };
+        known.book.yield_to(base.key_names(), &keys);
         let mut follower = Self {
             is_settled: opened.away.is_none(),
             trouble: opened.away.clone(),
             opened,
             is_current: false,
             is_news: false,
-            known: Known::default(),
+            known,
             keys,
             told: watch::Sender::default(),
+            followed: watch::Sender::default(),
             last_good,
         };
         if follower.is_settled {
@@ -177,7 +154,34 @@ impl Follower {
         follower
             .told
             .send_replace(Arc::new(follower.known.others.clone()));
+        follower.say_how_far();
         Ok(follower)
+    }
+
+    /// How far it follows, now and later.
+    pub fn followed(&self) -> watch::Receiver<Followed> {
+        self.followed.subscribe()
+    }
+
+    /// The keys that it knows.
+    pub fn book(&self) -> Arc<KeyBook> {
+        self.known.book.clone()
+    }
+
+    /// Told after the documents are: who waits for a version finds them.
+    fn say_how_far(&self) {
+        let version = self.known.others.version;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since = since.map_or(0, |since| {
+            i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+        });
+        self.followed.send_if_modified(|followed| {
+            let is_news = followed.version != version || followed.since == 0;
+            if is_news {
+                *followed = Followed { version, since };
+            }
+            is_news
+        });
     }
 
     /// What is known, now and later.
@@ -200,6 +204,7 @@ impl Follower {
             if std::mem::take(&mut self.is_news) {
                 self.told.send_replace(Arc::new(self.known.others.clone()));
             }
+            self.say_how_far();
             if self.is_current && self.opened.is_shared {
                 let known = &self.known;
                 self.last_good

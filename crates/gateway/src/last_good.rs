@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use crate::storage::write_new;
 
+/// The file's name, in the data directory.
+pub const FILE: &str = "last-good.json";
+
 /// Between two writes of the file.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -33,7 +36,7 @@ impl LastGood {
     /// In this directory, for documents that are sealed under this key.
     pub fn new(data_dir: &Path, check: &str) -> Self {
         Self {
-            path: data_dir.join("last-good.json"),
+            path: data_dir.join(FILE),
             check: check.to_owned(),
             written: None,
             next: Instant::now(),
@@ -84,4 +87,68 @@ fn write(path: &Path, content: &Content) -> std::io::Result<()> {
     let _ = std::fs::remove_file(&draft);
     write_new(&draft, &serde_json::to_vec(content)?)?;
     std::fs::rename(&draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use polygate_store::config::{Document, Kind};
+
+    use super::*;
+
+    fn documents(version: i64) -> Documents {
+        let document = Document {
+            kind: Kind::Provider,
+            name: "p".to_owned(),
+            id: 1,
+            body: "{}".to_owned(),
+            version,
+            created: 0,
+            updated: 0,
+        };
+        Documents {
+            version,
+            documents: vec![document],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_kept_last_is_read_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut kept = LastGood::new(dir.path(), "check");
+        assert_eq!(kept.read(), Ok(None));
+        kept.keep(1, || documents(1)).await;
+        // Not at every version: a moment later.
+        kept.keep(2, || documents(2)).await;
+        assert_eq!(kept.read(), Ok(Some(documents(1))));
+        tokio::time::advance(PAUSE).await;
+        kept.keep(2, || documents(2)).await;
+        kept.keep(2, || panic!("it is in the file already")).await;
+        assert_eq!(kept.read(), Ok(Some(documents(2))));
+        let files: Vec<_> = std::fs::read_dir(dir.path())
+            .expect("a directory")
+            .flatten()
+            .collect();
+        assert_eq!(files.len(), 1, "no draft is left");
+        let mode = files[0].metadata().expect("made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_of_no_use_is_said_to_be_so() {
+        let dir = tempfile::tempdir().expect("a directory");
+        LastGood::new(dir.path(), "check")
+            .keep(1, || documents(1))
+            .await;
+        let read = || LastGood::new(dir.path(), "check").read();
+        let path = dir.path().join(FILE);
+        let other = LastGood::new(dir.path(), "another").read();
+        assert!(other.is_err_and(|why| why.contains("another secret key")));
+        let whole = std::fs::read(&path).expect("read");
+        for end in [0, 1, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&path, &whole[..end]).expect("written");
+            assert!(read().is_err_and(|why| why.contains(FILE)), "{end}");
+        }
+    }
 }

@@ -3,10 +3,14 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod export;
 mod follow;
+pub mod import;
 mod last_good;
+mod ledger;
 pub mod limits;
 pub mod listen;
+pub mod live;
 mod quotas;
 mod reload;
 pub mod storage;

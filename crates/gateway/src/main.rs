@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use polygate::boot::{self, Start};
-use polygate::cli::{Cli, Command, Serve};
+use polygate::cli::{Cli, Command, Import, Serve};
 use polygate::config::database::storage as storage_of;
 use polygate::config::env::Environment;
-use polygate::config::{Flags, load, summary};
+use polygate::config::{Flags, Report, load, summary};
+use polygate::export::export;
 use polygate::limits::bearable;
 use polygate::listen::Given;
 use polygate::storage::{Refused, migrate};
@@ -31,6 +32,15 @@ fn main() -> ExitCode {
             },
             &directory,
         ),
+        Some(Command::Import(args)) => import(&args, &directory),
+        Some(Command::Export { secrets }) => {
+            let environment = Environment::of_process(&directory);
+            logs(None, &environment);
+            match storage_of(&environment, &directory) {
+                Ok(storage) => run(export(&storage, secrets)),
+                Err(report) => refuse(&report),
+            }
+        }
         Some(Command::Migrate { what }) => {
             let environment = Environment::of_process(&directory);
             logs(None, &environment);
@@ -81,6 +91,33 @@ fn check(flags: Flags, directory: &Path) -> ExitCode {
             let _ = std::io::stdout().write_all(summary(&loaded).as_bytes());
             ExitCode::SUCCESS
         }
+        Err(report) => refuse(&report),
+    }
+}
+
+fn import(args: &Import, directory: &Path) -> ExitCode {
+    let environment = Environment::of_process(directory);
+    let imported = match polygate::import::read(&args.file) {
+        Ok(imported) => imported,
+        Err(report) => return refuse(&report),
+    };
+    if !args.database {
+        let _ = std::io::stdout().write_all(imported.text().as_bytes());
+    }
+    let _ = std::io::stderr().write_all(imported.report().as_bytes());
+    let problems = imported.problems(&environment);
+    if !problems.is_empty() {
+        let _ = writeln!(std::io::stderr(), "what came of it cannot be served yet:");
+        return refuse(&Report::new(None, problems));
+    }
+    if !args.database {
+        return ExitCode::SUCCESS;
+    }
+    logs(Some("warn"), &environment);
+    match storage_of(&environment, directory) {
+        Ok(storage) => run(async move {
+            polygate::import::write(&imported, &storage, &environment, args.replace).await
+        }),
         Err(report) => refuse(&report),
     }
 }

@@ -8,13 +8,15 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polygate_core::Clock;
+use polygate_core::{Clock, Secret};
 use polygate_engine::quota::{Book, Calls, Keeping, Tally, Window};
 use polygate_store::QuotaStore;
 use polygate_store::quota::{Lease, QuotaWindow};
+use polygate_store_redis::RedisStore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::storage::Opened;
 use leased::Leased;
 use written::Written;
 
@@ -24,6 +26,30 @@ const BATCH: usize = 64;
 /// How often windows that are over are forgotten, and how many at a time.
 const FORGET: Duration = Duration::from_secs(600);
 const FORGOTTEN: u32 = 1_000;
+
+/// Where limits are kept, and how.
+pub struct Place {
+    /// Where.
+    pub store: Arc<dyn QuotaStore>,
+    /// How.
+    pub keeping: Keeping,
+}
+
+impl Place {
+    /// In Redis where one is named, else in the store.
+    pub fn of(opened: &Opened, redis: Option<&Secret>) -> anyhow::Result<Self> {
+        Ok(match redis {
+            Some(url) => Self {
+                store: Arc::new(RedisStore::new(url)?),
+                keeping: Keeping::Leased,
+            },
+            None => Self {
+                store: opened.store.clone(),
+                keeping: opened.keeping(),
+            },
+        })
+    }
+}
 
 /// What a keeper needs.
 pub struct Parts {
@@ -82,7 +108,8 @@ fn lease(tally: &Tally, window: &Window, want: i64, cap: i64) -> Lease {
 
 /// A window as stores know it.
 fn named(name: &str, window: &Window) -> QuotaWindow {
-    let micros = |seconds: u64| i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    let micros =
+        |seconds: u64| i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     QuotaWindow {
         name: name.to_owned(),
         began: micros(window.began),

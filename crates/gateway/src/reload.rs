@@ -8,17 +8,21 @@ use std::sync::Arc;
 
 use notify::RecommendedWatcher;
 
-use polygate_engine::config::{Server, Tls};
+use polygate_engine::admit::SharedKeys;
+use polygate_engine::config::Tls;
 use polygate_engine::{Config, Engine};
+use polygate_server::admin::configuration;
 use polygate_server::tls::Certificates;
 use polygate_store::Sealer;
 use polygate_store::config::{Documents, Kind};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::documents::{Base, say};
+use crate::config::documents::{Base, LeftOut, say};
 use crate::config::env::Environment;
-use crate::config::{Flags, load};
+use crate::config::{Flags, Problem, load};
+use crate::follow::KeyBook;
+use crate::live::Reload;
 use crate::systemd::Notifier;
 use crate::watch::watch as watch_file;
 
@@ -42,27 +46,72 @@ pub struct Reloader {
     pub notifier: Arc<Notifier>,
     /// What the database adds.
     pub merge: Merge,
+    /// Who wants everything to be read again, now.
+    pub asked: mpsc::Receiver<Reload>,
+    /// The database's keys, of which the file's are not.
+    pub book: Arc<KeyBook>,
+    /// The keys in force.
+    pub keys: Arc<SharedKeys>,
+}
+
+/// What is in force, of the file and of the database.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The version of the database's documents, keys aside.
+    pub version: i64,
+    /// What the file says.
+    pub base: Arc<Base>,
+    /// Documents that are not served.
+    pub left_out: Vec<configuration::LeftOut>,
 }
 
 /// The file's configuration and the database's documents.
 pub struct Merge {
     /// What the file says.
-    pub base: Base,
+    pub base: Arc<Base>,
     /// What the database says.
     pub documents: watch::Receiver<Arc<Documents>>,
     /// Opens its secrets.
     pub sealer: Arc<Sealer>,
     /// Which documents were said to be left out, and why.
     pub said: HashSet<(Kind, String, String)>,
+    /// What is in force is said here, once it is.
+    pub told: watch::Sender<InForce>,
 }
 
 impl Merge {
-    /// Both together.
-    pub fn config(&mut self) -> Config {
+    /// Of a file, before anything is in force.
+    pub fn new(
+        base: Base,
+        documents: watch::Receiver<Arc<Documents>>,
+        sealer: Arc<Sealer>,
+    ) -> Self {
+        let base = Arc::new(base);
+        let in_force = InForce {
+            version: -1,
+            base: base.clone(),
+            left_out: Vec::new(),
+        };
+        Self {
+            base,
+            documents,
+            sealer,
+            said: HashSet::new(),
+            told: watch::Sender::new(in_force),
+        }
+    }
+
+    /// Both together, and what there is to say of that once it is in force.
+    pub fn merged(&mut self) -> (Config, InForce) {
         let documents = self.documents.borrow_and_update().clone();
         let composed = self.base.with(&documents, &self.sealer, &Engine::check);
         say(&composed.left_out, &mut self.said);
-        composed.config
+        let in_force = InForce {
+            version: documents.version,
+            base: self.base.clone(),
+            left_out: composed.left_out.iter().map(LeftOut::said).collect(),
+        };
+        (composed.config, in_force)
     }
 }
 
@@ -87,7 +136,7 @@ impl Reloader {
         }
         let mut watchers = self.watch_pair(&told);
         // The file may have changed between its first reading and now.
-        self.reload(false);
+        let _ = self.reload(false);
         let mut is_followed = true;
         loop {
             let asked = tokio::select! {
@@ -96,13 +145,20 @@ impl Reloader {
                     self.follow();
                     continue;
                 }
+                Some(tell) = self.asked.recv() => {
+                    let reloaded = self.reload(true);
+                    // Who asked may be gone.
+                    let _ = tell.send(reloaded);
+                    false
+                }
                 Some(()) = changes.recv() => false,
                 Some(()) = self.hangup.recv() => true,
             };
             if asked {
                 self.notifier.reloading();
             }
-            self.reload(asked);
+            // What is wrong was said in the log.
+            let _ = self.reload(asked);
             if let Some(pair) = &mut self.pair {
                 let server = &self.engine.snapshot().config.server;
                 if pair.follow(server.tls.as_ref()) {
@@ -133,46 +189,57 @@ impl Reloader {
         files.filter_map(watch).collect()
     }
 
-    fn reload(&mut self, asked: bool) {
-        let Some(path) = &self.path else { return };
+    /// Reads the file again; or everything that is wrong with it.
+    fn reload(&mut self, asked: bool) -> Result<(), Vec<String>> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         // An unchanged file is no news, unless somebody asks: variables of `.env` may have changed.
         if !asked && std::fs::read_to_string(path).is_ok_and(|text| text == self.text) {
-            return;
+            return Ok(());
         }
         let environment = Environment::of_process(&self.directory);
-        let loaded = match load(&self.flags, &environment, &self.directory) {
-            Ok(loaded) => loaded,
-            Err(report) => {
-                tracing::error!(%report, "the new configuration is refused; the old one stays");
-                return;
-            }
-        };
+        let loaded = load(&self.flags, &environment, &self.directory).map_err(|report| {
+            tracing::error!(%report, "the new configuration is refused; the old one stays");
+            report
+                .problems
+                .iter()
+                .map(Problem::to_string)
+                .collect::<Vec<_>>()
+        })?;
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        warn_of_fixed(&self.engine.snapshot().config.server, &loaded.config.server);
-        let base = self.merge.base.renewed(&loaded);
+        warn_of_fixed(&self.engine.snapshot().config, &loaded.config);
+        let base = Arc::new(self.merge.base.renewed(&loaded));
         self.text = loaded.text;
         let before = std::mem::replace(&mut self.merge.base, base);
-        let config = self.merge.config();
+        let (config, in_force) = self.merge.merged();
         match self.engine.apply(config) {
-            Ok(generation) => tracing::info!(generation, "configuration reloaded"),
+            Ok(generation) => {
+                self.book.yield_to(in_force.base.key_names(), &self.keys);
+                self.merge.told.send_replace(in_force);
+                tracing::info!(generation, "configuration reloaded");
+                Ok(())
+            }
             Err(problems) => {
                 self.merge.base = before;
                 tracing::error!(
                     problems = problems.join("; "),
                     "the new configuration is refused; the old one stays"
                 );
+                Err(problems)
             }
         }
     }
 
     /// Goes on with what the database says now.
     fn follow(&mut self) {
-        let config = self.merge.config();
+        let (config, in_force) = self.merge.merged();
         match self.engine.apply(config) {
             Ok(generation) => {
-                tracing::info!(generation, "the database's configuration is followed")
+                tracing::info!(generation, "the database's configuration is followed");
+                self.merge.told.send_replace(in_force);
             }
             Err(problems) => tracing::error!(
                 problems = problems.join("; "),
@@ -227,7 +294,12 @@ fn fingerprint(files: &Tls) -> u64 {
     hasher.finish()
 }
 
-fn warn_of_fixed(old: &Server, new: &Server) {
+fn warn_of_fixed(old: &Config, new: &Config) {
+    let (one, other) = (&old.ledger, &new.ledger);
+    if (one.fsync, one.max_bytes) != (other.fsync, other.max_bytes) {
+        tracing::warn!("other settings of the ledger take effect at the next start");
+    }
+    let (old, new) = (&old.server, &new.server);
     if (old.host, old.port) != (new.host, new.port) {
         tracing::warn!("another address to listen on takes effect at the next start");
     }

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,9 +16,13 @@ use polygate_store_sql::SqlStore;
 
 use crate::cli::Migrate;
 use crate::config::database::{Database, Storage, unsound};
+use crate::last_good;
 
 /// How long the start waits for a database that does not answer.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The same where something is known to be served meanwhile: the follower goes on asking.
+const HASTE: Duration = Duration::from_millis(500);
 
 /// The start is refused: the configuration cannot be used.
 #[derive(Debug)]
@@ -41,12 +46,17 @@ pub struct Opened {
     pub sealer: Arc<Sealer>,
     /// Several replicas may share it, and it may be away.
     pub is_shared: bool,
+    /// Somebody named it: that it can be used is no matter of luck.
+    pub is_asked_for: bool,
     /// Why it cannot be used for now.
     pub away: Option<String>,
+    /// Its tables are as they should be, and the key is the right one.
+    is_settled: AtomicBool,
 }
 
 impl Opened {
-    /// Opens the store that is configured, and brings its tables up to date.
+    /// Opens the store that is configured, and brings its tables up to date. Where that would take long and what was known last can
+    /// be served instead, it is put off.
     pub async fn open(storage: &Storage) -> anyhow::Result<Self> {
         let key = secret_key(storage)?;
         let sealer = Arc::new(Sealer::new(&key)?);
@@ -70,8 +80,28 @@ impl Opened {
                 }
             }
         };
-        opened.away = opened.settle_in_time().await?;
+        opened.is_asked_for = match storage.database {
+            Database::Memory => false,
+            Database::Server(_) => true,
+            Database::File { is_default, .. } => !is_default,
+        };
+        let is_known = opened.is_shared && storage.data_dir.join(last_good::FILE).exists();
+        let patience = if is_known { HASTE } else { PATIENCE };
+        opened.away = opened.settle_in_time(patience).await?;
         Ok(opened)
+    }
+
+    /// The same for a command that is over when it is: it wants a store that is there and that outlives it.
+    pub async fn for_command(storage: &Storage) -> anyhow::Result<Self> {
+        if matches!(storage.database, Database::Memory) {
+            let refused = "DB_URL is 'none': there is no database".to_owned();
+            return Err(Refused(refused).into());
+        }
+        let opened = Self::open(storage).await?;
+        match opened.away {
+            Some(error) => anyhow::bail!("the database: {error}"),
+            None => Ok(opened),
+        }
     }
 
     fn memory(sealer: Arc<Sealer>) -> Self {
@@ -80,7 +110,9 @@ impl Opened {
             sql: None,
             sealer,
             is_shared: false,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -91,7 +123,9 @@ impl Opened {
             sql: Some(sql),
             sealer,
             is_shared,
+            is_asked_for: false,
             away: None,
+            is_settled: AtomicBool::new(false),
         }
     }
 
@@ -104,14 +138,19 @@ impl Opened {
         }
     }
 
-    async fn settle_in_time(&self) -> anyhow::Result<Option<String>> {
-        match tokio::time::timeout(PATIENCE, self.settle()).await {
+    async fn settle_in_time(&self, patience: Duration) -> anyhow::Result<Option<String>> {
+        match tokio::time::timeout(patience, self.settle()).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(Unsettled::Away(error))) if self.is_shared => Ok(Some(error)),
             Ok(Err(Unsettled::Away(error))) => anyhow::bail!("the database: {error}"),
             Ok(Err(Unsettled::Refused(refused))) => Err(refused.into()),
             Err(_) => Ok(Some("it does not answer".to_owned())),
         }
+    }
+
+    /// Whether it is known to be as it should be.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::SeqCst)
     }
 
     /// Brings the tables up to date, and finds out whether this is the key that the store was begun with.
@@ -127,6 +166,7 @@ impl Opened {
                     .to_owned(),
             )));
         }
+        self.is_settled.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

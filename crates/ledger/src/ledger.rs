@@ -4,8 +4,8 @@ mod settle;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ use crate::instance::{self, Instance};
 use crate::log::{AppendError, Log};
 use crate::record::Intent;
 use crate::ship::{Shipper, Wake};
-use settle::Message;
+use crate::spare::Spares;
+use settle::{Ending, Message};
 
 /// When the disk has to have what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Options {
     pub backoff: (Duration, Duration),
     /// How often it is looked whether another process has left something.
     pub look_again: Duration,
+    /// So many calls a second are written that nobody has to pay.
+    pub spares_per_second: u32,
 }
 
 /// How it goes.
@@ -71,6 +74,8 @@ pub struct Stats {
     pub quarantined: u64,
     /// Calls that nobody ended, settled by their estimates.
     pub aborted: u64,
+    /// Calls that nobody has to pay, and that were not written since there were too many of them.
+    pub passed_over: u64,
     /// Damaged stretches of the log that were stepped over.
     pub damaged: u64,
     /// Segments whose end was cut off.
@@ -86,9 +91,12 @@ pub struct Stats {
 /// The local log of one process.
 pub struct Ledger {
     shared: Arc<Shared>,
-    writer: Option<JoinHandle<()>>,
-    shipper: Option<JoinHandle<()>>,
+    writer: Thread,
+    shipper: Thread,
 }
+
+/// A thread that can be waited for once.
+type Thread = Mutex<Option<JoinHandle<()>>>;
 
 /// A place in the ledger for one call. Dropped unsettled, the call counts as aborted where it had an intent.
 pub struct Slot {
@@ -105,13 +113,17 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     pub(crate) wake: Wake,
     disk: Arc<dyn Disk>,
+    /// Tells this process's calls from others'.
+    number: u32,
+    spares: Spares,
     taken: AtomicUsize,
     calls: AtomicU64,
     full: AtomicBool,
     closed: AtomicBool,
     /// The writer reads the queue; where it does not, whoever settles writes.
     writing: AtomicBool,
-    queue: SyncSender<Message>,
+    /// As long as there are slots, since a slot sends one message.
+    queue: Sender<Message>,
     queued: Mutex<Receiver<Message>>,
 }
 
@@ -122,6 +134,7 @@ pub(crate) struct Counts {
     pub(crate) shipped: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(crate) aborted: AtomicU64,
+    pub(crate) passed_over: AtomicU64,
     pub(crate) damaged: AtomicU64,
     pub(crate) torn: AtomicU64,
     pub(crate) oldest: AtomicI64,
@@ -143,6 +156,7 @@ impl Default for Options {
             store_patience: Duration::from_secs(30),
             backoff: (Duration::from_millis(100), Duration::from_secs(10)),
             look_again: Duration::from_secs(30),
+            spares_per_second: 100,
         }
     }
 }
@@ -170,13 +184,15 @@ impl Ledger {
         let shared = Arc::new(Shared::new(folder, options, disk)?);
         let shipper = Shipper::new(Arc::clone(&shared), store, handle);
         let writer = Arc::clone(&shared);
-        let mut ledger = Self {
+        let ledger = Self {
             shared,
-            writer: None,
-            shipper: None,
+            writer: Mutex::default(),
+            shipper: Mutex::default(),
         };
-        ledger.writer = Some(start("ledger-writer", move || writer.write())?);
-        ledger.shipper = Some(start("ledger-shipper", move || shipper.run(orphans))?);
+        start(&ledger.writer, "ledger-writer", move || writer.write())?;
+        start(&ledger.shipper, "ledger-shipper", move || {
+            shipper.run(orphans);
+        })?;
         Ok(ledger)
     }
 
@@ -193,6 +209,34 @@ impl Ledger {
         })
     }
 
+    /// A slot for a call that is over and that nobody has to pay: where there is plenty of room, and for so many a second. `None`: it
+    /// is counted, and not written.
+    pub fn reserve_spare(&self) -> Option<Slot> {
+        let Shared {
+            options,
+            taken,
+            log,
+            spares,
+            counts,
+            ..
+        } = &*self.shared;
+        let has_room = || {
+            taken.load(Ordering::Relaxed) < options.slots / 4
+                && log.bytes() < options.most_bytes / 4
+        };
+        let spare = || spares.take(options.spares_per_second) && has_room();
+        let slot = spare().then(|| self.reserve()).flatten();
+        if slot.is_none() {
+            counts.passed_over.fetch_add(1, Ordering::Relaxed);
+        }
+        slot
+    }
+
+    /// [`Ledger::end`] waits no longer.
+    pub fn hurry(&self) {
+        self.shared.wake.stop(Instant::now());
+    }
+
     /// How it goes.
     pub fn stats(&self) -> Stats {
         let counts = &self.shared.counts;
@@ -204,6 +248,7 @@ impl Ledger {
             shipped: counts.shipped.load(Ordering::SeqCst),
             quarantined: counts.quarantined.load(Ordering::SeqCst),
             aborted: counts.aborted.load(Ordering::SeqCst),
+            passed_over: counts.passed_over.load(Ordering::SeqCst),
             damaged: counts.damaged.load(Ordering::SeqCst),
             torn: counts.torn.load(Ordering::SeqCst),
             bytes: self.shared.log.bytes(),
@@ -212,14 +257,20 @@ impl Ledger {
         }
     }
 
-    /// Ships what there is, for so long at most, and ends. What is left the next process finds. Blocks: not for async code.
-    pub fn close(mut self, within: Duration) -> Stats {
+    /// Ends; see [`Ledger::end`].
+    pub fn close(self, within: Duration) -> Stats {
+        self.end(within)
+    }
+
+    /// Takes no further calls, ships what there is, for so long at most, and ends its threads. What is left, and calls that end later,
+    /// the next process finds. Blocks: not for async code.
+    pub fn end(&self, within: Duration) -> Stats {
         let until = Instant::now() + within;
         self.shared.closed.store(true, Ordering::SeqCst);
-        let _ = self.shared.queue.try_send(Message::Stop);
-        join(self.writer.take());
+        let _ = self.shared.queue.send(Message::Stop);
+        join(&self.writer);
         self.shared.wake.stop(until);
-        join(self.shipper.take());
+        join(&self.shipper);
         let stats = self.stats();
         if stats.slots_taken == 0 && stats.waiting == 0 {
             self.shared.log.remove();
@@ -231,7 +282,7 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        let _ = self.shared.queue.try_send(Message::Stop);
+        let _ = self.shared.queue.send(Message::Stop);
         self.shared.wake.stop(Instant::now());
     }
 }
@@ -256,12 +307,28 @@ impl Slot {
         Ok(())
     }
 
+    /// An id for its call, which began at this moment (microseconds since 1970): no other call has it, and later ones have a greater.
+    pub fn id(&self, began: i64) -> String {
+        let number = self.seat.as_ref().map_or(0, |Seat(shared)| shared.number);
+        let began = u128::from(began.unsigned_abs()) << 64;
+        let count = u128::from(self.call as u32) | u128::from(number) << 32;
+        format!("{:032x}", began | count)
+    }
+
     /// How the call ended. Never waits, and takes the place of its intents.
-    pub fn settle(mut self, row: CallRow) {
+    pub fn settle(self, row: CallRow) {
+        self.end(Ending::Made(Box::new(row)));
+    }
+
+    /// The same where the row is made by who writes it.
+    pub fn settle_with(self, row: impl FnOnce() -> CallRow + Send + 'static) {
+        self.end(Ending::ToMake(Box::new(row)));
+    }
+
+    fn end(mut self, ending: Ending) {
         if let Some(seat) = self.seat.take() {
-            let row = Box::new(row);
             let call = self.call;
-            seat.send(|seat| Message::Settle { call, row, seat });
+            seat.send(|seat| Message::Settle { call, ending, seat });
         }
     }
 }
@@ -283,12 +350,9 @@ impl Drop for Seat {
 }
 
 impl Seat {
-    /// There is room for a message per slot, and a slot sends one.
     fn send(self, message: impl FnOnce(Seat) -> Message) {
         let shared = Arc::clone(&self.0);
-        if let Err(mpsc::TrySendError::Full(message) | mpsc::TrySendError::Disconnected(message)) =
-            shared.queue.try_send(message(self))
-        {
+        if let Err(mpsc::SendError(message)) = shared.queue.send(message(self)) {
             shared.write_now(message);
         }
         if !shared.writing.load(Ordering::SeqCst) {
@@ -306,8 +370,7 @@ impl Shared {
             tracing::warn!(%error, "the ledger's disk has no room for its reserve: no call is taken");
         }
         let (segment, most) = (options.segment_bytes, options.most_bytes);
-        // A message per slot, and two ends.
-        let (queue, queued) = mpsc::sync_channel(options.slots.saturating_add(2));
+        let (queue, queued) = mpsc::channel();
         Ok(Self {
             log: Log::new(instance, Arc::clone(&disk), segment, most)?,
             folder: folder.to_owned(),
@@ -315,6 +378,8 @@ impl Shared {
             counts: Counts::default(),
             wake: Wake::default(),
             disk,
+            number: rand::random(),
+            spares: Spares::default(),
             taken: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
             full: AtomicBool::new(reserve.is_err()),
@@ -339,13 +404,17 @@ impl Shared {
     }
 }
 
-fn start(what: &'static str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let thread = thread::Builder::new().name(what.to_owned());
-    let started = thread.spawn(run);
-    started.map_err(|source| LedgerError::Start { what, source })
+fn start(thread: &Thread, what: &'static str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let named = thread::Builder::new().name(what.to_owned());
+    let started = named.spawn(run);
+    let started = started.map_err(|source| LedgerError::Start { what, source })?;
+    *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+    Ok(())
 }
 
-fn join(thread: Option<JoinHandle<()>>) {
+fn join(thread: &Thread) {
+    let mut thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+    let thread = thread.take();
     if thread.is_some_and(|thread| thread.join().is_err()) {
         tracing::error!("a thread of the ledger has panicked");
     }

@@ -9,6 +9,7 @@ mod log;
 mod record;
 mod replay;
 mod ship;
+mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;

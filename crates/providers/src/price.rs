@@ -232,6 +232,13 @@ impl ServiceTier {
         ServiceTier::Priority,
     ];
 
+    /// The tier of this name. What providers call otherwise is served as usual.
+    pub fn named(word: &str) -> Option<Self> {
+        ServiceTier::ALL
+            .into_iter()
+            .find(|tier| tier.as_str() == word)
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -209,7 +209,8 @@ fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
 fn show_limits(limits: &[Arc<Quota>], now: u64, headers: &mut HeaderMap) {
     let standings = limits.iter().flat_map(|quota| quota.standings(now));
     let mut standings: Vec<Standing> = standings.collect();
-    let part = |one: &Standing| (u128::from(one.left) << 64) / u128::from(one.allowance.most.max(1));
+    let part =
+        |one: &Standing| (u128::from(one.left) << 64) / u128::from(one.allowance.most.max(1));
     standings.sort_by_key(|standing| std::cmp::Reverse(part(standing)));
     for standing in standings {
         let measure = standing.allowance.measure;

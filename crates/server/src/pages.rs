@@ -89,9 +89,10 @@ async fn metrics(
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     let now = state.engine.clock().now();
     let providers = status::providers(&state.engine.snapshot(), now);
-    (
-        [(http::header::CONTENT_TYPE, kind)],
-        state.engine.metrics().render(&providers),
-    )
-        .into_response()
+    let ledger = state.engine.ledger().map(|ledger| ledger.stats());
+    let moment = state.engine.clock().unix_micros();
+    let metrics = state.engine.metrics();
+    metrics.limits(state.engine.limits());
+    let text = metrics.render(&providers, ledger.as_ref(), moment);
+    ([(http::header::CONTENT_TYPE, kind)], text).into_response()
 }

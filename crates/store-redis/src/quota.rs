@@ -64,7 +64,9 @@ impl QuotaStore for RedisStore {
         });
         let granted: Vec<Granted> = granted.collect();
         if granted.len() != leases.len() {
-            return Err(StoreError::Corrupt("an answer of another length".to_owned()));
+            return Err(StoreError::Corrupt(
+                "an answer of another length".to_owned(),
+            ));
         }
         Ok(granted)
     }

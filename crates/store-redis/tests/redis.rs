@@ -59,6 +59,8 @@ async fn it_is_asked_again_after_it_was_away() {
 
 #[test]
 fn an_address_that_is_none_is_refused_without_showing_it() {
-    let error = RedisStore::new(&Secret::new("mysql://u:hush@h")).err().unwrap();
+    let error = RedisStore::new(&Secret::new("mysql://u:hush@h"))
+        .err()
+        .unwrap();
     assert!(!error.to_string().contains("hush"), "{error}");
 }

@@ -2,11 +2,13 @@
 
 use polygate_store::StoreError;
 
-/// What SQLite says when it may work later: busy, locked, out of memory, an I/O error, a full disk, a file that does not open.
-const SQLITE_TEMPORARY: [i32; 6] = [5, 6, 7, 10, 13, 14];
+/// What SQLite says when it may work later: no such table, busy, locked, out of memory, read-only, an I/O error, a full disk, a file
+/// that does not open.
+const SQLITE_TEMPORARY: [i32; 8] = [1, 5, 6, 7, 8, 10, 13, 14];
 
-/// Classes of PostgreSQL's codes that pass: connections, rollbacks that ask for another try, resources, intervention, the system.
-const POSTGRES_TEMPORARY: [&str; 5] = ["08", "40", "53", "57", "58"];
+/// Classes of PostgreSQL's codes that are no matter of what was sent: connections, a server that only reads, passwords, a database that
+/// is not there, rollbacks that ask for another try, missing tables and rights, resources, intervention, the system.
+const POSTGRES_TEMPORARY: [&str; 9] = ["08", "25", "28", "3D", "40", "42", "53", "57", "58"];
 
 /// What a failed query means.
 pub(crate) fn from_sqlx(error: sqlx::Error) -> StoreError {

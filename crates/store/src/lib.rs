@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod error;
 pub mod kept;
 pub mod memory;
+pub mod mint;
 pub mod quota;
 pub mod seal;
 pub mod usage;

@@ -132,4 +132,13 @@ impl Role {
         ("read-only", Role::ReadOnly),
         ("team-admin", Role::TeamAdmin),
     ];
+
+    /// As the configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::ReadOnly => "read_only",
+            Role::TeamAdmin => "team_admin",
+        }
+    }
 }

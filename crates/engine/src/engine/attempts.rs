@@ -183,7 +183,7 @@ impl<'a> Attempts<'a, '_> {
     async fn next(&mut self) -> Result<Asked<'a>, Failure> {
         loop {
             match self.plan.next(self.engine.clock.now()) {
-                Next::Ask(pass) => return Ok(self.ask(pass)),
+                Next::Ask(pass) => return self.ask(pass),
                 Next::Wait(wait) => sleep(wait).await,
                 Next::Lease(tally, wanted) => {
                     // In a box: hardly any call waits.
@@ -196,14 +196,14 @@ impl<'a> Attempts<'a, '_> {
         }
     }
 
-    /// Notes who is asked now.
-    fn ask(&mut self, mut pass: Pass<'a>) -> Asked<'a> {
+    /// Notes who is asked now. `Err`: nobody may be, since that cannot be noted.
+    fn ask(&mut self, mut pass: Pass<'a>) -> Result<Asked<'a>, Failure> {
         let candidate = pass.candidate;
+        let number = self.recorder.asks(candidate)?;
         self.trail.attempts += 1;
         self.trail.name(candidate);
-        let number = self.recorder.asks(candidate);
         self.recorder.reserve_for(number, pass.reserved.take());
-        Asked {
+        Ok(Asked {
             entry: Entry {
                 candidate,
                 started: self.engine.clock.now(),
@@ -211,7 +211,7 @@ impl<'a> Attempts<'a, '_> {
             },
             flight: candidate.begin(pass.seat.take()),
             pass,
-        }
+        })
     }
 
     /// An attempt, and where it is slow and another may be asked, that one beside it: whichever is good first.
@@ -254,11 +254,12 @@ impl<'a> Attempts<'a, '_> {
         if !hedges.take() {
             return None;
         }
-        let Some(pass) = self.plan.beside(self.engine.clock.now()) else {
+        let pass = self.plan.beside(self.engine.clock.now());
+        let asked = pass.and_then(|pass| self.ask(pass).ok());
+        if asked.is_none() {
             hedges.give_back();
-            return None;
-        };
-        Some(self.ask(pass))
+        }
+        asked
     }
 
     /// Notes that another was good first.

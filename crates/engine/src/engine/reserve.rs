@@ -41,7 +41,7 @@ impl Patience {
 }
 
 impl Engine {
-    /// Reserves the most that the call is thought to take.
+    /// Reserves the most that the call is thought to take, and its place in the ledger.
     pub(super) async fn reserve(
         &self,
         begun: &mut Begun,
@@ -54,7 +54,7 @@ impl Engine {
             let spent = match begun.reserve(expected, self.clock.unix_seconds())? {
                 Ok(reservation) => {
                     recorder.reserve(reservation);
-                    return Ok(());
+                    return recorder.open();
                 }
                 Err(spent) => spent,
             };
@@ -77,19 +77,16 @@ impl Begun {
         caller.chain(&self.route.quota)
     }
 
-    fn reserve(
-        &self,
-        expected: Expected,
-        now: u64,
-    ) -> Result<Result<Reservation, Spent>, Failure> {
+    fn reserve(&self, expected: Expected, now: u64) -> Result<Result<Reservation, Spent>, Failure> {
         let mut reservation = Reservation::default();
         let mut quotas = self.quotas().peekable();
         if quotas.peek().is_none() {
             return Ok(Ok(reservation));
         }
         let money = match self.quotas().find(|quota| quota.limits(Measure::Money)) {
-            Some(quota) => dearest(&self.route, expected)
-                .ok_or_else(|| unpriced(&self.call.model, quota))?,
+            Some(quota) => {
+                dearest(&self.route, expected).ok_or_else(|| unpriced(&self.call.model, quota))?
+            }
             None => 0,
         };
         let amounts = Amounts {

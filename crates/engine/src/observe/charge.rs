@@ -129,10 +129,13 @@ pub(super) mod tests {
     /// A call of which nothing is known yet.
     pub(in crate::observe) fn call(attempts: Vec<AttemptRecord>) -> CallRecord {
         CallRecord {
+            id: String::new(),
             request_id: "r-1".into(),
             method: http::Method::POST,
             endpoint: "/v1/chat/completions",
             key: "k".into(),
+            team: None,
+            tags: None,
             client: None,
             model: "fast".into(),
             label: "fast".into(),

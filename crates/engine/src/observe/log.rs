@@ -30,6 +30,7 @@ pub(super) fn write(record: &CallRecord) {
                 tried = tried.join(","),
                 input_tokens = usage.input,
                 output_tokens = usage.output,
+                cost_micro_usd = record.charge.cost,
                 losses = record.losses.len(),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
                 duration_ms = record.duration.as_millis() as u64,

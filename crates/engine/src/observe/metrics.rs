@@ -1,11 +1,14 @@
 //! Prometheus metrics under their published names.
 
+mod ledger;
+mod limiter;
 mod providers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use polygate_ledger::Stats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,7 +19,10 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use super::record::CallRecord;
+use crate::quota::Book;
 use crate::status::ProviderStatus;
+use ledger::Ledger;
+use limiter::Limiter;
 use providers::Providers;
 
 /// Seconds; fit for models that think.
@@ -30,6 +36,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram>,
     tokens: Family<TokenLabels, Counter>,
+    cost: Family<CostLabels, Counter>,
+    unpriced: Family<ModelLabel, Counter>,
     active: Family<EndpointLabel, Gauge>,
     attempts: Family<AttemptLabels, Counter>,
     dropped: Counter,
@@ -39,8 +47,10 @@ pub struct Metrics {
     /// Written by the pump only, never on the request path.
     breakdown: Mutex<Breakdown>,
     latency: Family<ProviderLabel, Histogram>,
+    limiter: Limiter,
     /// Providers as they are when somebody reads: one reader at a time.
     providers: Mutex<Providers>,
+    ledger: Ledger,
 }
 
 /// Counts by kind since the start.
@@ -107,6 +117,17 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CostLabels {
+    model: Arc<str>,
+    provider: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndpointLabel {
     endpoint: &'static str,
 }
@@ -153,6 +174,18 @@ impl Metrics {
             "Tokens as providers reported them",
             tokens.clone(),
         );
+        let cost = Family::default();
+        registry.register(
+            "polygate_cost_micro_usd",
+            "What attempts cost, in millionths of a dollar",
+            cost.clone(),
+        );
+        let unpriced = Family::default();
+        registry.register(
+            "polygate_unpriced_calls",
+            "Calls of which nobody knows what they cost",
+            unpriced.clone(),
+        );
         let attempts = Family::default();
         registry.register(
             "polygate_attempts",
@@ -179,12 +212,16 @@ impl Metrics {
             tasks.clone(),
         );
         let providers = Mutex::new(Providers::new(&mut registry));
+        let limiter = Limiter::new(&mut registry);
+        let ledger = Ledger::new(&mut registry);
         let active_now = crate::call::Endpoint::LABELS.map(|label| (label, AtomicI64::new(0)));
         Self {
             registry,
             requests,
             durations,
             tokens,
+            cost,
+            unpriced,
             active,
             attempts,
             dropped,
@@ -194,6 +231,8 @@ impl Metrics {
             breakdown: Mutex::default(),
             latency,
             providers,
+            limiter,
+            ledger,
         }
     }
 
@@ -255,6 +294,7 @@ impl Metrics {
                 .inc();
         }
         self.observe_tokens(record);
+        self.observe_cost(record);
         self.add_totals(record);
         self.add_breakdown(record);
     }
@@ -274,6 +314,29 @@ impl Metrics {
                 api_key_name: record.key.clone(),
             };
             self.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    fn observe_cost(&self, record: &CallRecord) {
+        for attempt in &record.attempts {
+            let labels = CostLabels {
+                model: record.label.clone(),
+                provider: attempt.provider.clone(),
+            };
+            let cost = u64::try_from(attempt.charge.cost).unwrap_or_default();
+            self.cost.get_or_create(&labels).inc_by(cost);
+        }
+        let label = || ModelLabel {
+            model: record.label.clone(),
+        };
+        // Said once for each label.
+        if record.unpriced && self.unpriced.get_or_create(&label()).inc() == 0 {
+            tracing::warn!(
+                model = &*record.label,
+                provider = &*record.provider,
+                upstream_model = &*record.upstream_model,
+                "nobody knows what calls of this model cost: they are kept without a price; 'price_overrides' in the configuration sets one"
+            );
         }
     }
 
@@ -331,11 +394,19 @@ impl Metrics {
         &self.totals
     }
 
-    /// The text that Prometheus scrapes, with providers as they are now.
-    pub fn render(&self, providers: &[ProviderStatus]) -> String {
+    /// How limits are kept just now.
+    pub fn limits(&self, book: &Book) {
+        self.limiter.set(book);
+    }
+
+    /// The text that Prometheus scrapes, with providers and the ledger as they are now; microseconds since 1970.
+    pub fn render(&self, providers: &[ProviderStatus], ledger: Option<&Stats>, now: i64) -> String {
         let shown = &self.providers;
         let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.set(providers);
+        if let Some(stats) = ledger {
+            self.ledger.set(stats, now);
+        }
         // A unit test has no runtime, and no tasks.
         let tasks = Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
         self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use polygate_ledger::{Ledger, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use super::log;
 use super::metrics::Metrics;
 use super::record::CallRecord;
+use super::row;
 
 /// Records in flight between calls and sinks.
 const QUEUE: usize = 65_536;
@@ -18,13 +20,14 @@ const BEAT: Duration = Duration::from_millis(50);
 /// Where calls leave their records.
 #[derive(Clone)]
 pub struct Recorders {
-    queue: mpsc::Sender<Box<CallRecord>>,
+    queue: mpsc::Sender<Arc<CallRecord>>,
     metrics: Arc<Metrics>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// Empties the queue into metrics and the log.
 pub struct Pump {
-    queue: mpsc::Receiver<Box<CallRecord>>,
+    queue: mpsc::Receiver<Arc<CallRecord>>,
     flushes: mpsc::Receiver<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
 }
@@ -43,11 +46,42 @@ impl Recorders {
             flushes,
             metrics: metrics.clone(),
         };
-        (Self { queue, metrics }, pump, Flush(flush))
+        let recorders = Self {
+            queue,
+            metrics,
+            ledger: None,
+        };
+        (recorders, pump, Flush(flush))
     }
 
-    pub(crate) fn send(&self, record: Box<CallRecord>) {
+    /// The same with a ledger, which gets every call that was made.
+    pub(crate) fn with(mut self, ledger: Arc<Ledger>) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    pub(crate) fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.ledger.as_ref()
+    }
+
+    /// The call is over. One that nobody was asked for is written where there is plenty of room.
+    pub(crate) fn send(&self, mut record: Box<CallRecord>, mut slot: Option<Slot>) {
         self.metrics.call_ended(record.endpoint);
+        if record.attempts.is_empty() {
+            slot = self
+                .ledger
+                .as_ref()
+                .and_then(|ledger| ledger.reserve_spare());
+            record.id = slot
+                .as_ref()
+                .map(|slot| slot.id(record.began))
+                .unwrap_or_default();
+        }
+        let record: Arc<CallRecord> = record.into();
+        if let Some(slot) = slot {
+            let record = record.clone();
+            slot.settle_with(move || row::row(&record));
+        }
         if self.queue.try_send(record).is_err() {
             self.metrics.record_dropped();
         }
@@ -70,7 +104,7 @@ impl Flush {
 
 impl Pump {
     /// The next record, where there is one: for who wants the records themselves, and runs no pump.
-    pub fn take(&mut self) -> Option<Box<CallRecord>> {
+    pub fn take(&mut self) -> Option<Arc<CallRecord>> {
         self.queue.try_recv().ok()
     }
 

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use polygate_core::clock::micros;
 use polygate_core::{Clock, Failure, Usage};
+use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 
 use super::charge::Charge;
 use super::pump::Recorders;
+use super::row;
 use crate::expect::Expected;
 use crate::pulse::Flight;
 use crate::quota::{Amounts, Reservation};
@@ -20,6 +23,8 @@ use crate::tariff::Tariff;
 /// Everything worth knowing of a call.
 #[derive(Clone, Debug)]
 pub struct CallRecord {
+    /// Its id in the ledger: ours, unlike the request's. Empty where there is no ledger.
+    pub id: String,
     /// `x-request-id`.
     pub request_id: Arc<str>,
     /// HTTP method.
@@ -28,6 +33,10 @@ pub struct CallRecord {
     pub endpoint: &'static str,
     /// The key's name.
     pub key: Arc<str>,
+    /// The key's team.
+    pub team: Option<Arc<str>>,
+    /// What the key is tagged with, JSON.
+    pub tags: Option<Arc<str>>,
     /// What the client program calls itself; read off the request path, see [`CallRecord::program`].
     pub client: Option<HeaderValue>,
     /// The model as asked, cut to a sane length.
@@ -112,6 +121,12 @@ impl CallRecord {
 }
 
 impl CallRecord {
+    /// When an attempt of it began; microseconds since 1970.
+    pub(super) fn moment(&self, attempt: &AttemptRecord) -> i64 {
+        let since = attempt.started.saturating_sub(self.started);
+        self.began.saturating_add(micros(since))
+    }
+
     /// Names who is asked, or who answered.
     pub(crate) fn name(&mut self, candidate: &Candidate) {
         self.provider = candidate.upstream.name.clone();
@@ -248,6 +263,8 @@ pub struct Recorder {
     reserved: Reservation,
     /// The same for attempts, by their numbers.
     reserved_for: Vec<(usize, Reservation)>,
+    /// The call's place in the ledger, where there is one.
+    slot: Option<Slot>,
 }
 
 impl Charge {
@@ -280,7 +297,19 @@ impl Recorder {
             seats: Vec::new(),
             reserved: Reservation::default(),
             reserved_for: Vec::new(),
+            slot: None,
         }
+    }
+
+    /// From here on the call is accounted for, where there is a ledger. `Err`: it cannot be, and is not to be made.
+    pub(crate) fn open(&mut self) -> Result<(), Failure> {
+        let (Some(ledger), Some(record)) = (self.recorders.ledger(), &mut self.record) else {
+            return Ok(());
+        };
+        let slot = ledger.reserve().ok_or_else(row::no_slot)?;
+        record.id = slot.id(record.began);
+        self.slot = Some(slot);
+        Ok(())
     }
 
     /// An attempt is in flight until the call ends or another one takes its place.
@@ -324,15 +353,21 @@ impl Recorder {
         }
     }
 
-    /// A candidate is asked now. By the number that it gets it is told how that came out.
-    pub(crate) fn asks(&mut self, candidate: &Candidate) -> usize {
+    /// A candidate is asked now. By the number that it gets it is told how that came out. `Err`: it may not be asked, since the ledger
+    /// does not take it.
+    pub(crate) fn asks(&mut self, candidate: &Candidate) -> Result<usize, Failure> {
         let attempt = AttemptRecord::asked(candidate, self.clock.now());
-        let number = self.record().map_or(0, |record| record.attempts.len());
-        self.update(|record| {
-            record.name(candidate);
-            record.attempts.push(attempt);
-        });
-        number
+        let Some(record) = &mut self.record else {
+            return Ok(0);
+        };
+        let number = record.attempts.len();
+        if let Some(slot) = &self.slot {
+            let written = slot.intend(&row::intent(record, &attempt, number));
+            written.map_err(|error| row::refusal(&error))?;
+        }
+        record.name(candidate);
+        record.attempts.push(attempt);
+        Ok(number)
     }
 
     /// An attempt was good, or failed.
@@ -412,7 +447,8 @@ impl Drop for Recorder {
                 .for_each(|attempt| attempt.end(now));
             record.settle();
             self.settle_reserved(&record);
-            self.recorders.send(record);
+            let slot = self.slot.take();
+            self.recorders.send(record, slot);
         }
     }
 }

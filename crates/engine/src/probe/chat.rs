@@ -13,6 +13,7 @@ use crate::admit::Caller;
 use crate::attempt::{Attempt, Reply};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::engine::Engine;
+use crate::expect::Expected;
 use crate::health::Turn;
 use crate::observe::{Outcome, Recorder};
 use crate::route::Candidate;
@@ -147,8 +148,9 @@ pub(super) async fn chat(
     let (mut call, _) = Call::read(snapshot, question(&candidate.model))?;
     call.deadlines.request = Some(patience);
     let mut recorder = recorder(engine, snapshot, candidate, &call, subject);
+    recorder.open()?;
     recorder.hold(candidate.begin(seat));
-    let number = recorder.asks(candidate);
+    let number = recorder.asks(candidate)?;
     let attempt = Attempt {
         snapshot,
         call: &call,
@@ -214,6 +216,7 @@ fn recorder(
             record.label = route.label.clone();
         }
         record.name(candidate);
+        record.expected = Expected::of(call);
     });
     recorder
 }

@@ -254,7 +254,12 @@ impl Tally {
         }
         let known = amount_in(self.known.load(Ordering::Relaxed), window);
         let share = self.most().saturating_sub(known) / self.shared.replicas();
-        let add = |state| Some(packed(window, amount_in(state, window).saturating_add(share)));
+        let add = |state| {
+            Some(packed(
+                window,
+                amount_in(state, window).saturating_add(share),
+            ))
+        };
         let slot = self.slot(window);
         let _ = slot.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add);
         // What is taken of it is booked when the store is there again.

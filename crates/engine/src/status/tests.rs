@@ -255,7 +255,7 @@ async fn metrics_have_the_state_of_now_and_no_provider_that_is_gone() {
     exhaust(&engine);
     let render = |engine: &Engine| {
         let all = providers(&engine.snapshot(), S);
-        engine.metrics().render(&all)
+        engine.metrics().render(&all, None, 0)
     };
     let text = [render(&engine), render(&engine)][1].clone();
     for line in [

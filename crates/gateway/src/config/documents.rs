@@ -5,7 +5,9 @@ use std::collections::HashSet;
 
 use polygate_engine::Config;
 use polygate_engine::admit::Hash;
-use polygate_engine::config::{Key, Model, Provider, Team};
+use polygate_engine::config::{Key, Model, PriceOverride, Provider, Team};
+use polygate_providers::price::Source;
+use polygate_server::admin::configuration;
 use polygate_store::config::{Document, Documents, Kind};
 use polygate_store::{Sealer, StoreError};
 use serde_json::Value;
@@ -14,15 +16,15 @@ use super::Loaded;
 use super::check::check;
 use super::env::Environment;
 use super::names::Names;
-use super::native::{ALIASES, access, models, providers};
+use super::native::{ALIASES, access, accounts, models, providers};
 use super::problem::{Findings, Problem};
 use super::reader::{Item, Reading};
 use super::yaml::Node;
 
 /// A key's document: what it is found by, and what it may.
-pub fn key(document: &Document) -> Result<(Hash, Key), String> {
+pub fn key(document: &Document) -> Result<(Hash, Key), Vec<String>> {
     let body: Value =
-        serde_json::from_str(&document.body).map_err(|error| format!("no JSON: {error}"))?;
+        serde_json::from_str(&document.body).map_err(|error| vec![format!("no JSON: {error}")])?;
     let node = Node::of_json(&body);
     let environment = Environment::default();
     let mut reading = Reading::new(&environment);
@@ -31,10 +33,8 @@ pub fn key(document: &Document) -> Result<(Hash, Key), String> {
     let path = place(document.kind, &document.name);
     let key = access::hashed(&document.name, &Item::document(&reading, &node, path));
     let errors = &reading.findings.borrow().errors;
-    key.filter(|_| errors.is_empty()).ok_or_else(|| {
-        let problems: Vec<String> = errors.iter().map(Problem::to_string).collect();
-        problems.join("; ")
-    })
+    key.filter(|_| errors.is_empty())
+        .ok_or_else(|| errors.iter().map(Problem::to_string).collect())
 }
 
 /// What the file says, ready to be added to.
@@ -63,7 +63,7 @@ pub struct LeftOut {
     /// Its name.
     pub name: String,
     /// Why.
-    pub why: String,
+    pub problems: Vec<String>,
 }
 
 /// A document that was read.
@@ -79,6 +79,7 @@ enum Described {
     Provider(Box<Provider>),
     Model(Box<Model>),
     Team(Box<Team>),
+    Price(Box<PriceOverride>),
 }
 
 /// Finds everything that is wrong with a whole configuration.
@@ -100,6 +101,30 @@ impl Base {
         demo.is_some_and(|demo| demo.api_base == provider.api_base)
     }
 
+    /// What the file says.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether the file has one of this name, served or not.
+    pub fn has(&self, kind: Kind, name: &str) -> bool {
+        let names = &self.names;
+        let named = match kind {
+            Kind::Provider if names.absent.iter().any(|absent| absent == name) => return true,
+            Kind::Provider => &names.providers,
+            Kind::Model => &names.models,
+            Kind::Key => &names.keys,
+            Kind::Team => &names.teams,
+            Kind::Price => return false,
+        };
+        named.iter().any(|named| named.name == name)
+    }
+
+    /// The names of the file's keys.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys.iter().map(|named| named.name.as_str())
+    }
+
     /// The same for what was read again.
     #[must_use]
     pub fn renewed(&self, loaded: &Loaded) -> Self {
@@ -113,7 +138,9 @@ impl Base {
         for document in &documents.documents {
             match self.read(document, sealer) {
                 Some(Ok(piece)) => pieces.push(piece),
-                Some(Err(why)) => left_out.push(LeftOut::of(document.kind, &document.name, why)),
+                Some(Err(problems)) => {
+                    left_out.push(LeftOut::of(document.kind, &document.name, problems));
+                }
                 None => {}
             }
         }
@@ -123,26 +150,14 @@ impl Base {
     }
 
     /// A document's meaning; `None` where its kind means nothing here.
-    fn read(&self, document: &Document, sealer: &Sealer) -> Option<Result<Piece, String>> {
-        let named = match document.kind {
-            Kind::Provider => {
-                let named = self.names.providers.iter().map(|named| &named.name);
-                named
-                    .chain(&self.names.absent)
-                    .any(|name| *name == document.name)
-            }
-            Kind::Model => {
-                let mut named = self.names.models.iter();
-                named.any(|named| named.name == document.name)
-            }
-            Kind::Team => {
-                let mut named = self.names.teams.iter();
-                named.any(|named| named.name == document.name)
-            }
-            Kind::Key | Kind::Price => return None,
-        };
-        if named {
-            return Some(Err("the file has one of this name, which wins".to_owned()));
+    fn read(&self, document: &Document, sealer: &Sealer) -> Option<Result<Piece, Vec<String>>> {
+        if document.kind == Kind::Key {
+            return None;
+        }
+        if self.has(document.kind, &document.name) {
+            return Some(Err(vec![
+                "the file has one of this name, which wins".to_owned(),
+            ]));
         }
         Some(read(document, sealer))
     }
@@ -159,14 +174,15 @@ impl Base {
                 Ok(config) => return config,
                 Err(problems) => problems,
             };
-            let guilt = |piece: &Piece| problems.iter().find(|problem| piece.is_named(problem));
             let before = pieces.len();
             pieces.retain(|piece| {
-                let Some(problem) = guilt(piece) else {
-                    return true;
-                };
-                left_out.push(LeftOut::of(piece.kind, &piece.name, problem.clone()));
-                false
+                let guilt = problems.iter().filter(|problem| piece.is_named(problem));
+                let guilt: Vec<String> = guilt.cloned().collect();
+                let is_good = guilt.is_empty();
+                if !is_good {
+                    left_out.push(LeftOut::of(piece.kind, &piece.name, guilt));
+                }
+                is_good
             });
             if pieces.len() == before {
                 return self.one_by_one(pieces, left_out, accept);
@@ -186,7 +202,7 @@ impl Base {
             match self.joined(good.iter().chain([&piece]), accept) {
                 Ok(_) => good.push(piece),
                 Err(problems) => {
-                    left_out.push(LeftOut::of(piece.kind, &piece.name, problems.join("; ")));
+                    left_out.push(LeftOut::of(piece.kind, &piece.name, problems));
                 }
             }
         }
@@ -208,6 +224,7 @@ impl Base {
                 Described::Provider(provider) => config.providers.push(*provider),
                 Described::Model(model) => config.models.push(*model),
                 Described::Team(team) => config.access.teams.push(*team),
+                Described::Price(price) => config.price_overrides.push(*price),
             }
         }
         if config.providers.is_empty() {
@@ -228,11 +245,26 @@ impl Base {
 }
 
 impl LeftOut {
-    fn of(kind: Kind, name: &str, why: String) -> Self {
+    /// This one, for these reasons.
+    pub fn of(kind: Kind, name: &str, problems: Vec<String>) -> Self {
         Self {
             kind,
             name: name.to_owned(),
-            why,
+            problems,
+        }
+    }
+
+    /// Why, in one line.
+    pub fn why(&self) -> String {
+        self.problems.join("; ")
+    }
+
+    /// As the admin API says it.
+    pub fn said(&self) -> configuration::LeftOut {
+        configuration::LeftOut {
+            kind: self.kind,
+            name: self.name.clone(),
+            why: self.why(),
         }
     }
 }
@@ -246,16 +278,16 @@ impl Piece {
 }
 
 /// Where something stands that stands in no file.
-fn place(kind: Kind, name: &str) -> String {
+pub fn place(kind: Kind, name: &str) -> String {
     format!("database, {kind} '{name}'")
 }
 
-fn read(document: &Document, sealer: &Sealer) -> Result<Piece, String> {
+fn read(document: &Document, sealer: &Sealer) -> Result<Piece, Vec<String>> {
     let (kind, name) = (document.kind, document.name.as_str());
     let mut body: Value =
-        serde_json::from_str(&document.body).map_err(|error| format!("no JSON: {error}"))?;
+        serde_json::from_str(&document.body).map_err(|error| vec![format!("no JSON: {error}")])?;
     let Value::Object(members) = &mut body else {
-        return Err("must be a JSON object".to_owned());
+        return Err(vec!["must be a JSON object".to_owned()]);
     };
     if kind == Kind::Provider {
         // The document's own name is the one that counts.
@@ -264,7 +296,8 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, String> {
         }
         members.insert("name".to_owned(), name.into());
     }
-    open(&mut body, &format!("{kind}/{name}"), sealer).map_err(|error| error.to_string())?;
+    let sealed = format!("{kind}/{name}");
+    open(&mut body, &sealed, sealer).map_err(|error| vec![error.to_string()])?;
     let node = Node::of_json(&body);
     let environment = Environment::default();
     let mut reading = Reading::new(&environment);
@@ -277,6 +310,13 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, String> {
             provider.map(|provider| Described::Provider(Box::new(provider)))
         }
         Kind::Team => access::team(name, &item).map(|team| Described::Team(Box::new(team))),
+        Kind::Price => {
+            let section = item.section();
+            let source = Source::Override;
+            let price = section
+                .and_then(|section| accounts::price_override(&item, section, Some(name), source));
+            price.map(|price| Described::Price(Box::new(price)))
+        }
         _ => models::model(name, &item).map(|model| Described::Model(Box::new(model))),
     };
     let errors = &reading.findings.borrow().errors;
@@ -287,15 +327,12 @@ fn read(document: &Document, sealer: &Sealer) -> Result<Piece, String> {
             described,
             names: reading.names.borrow().clone(),
         }),
-        None => {
-            let problems: Vec<String> = errors.iter().map(Problem::to_string).collect();
-            Err(problems.join("; "))
-        }
+        None => Err(errors.iter().map(Problem::to_string).collect()),
     }
 }
 
 /// Opens what is sealed, wherever it stands.
-fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreError> {
+pub(crate) fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreError> {
     match value {
         Value::String(text) if Sealer::is_sealed(text) => {
             *text = sealer.open(place, text)?.reveal().to_owned();
@@ -315,10 +352,13 @@ fn open(value: &mut Value, place: &str, sealer: &Sealer) -> Result<(), StoreErro
 pub fn say(left_out: &[LeftOut], said: &mut HashSet<(Kind, String, String)>) {
     let now: HashSet<_> = left_out
         .iter()
-        .map(|one| (one.kind, one.name.clone(), one.why.clone()))
+        .map(|one| (one.kind, one.name.clone(), one.why()))
         .collect();
     for (kind, name, why) in now.difference(said) {
         tracing::warn!(%kind, name, why, "a document of the database is left out");
     }
     *said = now;
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 27] = [
+const TABLE: [Later; 25] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -47,10 +47,8 @@ const TABLE: [Later; 27] = [
     feature("otlp", "export of traces and logs"),
     feature("passthrough-headers", "passing upstream headers on"),
     feature("payload", "rules that change requests"),
-    feature("price_overrides", "prices"),
     feature("provider_params", "parameters of a provider"),
     feature("redis", "limits shared by replicas"),
-    feature("redis_url", "limits shared by replicas"),
     feature("request_log", "request logs"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),

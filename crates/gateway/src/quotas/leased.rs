@@ -275,7 +275,10 @@ impl Leased {
     fn went(&self, error: &str) {
         if !self.parts.book.is_away() {
             self.parts.book.set_away(true);
-            tracing::warn!(error, "the store of limits is away: each replica goes on with its share of what was left");
+            tracing::warn!(
+                error,
+                "the store of limits is away: each replica goes on with its share of what was left"
+            );
         }
         self.slots.values().for_each(|slot| slot.tally.tell());
     }
@@ -395,7 +398,12 @@ impl Slot {
         let goal = wanted.saturating_add(ahead);
         if wanted > free || free < ahead / 2 {
             let needed = wanted.saturating_sub(free);
-            self.wish(Purpose::More { needed }, &window, signed(goal - free), wishes);
+            self.wish(
+                Purpose::More { needed },
+                &window,
+                signed(goal - free),
+                wishes,
+            );
         }
     }
 
@@ -413,12 +421,16 @@ impl Slot {
             self.wish(Purpose::Look, &window, 0, wishes);
         }
         let is_ending = window.left(now).is_some_and(|left| left <= NEXT);
-        if is_ending && self.rate > 0 && self.next.is_none()
+        if is_ending
+            && self.rate > 0
+            && self.next.is_none()
             && let Some(ends) = window.ends
         {
             let next = self.window(ends);
             let part = self.tally.most() / PLENTY.saturating_mul(replicas);
-            let purpose = Purpose::Next { window: next.number };
+            let purpose = Purpose::Next {
+                window: next.number,
+            };
             self.wish(purpose, &next, signed(self.rate.min(part)), wishes);
         }
     }
@@ -466,7 +478,8 @@ impl Slot {
                 self.backed += got;
                 self.leased += got;
                 // Others may give something back: ask again in a while.
-                self.tally.is_dry_until(if got < needed { now + 1 } else { 0 });
+                self.tally
+                    .is_dry_until(if got < needed { now + 1 } else { 0 });
             }
             _ => {}
         }

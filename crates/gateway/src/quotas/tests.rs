@@ -240,7 +240,10 @@ async fn replicas_together_take_exactly_what_there_is() {
         let admitted = futures_util::future::join_all(calls).await;
         let admitted = admitted.into_iter().filter(|admitted| *admitted).count() as u64;
         assert!(admitted * each <= most, "{admitted} of {most}");
-        assert!(most - admitted * each < 3 * each, "{admitted} of {most} in parts of {each}");
+        assert!(
+            most - admitted * each < 3 * each,
+            "{admitted} of {most} in parts of {each}"
+        );
         for one in all {
             one.stop().await;
         }
@@ -305,7 +308,10 @@ async fn calls_wait_for_a_silent_store_once_and_not_for_long() {
     assert!(waits <= 3, "{waits} waited");
     let total: u64 = used.iter().sum();
     // Each has a third of what was left as it was last heard; nobody has taken more in the meantime.
-    assert!(used.iter().all(|used| (190..=202).contains(used)), "{used:?}");
+    assert!(
+        used.iter().all(|used| (190..=202).contains(used)),
+        "{used:?}"
+    );
     assert!(total <= 598, "{used:?}");
     store.set_slow(0);
     sleep(Duration::from_secs(10)).await;
@@ -349,5 +355,8 @@ async fn the_next_window_is_there_before_it_begins() {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(waited_after_first_second <= 3, "{waited_after_first_second}");
+    assert!(
+        waited_after_first_second <= 3,
+        "{waited_after_first_second}"
+    );
 }

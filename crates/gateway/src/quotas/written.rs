@@ -97,7 +97,10 @@ impl Written {
 
     async fn write(&mut self, tallies: Vec<Arc<Tally>>) {
         for tallies in tallies.chunks(BATCH) {
-            let lines: Vec<Line> = tallies.iter().filter_map(|tally| self.line(tally)).collect();
+            let lines: Vec<Line> = tallies
+                .iter()
+                .filter_map(|tally| self.line(tally))
+                .collect();
             if !lines.is_empty() {
                 self.write_lines(lines).await;
             }
@@ -113,7 +116,10 @@ impl Written {
         }
         let window = id.period.window(self.parts.clock.unix_seconds());
         let taken = tally.taken(window.number);
-        let page = self.pages.get(id).filter(|page| page.window == window.number);
+        let page = self
+            .pages
+            .get(id)
+            .filter(|page| page.window == window.number);
         let written = page.map_or(0, |page| page.taken);
         Some(Line {
             tally: tally.clone(),
@@ -138,7 +144,8 @@ impl Written {
         }
         self.is_away = answer.is_err();
         let Ok(granted) = answer else {
-            self.unwritten.extend(lines.into_iter().map(|line| line.tally));
+            self.unwritten
+                .extend(lines.into_iter().map(|line| line.tally));
             return;
         };
         for (line, granted) in lines.into_iter().zip(granted) {

@@ -3,8 +3,14 @@
 #![expect(clippy::panic, reason = "a helper that cannot go on fails its test")]
 
 mod admin;
+mod admin_docs;
+mod admin_documents;
+mod admin_replicas;
+mod admin_roles;
+mod admin_versions;
 mod bad_input;
 mod bedrock;
+mod budgets;
 mod cancel;
 mod clients;
 mod connections;
@@ -21,6 +27,7 @@ mod hedge;
 mod held;
 mod keys;
 mod lanes;
+mod ledger;
 mod limits;
 mod reload;
 mod restart;

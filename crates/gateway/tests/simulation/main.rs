@@ -147,7 +147,7 @@ fn simulated(
         for client in clients.collect::<Vec<_>>() {
             client.await.expect("no rule is broken");
         }
-        let records = std::iter::from_fn(|| pump.take()).map(|record| *record);
+        let records = std::iter::from_fn(|| pump.take()).map(|record| CallRecord::clone(&record));
         world.recorded(&records.collect::<Vec<CallRecord>>());
         drop(engine);
         let world = Arc::into_inner(world).expect("nobody else has it");

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use polygate_store::usage::CallRow;
@@ -19,12 +20,32 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// With less room than this a full disk is still full.
 const PROBE: u64 = 64 * 1024;
 
+/// How long the writer lets messages come together: who sends one in that time wakes nobody.
+const NAP: Duration = Duration::from_millis(1);
+
+/// How a call ended.
+pub(crate) enum Ending {
+    /// As this row says.
+    Made(Box<CallRow>),
+    /// As the row says that this makes.
+    ToMake(Box<dyn FnOnce() -> CallRow + Send>),
+}
+
+impl Ending {
+    fn row(self) -> Box<CallRow> {
+        match self {
+            Ending::Made(row) => row,
+            Ending::ToMake(make) => Box::new(make()),
+        }
+    }
+}
+
 /// How calls end.
 pub(crate) enum Message {
     /// With a row.
     Settle {
         call: u64,
-        row: Box<CallRow>,
+        ending: Ending,
         seat: Seat,
     },
     /// Without one.
@@ -40,16 +61,17 @@ impl Shared {
         let mut backlog = VecDeque::new();
         let mut synced = Instant::now();
         let mut asked = Instant::now();
-        loop {
+        let mut goes_on = true;
+        while goes_on {
             match queued.recv_timeout(self.tick()) {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(message) => {
-                    backlog.push_back(message);
-                    if backlog.len() == 1 {
-                        self.clear(&mut backlog);
-                    }
-                }
+                Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
+                Ok(message) => {
+                    goes_on = self.take(message, &mut backlog);
+                    thread::sleep(NAP);
+                    let mut more = queued.try_iter();
+                    goes_on &= more.all(|message| self.take(message, &mut backlog));
+                }
             }
             if self.full.load(Ordering::SeqCst) && asked.elapsed() >= ASK_AGAIN {
                 self.clear(&mut backlog);
@@ -97,6 +119,18 @@ impl Shared {
         interval.clamp(Duration::from_millis(1), ASK_AGAIN)
     }
 
+    /// Writes it, unless others wait before it; false where it is the last.
+    fn take(&self, message: Message, backlog: &mut VecDeque<Message>) -> bool {
+        if matches!(message, Message::Stop) {
+            return false;
+        }
+        backlog.push_back(message);
+        if backlog.len() == 1 {
+            self.clear(backlog);
+        }
+        true
+    }
+
     /// Writes what waits, in order, as far as there is room.
     fn clear(&self, backlog: &mut VecDeque<Message>) {
         while let Some(message) = backlog.pop_front() {
@@ -140,7 +174,7 @@ impl Shared {
 
     fn put(&self, message: Message) -> Result<(), (Message, io::Error)> {
         let (call, row, seat) = match message {
-            Message::Settle { call, row, seat } => (call, row, seat),
+            Message::Settle { call, ending, seat } => (call, ending.row(), seat),
             Message::Abandon { call, seat } => {
                 let Some(row) = record::aborted(&self.log.intents(call)) else {
                     self.log.close(call);
@@ -155,7 +189,8 @@ impl Shared {
         let written =
             frame::encode(Kind::Settled, &row).and_then(|frame| self.log.settle(call, &frame));
         if let Err(error) = written {
-            return Err((Message::Settle { call, row, seat }, error));
+            let ending = Ending::Made(row);
+            return Err((Message::Settle { call, ending, seat }, error));
         }
         if self.options.fsync == Fsync::Always {
             self.log.sync();

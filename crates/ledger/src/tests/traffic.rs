@@ -242,6 +242,47 @@ fn slots_are_bounded_and_come_back() {
 }
 
 #[test]
+fn calls_that_nobody_pays_fill_nothing() {
+    let (folder, runtime, shop) = (
+        tempfile::tempdir().expect("a folder"),
+        runtime(),
+        Shop::new(Mode::Well),
+    );
+    let options = Options {
+        slots: 8,
+        spares_per_second: 1,
+        ..options()
+    };
+    let ledger = Ledger::open(
+        folder.path(),
+        options,
+        shop.clone(),
+        runtime.handle().clone(),
+    )
+    .expect("a ledger");
+    let paid = [(); 2].map(|()| ledger.reserve().expect("a slot"));
+    assert!(ledger.reserve_spare().is_none(), "a quarter is taken");
+    drop(paid);
+    let written = (0..1000).filter(|_| {
+        let Some(slot) = ledger.reserve_spare() else {
+            return false;
+        };
+        let id = slot.id(7);
+        slot.settle_with(move || row(&id));
+        // Its seat is free once it is written.
+        until("a free slot", || ledger.stats().slots_taken == 0);
+        true
+    });
+    let written = written.count();
+    // One went to the one that found no room.
+    assert!((9..=12).contains(&written), "{written}");
+    let stats = ledger.close(LONG);
+    assert_eq!(stats.passed_over, 1001 - written as u64);
+    assert_eq!(stats.shipped, written as u64);
+    assert_eq!(shop.rows().len(), written, "each has an id of its own");
+}
+
+#[test]
 fn a_call_that_outlives_the_ledger_is_kept_for_the_next() {
     let (folder, runtime, shop) = (
         tempfile::tempdir().expect("a folder"),

@@ -75,6 +75,16 @@ impl Asked {
         limit.ok_or_else(|| Problem::invalid(format!("'limit' must be a number from 1 to {most}")))
     }
 
+    /// The number that a page is before, of lists that begin with the newest.
+    pub fn before(&self) -> Result<i64, Problem> {
+        let Some(text) = self.query("cursor") else {
+            return Ok(i64::MAX);
+        };
+        let number = text.parse().ok().filter(|number| *number > 0);
+        let message = "'cursor' must be the 'next_cursor' of the page before";
+        number.ok_or_else(|| Problem::invalid(message))
+    }
+
     /// The body's members; none where it is empty.
     pub fn members(&self) -> Result<Map<String, Value>, Problem> {
         if self.body.trim_ascii().is_empty() {

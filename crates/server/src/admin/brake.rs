@@ -11,6 +11,9 @@ const BURST: u32 = 10;
 /// Between two more.
 const INTERVAL: Duration = Duration::from_secs(6);
 
+/// Between two notes of what the same one was refused.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Addresses that are known at a time. Beyond them the one that is nearest to being forgiven is forgotten.
 const MOST: usize = 4096;
 
@@ -19,6 +22,8 @@ const MOST: usize = 4096;
 pub struct Brake {
     /// The moment at which all of an address's failures are forgiven (GCRA).
     due: Mutex<HashMap<IpAddr, Duration>>,
+    /// Whose refusals are not noted again before this.
+    noted: Mutex<HashMap<String, Duration>>,
 }
 
 impl Brake {
@@ -43,6 +48,17 @@ impl Brake {
         }
         let of = due.entry(place).or_default();
         *of = (*of).max(now) + INTERVAL;
+    }
+
+    /// Whether a refusal of this one is worth noting: the first in a while is.
+    pub fn notes(&self, who: &str, now: Duration) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|_, until| *until > now);
+        if noted.contains_key(who) || noted.len() >= MOST {
+            return false;
+        }
+        noted.insert(who.to_owned(), now + SILENCE);
+        true
     }
 
     fn due(&self) -> MutexGuard<'_, HashMap<IpAddr, Duration>> {
@@ -102,6 +118,15 @@ mod tests {
                 .wait(Ipv6Addr::new(1, 2, 3, 5, 0, 0, 0, 0).into(), at(1))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn of_many_refusals_one_now_and_then_is_noted() {
+        let brake = Brake::default();
+        let noted = |who, second| brake.notes(who, at(second));
+        assert!(noted("a GET /x", 0) && noted("b GET /x", 0));
+        assert!(!noted("a GET /x", 9));
+        assert!(noted("a GET /x", 10));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use polygate_engine::admit::same_secret;
-use polygate_store::audit::Event;
+use polygate_engine::config::Role;
 
 use super::problem::Problem;
-use super::role::{Access, Area, Principal, Reach, Role, reach};
+use super::role::{Access, Area, Principal, Reach, reach};
 use crate::pages::Peer;
 use crate::{State, key};
 
@@ -33,11 +33,22 @@ pub async fn gate(
 ) -> Result<Response, Problem> {
     let principal = identify(&state, request.headers(), peer)?;
     if reach(principal.role, rights.area, rights.access) == Reach::Nothing {
-        let action = format!("{} {}", request.method(), request.uri().path());
-        refused(&state, &principal, action).await;
+        let path: String = request.uri().path().chars().take(200).collect();
+        let action = format!("{} {path}", request.method());
+        let admin = &state.admin;
+        if admin.brake.notes(
+            &format!("{} {action}", principal.name),
+            state.engine.clock().now(),
+        ) {
+            let none = String::new();
+            admin
+                .note_of(&principal, &action, none, "insufficient_role")
+                .await;
+        }
         let message = format!(
             "key '{}' may not do this: its role is {}",
-            principal.name, principal.role
+            principal.name,
+            principal.role.name()
         );
         return Err(Problem::forbidden(message));
     }
@@ -75,19 +86,6 @@ pub fn identify(state: &State, headers: &HeaderMap, peer: IpAddr) -> Result<Prin
         let message = format!("key '{}' is for models: it has no role here", key.name);
         unauthorized("invalid_admin_key", &message)
     })
-}
-
-/// Keeps in mind that somebody tried what its role does not allow.
-async fn refused(state: &State, principal: &Principal, action: String) {
-    let event = Event {
-        at: state.admin.now(),
-        actor: principal.actor(),
-        action,
-        outcome: "insufficient_role".to_owned(),
-        subject: String::new(),
-        version: None,
-    };
-    state.admin.note(event).await;
 }
 
 fn unauthorized(code: &'static str, message: &str) -> Problem {

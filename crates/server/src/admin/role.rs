@@ -1,21 +1,10 @@
 //! Who may do what in the admin API: one table.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use polygate_engine::admit::Key;
-
-/// What somebody who may call the admin API is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Sees everything, changes nothing.
-    ReadOnly,
-    /// The keys of its own team, and what they use.
-    TeamAdmin,
-}
+use polygate_engine::config::Role;
 
 /// What a route is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,27 +68,15 @@ pub struct Principal {
     pub peer: IpAddr,
 }
 
-impl Role {
-    /// As the configuration has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Admin => "admin",
-            Role::ReadOnly => "read_only",
-            Role::TeamAdmin => "team_admin",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl Principal {
     /// Whom this key makes of its owner; `None` where it has no role.
-    pub fn of_key(_key: &Key, _peer: IpAddr) -> Option<Self> {
-        None
+    pub fn of_key(key: &Key, peer: IpAddr) -> Option<Self> {
+        Some(Self {
+            name: key.name.clone(),
+            role: key.role?,
+            team: key.team.clone(),
+            peer,
+        })
     }
 
     /// Who, for those who read what was done.

@@ -35,7 +35,7 @@ pub struct Doc {
     /// The schema of its body, by name.
     pub body: Option<&'static str>,
     /// Its good answers: status, and the schema by name; `None`: without a body.
-    pub answers: &'static [(u16, Option<&'static str>)],
+    pub answers: Vec<(u16, Option<&'static str>)>,
     /// Statuses of its own refusals, beside those that every route has.
     pub refusals: &'static [u16],
     /// It heeds `If-Match`, and `If-None-Match: *`.

@@ -16,7 +16,8 @@ pub fn routes() -> Vec<Route> {
     let doc = Doc {
         id: "validate_key".to_owned(),
         summary: "Whether the key is a good one, and what it may".to_owned(),
-        answers: &[(200, Some("Session"))],
+        answers: vec![(200, Some("Session"))],
+        refusals: &[401, 429],
         ..Doc::default()
     };
     let path = "/admin/v1/auth/validate";

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use polygate_engine::probe::{Checked, CheckedModel, Wanted, check_now};
 use polygate_engine::snapshot::{Snapshot, Upstream};
+use polygate_store::config::Kind;
 use serde_json::{Value, json};
 
 use super::error;
 use super::health::{members, millis, unknown};
 use crate::State;
-use crate::admin::{Area, Doc, Param, ParamKind, Route};
+use crate::admin::{Area, Doc, Param, ParamKind, Route, waiting};
 
 /// Times that can be asked for, in seconds, and how many providers are asked at a time.
 const TIMEOUTS: std::ops::RangeInclusive<u64> = 1..=120;
@@ -38,7 +39,7 @@ pub fn routes() -> Vec<Route> {
         summary: "Checks providers now: by their lists of models, or by chats of one token with the models named"
             .to_owned(),
         body: Some("Check"),
-        answers: &[(200, Some("Checks"))],
+        answers: vec![(200, Some("Checks"))],
         refusals: &[400, 404],
         ..Doc::default()
     };
@@ -57,7 +58,7 @@ pub fn routes() -> Vec<Route> {
                 about: "how long is waited for an answer",
             },
         ],
-        answers: &[(200, Some("Checked"))],
+        answers: vec![(200, Some("Checked"))],
         refusals: &[400, 404],
         ..Doc::default()
     };
@@ -65,7 +66,7 @@ pub fn routes() -> Vec<Route> {
         id: "check_models".to_owned(),
         summary: "Checks models of one provider now, with a summary".to_owned(),
         body: Some("CheckModels"),
-        answers: &[(200, Some("Checked"))],
+        answers: vec![(200, Some("Checked"))],
         refusals: &[400, 404],
         ..Doc::default()
     };
@@ -283,7 +284,11 @@ async fn checked(
         let mut known = snapshot.config.providers.iter();
         known.any(|provider| provider.name == **name)
     };
-    let names: Vec<String> = names.iter().map(|name| named(snapshot, name)).collect();
+    let mut meant = Vec::new();
+    for name in names {
+        meant.push(named(state, snapshot, name).await);
+    }
+    let names = meant;
     if let Some(name) = names.iter().find(|name| !is_known(name)) {
         let shown: String = name.chars().take(100).collect();
         return Err(format!("there is no provider '{shown}'"));
@@ -306,14 +311,25 @@ async fn checked(
     Ok(names.iter().map(of_name).collect())
 }
 
-/// The provider that is meant: one of this name, else the one with this number, counted from 1 in the configuration's order.
-fn named(snapshot: &Snapshot, id: &str) -> String {
+/// The provider that is meant: one of this name, else the document of this number, else the one with this number in the
+/// configuration's order, counted from 1.
+async fn named(state: &State, snapshot: &Snapshot, id: &str) -> String {
     let providers = &snapshot.config.providers;
-    let number = id.parse::<usize>().ok().and_then(|id| id.checked_sub(1));
-    match number.and_then(|at| providers.get(at)) {
-        Some(meant) if !providers.iter().any(|one| one.name == id) => meant.name.clone(),
-        _ => id.to_owned(),
+    let Ok(number) = id.parse::<i64>() else {
+        return id.to_owned();
+    };
+    if providers.iter().any(|one| one.name == id) {
+        return id.to_owned();
     }
+    let document = state.admin.store.document_by_id(Kind::Provider, number);
+    if let Ok(Some(document)) = waiting(document).await {
+        return document.name;
+    }
+    let at = usize::try_from(number)
+        .ok()
+        .and_then(|number| number.checked_sub(1));
+    let meant = at.and_then(|at| providers.get(at));
+    meant.map_or_else(|| id.to_owned(), |meant| meant.name.clone())
 }
 
 fn disabled(name: &str, at: u64) -> Value {

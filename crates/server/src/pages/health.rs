@@ -11,11 +11,12 @@ use polygate_core::Failure;
 use polygate_engine::health::{Position, Reason};
 use polygate_engine::snapshot::{Credential, Upstream};
 use polygate_engine::status::{self, CredentialStatus, Ended, ProviderStatus, Which};
+use polygate_store::audit::DONE;
 use polygate_wire::Format;
 use serde_json::{Map, Value, json};
 
 use super::{Peer, error};
-use crate::admin::{Area, Doc, Route};
+use crate::admin::{Area, Doc, Principal, Route};
 use crate::{State, admin, key};
 
 /// The longest wait that is a number of seconds: what rests until somebody wakes it rests longer.
@@ -27,7 +28,7 @@ pub fn routes() -> Vec<Route> {
         id: "get_health".to_owned(),
         summary: "Every provider with what rests and why, its calls, connections, keys and models"
             .to_owned(),
-        answers: &[(200, Some("HealthList"))],
+        answers: vec![(200, Some("HealthList"))],
         ..Doc::default()
     };
     let of_reset = Doc {
@@ -35,7 +36,7 @@ pub fn routes() -> Vec<Route> {
         summary: "Ends rests, closes breakers and fills budgets: of all, or of what the body names"
             .to_owned(),
         body: Some("HealthReset"),
-        answers: &[(200, Some("HealthResetDone"))],
+        answers: vec![(200, Some("HealthResetDone"))],
         refusals: &[400, 404],
         ..Doc::default()
     };
@@ -87,13 +88,24 @@ pub(super) async fn all(Shared(state): Shared<State>) -> Json<Value> {
 }
 
 /// Ends rests, closes breakers and fills budgets: of all, or of what the body names.
-pub(super) async fn reset(Shared(state): Shared<State>, body: Bytes) -> Response {
+pub(super) async fn reset(
+    Shared(state): Shared<State>,
+    Extension(principal): Extension<Principal>,
+    body: Bytes,
+) -> Response {
     let which = match which(&body) {
         Ok(which) => which,
         Err(message) => return error(StatusCode::BAD_REQUEST, "invalid_request", &message),
     };
     match status::reset(&state.engine, &which) {
         Ok(ended) => {
+            let names = [which.provider, which.credential, which.model];
+            let names: Vec<String> = names.into_iter().flatten().collect();
+            let admin = &state.admin;
+            let subject = names.join(" ");
+            admin
+                .note_of(&principal, "reset health", subject, DONE)
+                .await;
             Json(json!({"reset": ended.iter().map(was).collect::<Vec<_>>()})).into_response()
         }
         Err(message) => error(StatusCode::NOT_FOUND, "not_found", &message),

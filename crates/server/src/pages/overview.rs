@@ -17,7 +17,7 @@ pub fn routes() -> Vec<Route> {
     let doc = |id: &str, summary: &str| Doc {
         id: id.to_owned(),
         summary: summary.to_owned(),
-        answers: &[(200, Some("Object"))],
+        answers: vec![(200, Some("Object"))],
         ..Doc::default()
     };
     let summary = "The configuration in force, without secrets";
@@ -42,7 +42,7 @@ pub fn routes() -> Vec<Route> {
         "/admin/models",
         Area::Overview,
         models,
-        doc("get_models", summary),
+        doc("get_callable_models", summary),
     );
     vec![of_config, of_totals, of_models]
 }

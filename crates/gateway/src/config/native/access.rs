@@ -77,7 +77,9 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
 /// A key of which only the keyed hash is known, with that.
 pub fn hashed(name: &str, item: &Item<'_>) -> Option<(Hash, Key)> {
     let section = item.section()?;
+    // For people, and for those who look at it.
     section.item("name");
+    section.item("key_preview");
     let hash = section.required("key_hash").and_then(|item| hash(&item));
     Some((hash?, described(section, name.to_owned())))
 }
@@ -162,7 +164,9 @@ fn tags(section: &Section<'_>) -> Vec<String> {
 fn bounds(section: &Section<'_>) -> Bounds {
     Bounds {
         allowed_models: patterns(section, "allowed_models", Pattern::mapping),
-        rate_limit: section.section("rate_limit").and_then(rate_limit),
+        rate_limit: section
+            .item("rate_limit")
+            .and_then(|item| rate_limit(&item)),
         max_concurrent: max_concurrent(section),
         limits: limits(section),
     }

@@ -4,6 +4,7 @@ use polygate_engine::config::{Allowance, RateLimit};
 use polygate_engine::quota::{MOST, Measure, Period};
 
 use crate::config::reader::{Item, Section};
+use crate::config::yaml::Kind;
 
 /// Burst of a rate limit that names none, as published.
 const BURST: u32 = 10;
@@ -42,8 +43,17 @@ pub fn limits(section: &Section<'_>) -> Vec<Allowance> {
     allowances
 }
 
-/// `rate_limit`.
-pub fn rate_limit(section: Section<'_>) -> Option<RateLimit> {
+/// `rate_limit`: requests per second; a number alone is their burst too, as llm-proxy has it.
+pub fn rate_limit(item: &Item<'_>) -> Option<RateLimit> {
+    if matches!(item.node.kind, Kind::Scalar { .. }) {
+        let expected = "a whole number, or requests_per_second and burst_size";
+        let number = item.parsed(expected, |text| text.parse().ok());
+        return number.map(|number| RateLimit {
+            requests_per_second: number,
+            burst_size: number,
+        });
+    }
+    let section = item.section()?;
     section.required("requests_per_second");
     let requests_per_second = section.number("requests_per_second");
     let burst_size = section.number("burst_size").unwrap_or(BURST);

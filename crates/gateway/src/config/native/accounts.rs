@@ -1,0 +1,88 @@
+//! What calls cost and how they are accounted for: `price_overrides` and `ledger`.
+
+use std::time::Duration;
+
+use polygate_engine::config::{Fsync, Ledger, PriceOverride};
+use polygate_engine::pattern::Pattern;
+use polygate_providers::price::Source;
+
+use crate::config::names::Reference;
+use crate::config::pieces::{pattern, price, set};
+use crate::config::reader::{Item, Section};
+
+/// The shortest time between two writes to the disk.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The words of `fsync`.
+#[derive(Clone, Copy)]
+enum When {
+    Never,
+    Interval,
+    Always,
+}
+
+const WHEN: [(&str, When); 3] = [
+    ("never", When::Never),
+    ("interval", When::Interval),
+    ("always", When::Always),
+];
+
+/// `price_overrides`.
+pub fn price_overrides(top: &Section<'_>) -> Vec<PriceOverride> {
+    let items = top.items("price_overrides");
+    let overrides = items.iter().filter_map(|item| {
+        let section = item.section()?;
+        section.required("model");
+        price_override(item, section, None, Source::Configuration)
+    });
+    overrides.collect()
+}
+
+/// One of them; where it names no model, it has that of its document.
+pub fn price_override(
+    item: &Item<'_>,
+    section: Section<'_>,
+    document: Option<&str>,
+    source: Source,
+) -> Option<PriceOverride> {
+    let model = section.text("model");
+    let model = model.as_deref().or(document);
+    let model = model.and_then(|text| pattern(item, text, Pattern::mapping));
+    let provider = section.text("provider");
+    if let (Some(name), Some(said)) = (&provider, section.item("provider")) {
+        said.names().borrow_mut().targets.push(Reference {
+            name: name.clone(),
+            by: "price_overrides".to_owned(),
+            spot: said.spot.clone(),
+        });
+    }
+    section.required("price");
+    let (price, date) = (price(&section), section.text("date"));
+    section.finish();
+    Some(PriceOverride {
+        provider,
+        model: model?,
+        price: price?,
+        date: date.unwrap_or_default(),
+        source,
+    })
+}
+
+/// `ledger`.
+pub fn ledger(section: Section<'_>, ledger: &mut Ledger) {
+    let when = section.word("fsync", &WHEN).unwrap_or(When::Interval);
+    let interval = section.patience("fsync_interval");
+    ledger.fsync = match (when, interval) {
+        (When::Never, _) => Fsync::Never,
+        (When::Always, _) => Fsync::Always,
+        (When::Interval, Some(interval)) => Fsync::Interval(interval.max(SHORTEST)),
+        (When::Interval, None) => Ledger::default().fsync,
+    };
+    let bytes = section.bytes("max_bytes");
+    set(&mut ledger.max_bytes, bytes.map(|bytes| bytes as u64));
+    if let Some(days) = section.number::<u32>("retention_days") {
+        let days = Duration::from_secs(u64::from(days) * 86_400);
+        ledger.retention = Some(days).filter(|days| !days.is_zero());
+    }
+    section.finish();
+}

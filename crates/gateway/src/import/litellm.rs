@@ -1,0 +1,142 @@
+//! LiteLLM's `config.yaml`: deployments become providers with the names they serve, groups of deployments become models.
+
+mod deployment;
+mod fallbacks;
+mod groups;
+mod settings;
+
+use serde_json::{Map, Value, json};
+
+use super::{At, Imported, Notes};
+use crate::config::yaml::Node;
+use groups::Groups;
+
+/// The keys of its files.
+const SECTIONS: [&str; 4] = [
+    "model_list",
+    "litellm_settings",
+    "router_settings",
+    "general_settings",
+];
+
+/// Keys that speak against it.
+const NATIVE: [&str; 4] = ["providers", "models", "master_keys", "server"];
+
+/// Whether this is one of its files.
+pub fn is(top: &Node) -> bool {
+    let has = |keys: &[&str]| keys.iter().any(|key| top.get(key).is_some());
+    has(&SECTIONS) && !has(&NATIVE)
+}
+
+/// Reads a file.
+pub fn import(node: &Node) -> Imported {
+    let top = At::top(node);
+    let mut notes = Notes::default();
+    let mut groups = Groups::default();
+    for (key, section) in top.entries() {
+        match key {
+            "model_list" => groups.read(&section, &top, &mut notes),
+            "litellm_settings" | "router_settings" | "general_settings" => {}
+            "environment_variables" => environment(&section, &mut notes),
+            "credential_list" => notes.carried(&section, "where deployments name them"),
+            "include" => notes.missing(&section, "import each file, and put the parts together"),
+            _ => notes.missing(&section, "Polygate has none of this"),
+        }
+    }
+    let mut document = Map::new();
+    let read = settings::read(&top, &mut groups, &mut notes);
+    let (providers, models) = groups.finish();
+    document.insert("providers".to_owned(), Value::Array(providers));
+    if !models.is_empty() {
+        document.insert("models".to_owned(), Value::Object(models));
+    }
+    document.extend(read);
+    if !document.contains_key("master_keys") {
+        notes.general(
+            "general_settings.master_key",
+            "there is none: LiteLLM takes any caller, Polygate those on loopback and private addresses; allow_anonymous: true opens it",
+        );
+    }
+    notes.general(
+        "",
+        "LiteLLM listens on 0.0.0.0:4000, Polygate on 127.0.0.1:8080: set server.host and server.port, or --host and --port",
+    );
+    Imported {
+        origin: "LiteLLM",
+        document: Value::Object(document),
+        findings: notes.0,
+    }
+}
+
+fn environment(section: &At<'_>, notes: &mut Notes) {
+    for (name, at) in section.entries() {
+        let name = variable(name);
+        let message = format!("its value is not carried: set {name} in the environment or in .env");
+        notes.missing(&at, message);
+    }
+}
+
+/// A text in native words: `os.environ/X` is `${X}`, `${X}` stays, and other dollar signs mean themselves.
+fn text(at: &At<'_>) -> Option<String> {
+    at.text().map(native)
+}
+
+fn native(text: &str) -> String {
+    match text.strip_prefix("os.environ/") {
+        Some(name) => format!("${{{}}}", variable(name)),
+        None => text.replace("$$", "$$$$"),
+    }
+}
+
+/// A variable's name, as a shell has it.
+fn variable(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = name.trim().chars().map(fits).collect();
+    match name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
+        true => format!("_{name}"),
+        false => name,
+    }
+}
+
+/// Whether a native text says what a variable says.
+fn is_reference(text: &str) -> bool {
+    text.contains("${")
+}
+
+/// A whole number that is not negative, or what a variable says.
+fn number(at: &At<'_>, notes: &mut Notes) -> Option<Value> {
+    let text = text(at)?;
+    if is_reference(&text) {
+        return Some(text.into());
+    }
+    let number = text.parse::<u32>().ok();
+    // Python writes whole numbers so too.
+    let number = number.or_else(|| text.strip_suffix(".0")?.parse().ok());
+    if number.is_none() {
+        notes.missing(at, "no whole number in range");
+    }
+    number.map(Value::from)
+}
+
+/// A time in seconds that is more than nothing, or what a variable says.
+fn time(at: &At<'_>, notes: &mut Notes) -> Option<Value> {
+    let text = text(at)?;
+    if is_reference(&text) {
+        return Some(text.into());
+    }
+    let seconds = crate::config::values::duration(&text).filter(|time| !time.is_zero());
+    if seconds.is_none() {
+        notes.missing(at, "no time that is more than zero");
+        return None;
+    }
+    Some(super::plain_value(&text, true))
+}
+
+fn is_on(at: &At<'_>) -> Option<bool> {
+    crate::config::values::boolean(at.text()?)
+}
+
+/// An object with a member that has a value.
+fn one(key: &str, value: Value) -> Value {
+    json!({ key: value })
+}

@@ -1,0 +1,357 @@
+//! Deployments put together: those of one provider and key are a provider, those of one name are a model.
+
+use polygate_engine::pattern::Pattern;
+use serde_json::{Map, Value, json};
+
+use super::deployment::{self, Deployment};
+use super::fallbacks::Fallbacks;
+use super::{is_reference, one};
+use crate::import::published::exactly;
+use crate::import::{At, Notes};
+
+/// What `model_list` comes to.
+#[derive(Debug, Default)]
+pub struct Groups {
+    providers: Vec<Served>,
+    groups: Vec<Group>,
+    /// Where failed calls go on.
+    pub fallbacks: Fallbacks,
+}
+
+/// A provider with what it serves.
+#[derive(Debug)]
+struct Served {
+    name: String,
+    /// Everything but its name and what it serves.
+    body: Map<String, Value>,
+    mapping: Vec<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    pattern: String,
+    model: Option<String>,
+    price: Option<Value>,
+}
+
+/// Deployments of one name.
+#[derive(Clone, Debug)]
+struct Group {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Clone, Debug)]
+struct Target {
+    provider: usize,
+    model: String,
+    weights: [Option<Value>; 3],
+    priority: Option<Value>,
+    price: Option<Value>,
+}
+
+/// A pattern with one `*`, in two pieces.
+type Glob<'a> = (&'a str, &'a str);
+
+impl Groups {
+    /// Reads `model_list`.
+    pub fn read(&mut self, section: &At<'_>, top: &At<'_>, notes: &mut Notes) {
+        for entry in section.items() {
+            let Some(deployment) = deployment::read(&entry, top, notes) else {
+                continue;
+            };
+            if deployment.group.contains('*') || deployment.model.contains('*') {
+                self.wildcard(deployment, &entry, notes);
+            } else {
+                self.exact(deployment, &entry, notes);
+            }
+        }
+    }
+
+    /// Whether calls of this name go somewhere.
+    pub fn has(&self, name: &str) -> bool {
+        let is_served = |served: &Served| {
+            let prefix = served.body.get("prefix").and_then(Value::as_str);
+            let bare = name.strip_prefix(prefix.unwrap_or_default());
+            let serves = |bare: &str| {
+                let mut patterns = served.mapping.iter();
+                patterns.any(|mapping| {
+                    Pattern::mapping(&mapping.pattern).is_ok_and(|pattern| pattern.matches(bare))
+                })
+            };
+            bare.is_some_and(serves)
+        };
+        self.group(name).is_some() || self.providers.iter().any(is_served)
+    }
+
+    /// The names of groups, in the file's order.
+    pub fn names(&self) -> Vec<String> {
+        self.groups.iter().map(|group| group.name.clone()).collect()
+    }
+
+    /// Another name for a group; whether there is such a group, and none of this name.
+    pub fn alias(&mut self, alias: &str, group: &str) -> bool {
+        let Some(group) = self.group(group).filter(|_| self.group(alias).is_none()) else {
+            return false;
+        };
+        let group = Group {
+            name: alias.to_owned(),
+            ..group.clone()
+        };
+        self.groups.push(group);
+        true
+    }
+
+    /// Whether some names are only known by what they begin with.
+    pub fn has_prefixes(&self) -> bool {
+        self.providers
+            .iter()
+            .any(|served| served.body.contains_key("prefix"))
+    }
+
+    /// The native sections: `providers` and `models`.
+    pub fn finish(self) -> (Vec<Value>, Map<String, Value>) {
+        let models = self.groups.iter().filter_map(|group| {
+            let fallbacks = self.fallbacks.of(&group.name);
+            let is_plain = group.targets.len() == 1
+                && fallbacks.is_none()
+                && Pattern::mapping(&group.name).is_ok_and(|pattern| pattern.is_exact())
+                && self.is_mapped(group);
+            (!is_plain).then(|| (group.name.clone(), self.model(group, fallbacks)))
+        });
+        let models = models.collect();
+        let providers = self.providers.into_iter().map(Served::finish);
+        (providers.collect(), models)
+    }
+
+    fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// Whether what the provider itself serves by this name is the group's one target.
+    fn is_mapped(&self, group: &Group) -> bool {
+        let target = group.targets.first();
+        let served = target.and_then(|target| self.providers.get(target.provider));
+        let found = served.and_then(|served| {
+            let mut mapping = served.mapping.iter();
+            mapping.find(|mapping| mapping.pattern == group.name)
+        });
+        found.zip(target).is_some_and(|(mapping, target)| {
+            mapping.model.as_ref() == Some(&target.model)
+                && mapping.price == target.price
+                && target.priority.is_none()
+        })
+    }
+
+    fn model(&self, group: &Group, fallbacks: Option<Value>) -> Value {
+        let weights = group.weights();
+        let targets = group
+            .targets
+            .iter()
+            .zip(&weights)
+            .filter_map(|(target, weight)| {
+                let served = self.providers.get(target.provider)?;
+                let mut out = Map::new();
+                out.insert("provider".to_owned(), served.name.as_str().into());
+                out.insert("model".to_owned(), target.model.as_str().into());
+                for (key, value) in [
+                    ("weight", weight),
+                    ("priority", &target.priority),
+                    ("price", &target.price),
+                ] {
+                    out.extend(value.clone().map(|value| (key.to_owned(), value)));
+                }
+                Some(Value::Object(out))
+            });
+        let mut model = one("targets", targets.collect());
+        if let (Value::Object(model), Some(fallbacks)) = (&mut model, fallbacks) {
+            model.insert("fallbacks".to_owned(), fallbacks);
+        }
+        model
+    }
+
+    fn exact(&mut self, deployment: Deployment, entry: &At<'_>, notes: &mut Notes) {
+        let Deployment {
+            group,
+            word,
+            provider,
+            model,
+            weights,
+            priority,
+            price,
+        } = deployment;
+        let at = self.provider(&word, provider);
+        let Some(served) = self.providers.get_mut(at) else {
+            return;
+        };
+        let message = format!("'{group}' is '{model}' of provider '{}'", served.name);
+        notes.carried(entry, message);
+        served.serve(&exactly(&group), Some(model.clone()), price.clone());
+        let target = Target {
+            provider: at,
+            model,
+            weights,
+            priority,
+            price,
+        };
+        match self.groups.iter_mut().find(|known| known.name == group) {
+            Some(group) => group.add(target, entry, notes),
+            None => self.groups.push(Group {
+                name: group,
+                targets: vec![target],
+            }),
+        }
+    }
+
+    /// Names that LiteLLM knows by a pattern: what stands for the star is passed on.
+    fn wildcard(&mut self, mut deployment: Deployment, entry: &At<'_>, notes: &mut Notes) {
+        let pieces = glob(&deployment.group).zip(glob(&deployment.model));
+        let Some(((begin, end), (there, end_there))) = pieces else {
+            notes.missing(
+                entry,
+                "a name with a star needs one star in its model, and one only; left out",
+            );
+            return;
+        };
+        let prefix = begin.strip_suffix(there).filter(|_| end == end_there);
+        let Some(prefix) = prefix.map(str::to_owned) else {
+            notes.missing(entry, "the provider would have to be asked for another name than the client's: name the models; left out");
+            return;
+        };
+        let pattern = format!("{there}*{end}");
+        if !prefix.is_empty() {
+            let prefix = prefix.as_str().into();
+            deployment.provider.insert("prefix".to_owned(), prefix);
+        }
+        let weight = deployment.weights.into_iter().flatten().next();
+        for (key, value) in [("weight", weight), ("priority", deployment.priority)] {
+            deployment
+                .provider
+                .extend(value.map(|value| (key.to_owned(), value)));
+        }
+        let at = self.provider(&deployment.word, deployment.provider);
+        if let Some(served) = self.providers.get_mut(at) {
+            let message = format!(
+                "'{}' goes to provider '{}'{}",
+                deployment.group,
+                served.name,
+                match prefix.as_str() {
+                    "" => String::new(),
+                    prefix => format!(", without '{prefix}'"),
+                }
+            );
+            notes.carried(entry, message);
+            served.serve(&pattern, None, deployment.price);
+        }
+    }
+
+    /// The provider that is like this one, or a new one.
+    fn provider(&mut self, word: &str, body: Map<String, Value>) -> usize {
+        if let Some(at) = self.providers.iter().position(|known| known.body == body) {
+            return at;
+        }
+        let taken = |name: &str| self.providers.iter().any(|known| known.name == name);
+        let mut numbered = (2..).map(|number| format!("{word}-{number}"));
+        let name = match taken(word) {
+            false => Some(word.to_owned()),
+            true => numbered.find(|name| !taken(name)),
+        };
+        self.providers.push(Served {
+            name: name.unwrap_or_default(),
+            body,
+            mapping: Vec::new(),
+        });
+        self.providers.len() - 1
+    }
+}
+
+impl Group {
+    /// One more; the same place twice has both shares.
+    fn add(&mut self, target: Target, entry: &At<'_>, notes: &mut Notes) {
+        let mut known = self.targets.iter_mut();
+        let same =
+            known.find(|known| known.provider == target.provider && known.model == target.model);
+        let Some(same) = same else {
+            self.targets.push(target);
+            return;
+        };
+        notes.changed(
+            entry,
+            "it is there twice: one target with the share of both",
+        );
+        let [weight, ..] = &mut same.weights;
+        let [other, ..] = &target.weights;
+        *weight = both(weight.as_ref(), other.as_ref()).or(weight.take());
+    }
+
+    /// The share of each, by the strongest key that any has: numbers of two kinds cannot be compared.
+    fn weights(&self) -> Vec<Option<Value>> {
+        let of = |kind: usize| {
+            let each = self.targets.iter();
+            each.map(|target| target.weights.get(kind).cloned().flatten())
+                .collect::<Vec<_>>()
+        };
+        let mut kinds = (0..3).map(of);
+        let said = kinds.find(|weights| weights.iter().any(Option::is_some));
+        said.unwrap_or_else(|| vec![None; self.targets.len()])
+    }
+}
+
+/// The sum of two shares; one where none is said.
+fn both(one: Option<&Value>, other: Option<&Value>) -> Option<Value> {
+    let number = |weight: Option<&Value>| weight.map_or(Some(1), Value::as_u64);
+    let sum = number(one)? + number(other)?;
+    Some(sum.min(u64::from(u32::MAX)).into())
+}
+
+impl Served {
+    /// Serves a name; the first one of its pattern counts.
+    fn serve(&mut self, pattern: &str, model: Option<String>, price: Option<Value>) {
+        if self.mapping.iter().all(|known| known.pattern != pattern) {
+            self.mapping.push(Mapping {
+                pattern: pattern.to_owned(),
+                model,
+                price,
+            });
+        }
+    }
+
+    fn finish(self) -> Value {
+        let mut out = Map::new();
+        out.insert("name".to_owned(), self.name.into());
+        out.extend(self.body);
+        let is_passed = |mapping: &Mapping| {
+            let model = mapping.model.as_ref();
+            mapping.price.is_none() && model.is_none_or(|model| *model == mapping.pattern)
+        };
+        let mapping = if self.mapping.iter().all(is_passed) {
+            let names = self.mapping.into_iter().map(|mapping| mapping.pattern);
+            names.collect()
+        } else {
+            let entries = self.mapping.into_iter().map(Mapping::finish);
+            Value::Object(entries.collect())
+        };
+        out.insert("model_mapping".to_owned(), mapping);
+        Value::Object(out)
+    }
+}
+
+impl Mapping {
+    fn finish(self) -> (String, Value) {
+        let model = match (self.model, self.price) {
+            // A price stands beside a name; what a pattern stands for has none.
+            (Some(model), Some(price)) => json!({"mapped_model": model, "price": price}),
+            (model, _) => model.map_or(Value::Null, Value::from),
+        };
+        (self.pattern, model)
+    }
+}
+
+fn glob(pattern: &str) -> Option<Glob<'_>> {
+    let pieces = pattern.split_once('*')?;
+    let is_sound = !pieces.1.contains('*')
+        && !is_reference(pattern)
+        && Pattern::mapping(pattern)
+            .is_ok_and(|read| read.specificity() + 1 == pattern.chars().count());
+    is_sound.then_some(pieces)
+}

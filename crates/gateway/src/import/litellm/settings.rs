@@ -1,0 +1,411 @@
+//! The settings of LiteLLM's three sections that mean something here.
+
+use serde_json::{Map, Value, json};
+
+use super::fallbacks::{CAUSES, pairs};
+use super::groups::Groups;
+use super::{is_on, is_reference, number, text, time};
+use crate::import::{At, Notes};
+
+/// LiteLLM's strategies and ours.
+const STRATEGIES: [(&str, &str); 7] = [
+    ("simple-shuffle", "random"),
+    ("least-busy", "least-busy"),
+    ("latency-based-routing", "lowest-latency"),
+    ("cost-based-routing", "cheapest"),
+    ("usage-based-routing", "least-busy"),
+    ("usage-based-routing-v2", "least-busy"),
+    ("provider-budget-routing", "cheapest"),
+];
+
+/// Of what is said twice.
+const STRONGER: &str = "router_settings says otherwise, which is stronger";
+
+/// Keys of these sections that have a word of their own.
+const WORDS: [(&str, &str); 26] = [
+    (
+        "database_url",
+        "set DB_URL; keys, teams and models that LiteLLM keeps there are not carried: make new ones",
+    ),
+    ("store_model_in_db", "models are kept where DB_URL says"),
+    (
+        "database_connection_pool_limit",
+        "no request waits for the database",
+    ),
+    ("allow_requests_on_db_unavailable", "that is always so"),
+    ("cache", "answers are not cached"),
+    ("cache_params", "answers are not cached"),
+    (
+        "drop_params",
+        "what a provider does not take is left out and named in x-polygate-dropped; a model's or key's strict: true refuses it",
+    ),
+    (
+        "modify_params",
+        "what a provider does not take is left out and named in x-polygate-dropped",
+    ),
+    ("set_verbose", "--log-level says what is logged"),
+    ("json_logs", "logs are JSON"),
+    ("redis_host", "set REDIS_URL"),
+    ("redis_port", "set REDIS_URL"),
+    ("redis_password", "set REDIS_URL"),
+    ("redis_url", "set REDIS_URL"),
+    (
+        "success_callback",
+        "calls are counted at /metrics and kept as rows in the database",
+    ),
+    (
+        "failure_callback",
+        "calls are counted at /metrics and kept as rows in the database",
+    ),
+    (
+        "callbacks",
+        "calls are counted at /metrics and kept as rows in the database",
+    ),
+    ("service_callbacks", "see /metrics"),
+    (
+        "health_check_interval",
+        "set health_check.interval; Polygate's checks cost no tokens unless probe_models is set",
+    ),
+    (
+        "background_health_checks",
+        "providers are asked for their lists of models anyway, which costs no tokens",
+    ),
+    (
+        "enable_pre_call_checks",
+        "a conversation that is too long goes to fallbacks.context_length",
+    ),
+    (
+        "retry_policy",
+        "one number of retries is for all kinds of failures: retry.max_retries",
+    ),
+    (
+        "allowed_fails_policy",
+        "one threshold is for all kinds of failures: retry.breaker_threshold",
+    ),
+    ("completion_model", "clients name a model"),
+    ("alerting", "alerts are made of /metrics"),
+    (
+        "max_fallbacks",
+        "every fallback is asked, within retry.max_retries",
+    ),
+];
+
+/// The native settings of the whole file.
+pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String, Value> {
+    let mut reader = Reader {
+        groups,
+        notes,
+        out: Map::new(),
+    };
+    let section = |key| top.get(key);
+    let (general, library, router) = (
+        section("general_settings"),
+        section("litellm_settings"),
+        section("router_settings"),
+    );
+    // What the router says goes before what the library says.
+    let sections = [&router, &library, &general];
+    for section in sections.into_iter().flatten() {
+        for (key, at) in section.entries() {
+            if !at.node.is_null() {
+                reader.setting(key, &at);
+            }
+        }
+    }
+    for section in [&router, &library].into_iter().flatten() {
+        reader.fallbacks(section);
+    }
+    if let Some(aliases) = router.as_ref().and_then(|at| at.get("model_group_alias")) {
+        reader.aliases(&aliases);
+    }
+    if reader.groups.has_prefixes() {
+        reader.put("routing", "force_model_prefix", true.into());
+    }
+    reader.out
+}
+
+struct Reader<'a> {
+    groups: &'a mut Groups,
+    notes: &'a mut Notes,
+    out: Map<String, Value>,
+}
+
+impl Reader<'_> {
+    fn setting(&mut self, key: &str, at: &At<'_>) {
+        match key {
+            "fallbacks"
+            | "context_window_fallbacks"
+            | "content_policy_fallbacks"
+            | "default_fallbacks"
+            | "model_group_alias" => {}
+            "routing_strategy" => self.strategy(at),
+            "num_retries" => self.number(at, "retry", "max_retries", ""),
+            "allowed_fails" => self.allowed_fails(at),
+            "cooldown_time" => self.cooldown(at),
+            "retry_after" => self.time(
+                at,
+                &[("retry", "initial_backoff")],
+                "the first wait before the same candidate is asked again",
+            ),
+            "timeout" | "request_timeout" => self.time(
+                at,
+                &[("timeouts", "request")],
+                "for answers that do not stream",
+            ),
+            "stream_timeout" => self.time(
+                at,
+                &[("timeouts", "first_event"), ("timeouts", "idle")],
+                "for a stream's first event, and between its bytes",
+            ),
+            "ssl_verify" => self.ssl(at),
+            "master_key" => self.master_key(at),
+            "global_max_parallel_requests" => {
+                self.number(
+                    at,
+                    "server",
+                    "max_concurrent_requests",
+                    "more are refused at once, with 503",
+                );
+            }
+            "enable_tag_filtering" | "routing_strategy_args" => {
+                self.notes.missing(at, "Polygate has none of this")
+            }
+            _ => {
+                let word = WORDS.iter().find(|(known, _)| *known == key);
+                let message = word.map_or("Polygate has none of this", |(_, message)| message);
+                self.notes.missing(at, message);
+            }
+        }
+    }
+
+    /// Whether a section says this already.
+    fn is_said(&self, section: &str, key: &str) -> bool {
+        let section = self.out.get(section);
+        section.is_some_and(|section| section.get(key).is_some())
+    }
+
+    /// Puts a value into a section, unless it has one.
+    fn put(&mut self, section: &str, key: &str, value: Value) {
+        let section = self.out.entry(section).or_insert_with(|| json!({}));
+        if let Value::Object(section) = section {
+            section.entry(key).or_insert(value);
+        }
+    }
+
+    fn number(&mut self, at: &At<'_>, section: &str, key: &str, message: &str) {
+        let Some(number) = number(at, self.notes) else {
+            return;
+        };
+        if key == "max_concurrent_requests" && number == 0 {
+            self.notes.missing(at, "zero is no limit");
+            return;
+        }
+        let place = format!("{section}.{key}");
+        match message {
+            _ if self.is_said(section, key) => {
+                self.notes.missing(at, format!("{place}: {STRONGER}"))
+            }
+            "" => self.notes.carried(at, place),
+            message => self.notes.changed(at, format!("{place}: {message}")),
+        }
+        self.put(section, key, number);
+    }
+
+    fn time(&mut self, at: &At<'_>, places: &[(&str, &str)], message: &str) {
+        let Some(time) = time(at, self.notes) else {
+            return;
+        };
+        let names = places
+            .iter()
+            .map(|(section, key)| format!("{section}.{key}"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        if places
+            .iter()
+            .all(|(section, key)| self.is_said(section, key))
+        {
+            self.notes.missing(at, format!("{names}: {STRONGER}"));
+            return;
+        }
+        self.notes.changed(at, format!("{names}: {message}"));
+        for (section, key) in places {
+            self.put(section, key, time.clone());
+        }
+    }
+
+    fn strategy(&mut self, at: &At<'_>) {
+        let said = at.text().unwrap_or_default();
+        let Some((_, ours)) = STRATEGIES.iter().find(|(theirs, _)| *theirs == said) else {
+            self.notes
+                .missing(at, "there is no such strategy: see routing.strategy");
+            return;
+        };
+        match said.starts_with("usage-based") || said.starts_with("provider-budget") {
+            true => {
+                let message = format!("routing.strategy: {ours} is nearest to it");
+                self.notes.changed(at, message);
+            }
+            false => self.notes.carried(at, format!("routing.strategy: {ours}")),
+        }
+        self.put("routing", "strategy", (*ours).into());
+    }
+
+    /// One more than is allowed lets rest.
+    fn allowed_fails(&mut self, at: &At<'_>) {
+        let number = number(at, self.notes);
+        let Some(allowed) = number.as_ref().and_then(Value::as_u64) else {
+            if number.is_some() {
+                self.notes
+                    .missing(at, "set retry.breaker_threshold to a number one higher");
+            }
+            return;
+        };
+        let threshold = u32::try_from(allowed + 1).unwrap_or(u32::MAX);
+        let message = format!(
+            "retry.breaker_threshold is {threshold}: failures in a row, of a provider; a rate limit lets a key rest at once"
+        );
+        self.notes.changed(at, message);
+        self.put("retry", "breaker_threshold", threshold.into());
+    }
+
+    fn cooldown(&mut self, at: &At<'_>) {
+        let places = ["cooldown_rate_limit", "cooldown_error", "cooldown_network"];
+        self.time(
+            at,
+            &places.map(|key| ("retry", key)),
+            "where the provider does not say itself how long",
+        );
+    }
+
+    fn ssl(&mut self, at: &At<'_>) {
+        match is_on(at) {
+            Some(verify) => {
+                self.notes.carried(at, "verify_ssl");
+                self.out.insert("verify_ssl".to_owned(), verify.into());
+            }
+            None => match text(at) {
+                Some(file) => {
+                    self.notes
+                        .changed(at, "ca_file: believed beside the system's authorities");
+                    self.out.insert("ca_file".to_owned(), file.into());
+                }
+                None => self.notes.missing(at, "no switch and no file"),
+            },
+        }
+    }
+
+    fn master_key(&mut self, at: &At<'_>) {
+        let Some(key) = text(at) else {
+            self.notes.missing(at, "no key");
+            return;
+        };
+        if key.chars().any(char::is_control) {
+            self.notes.missing(
+                at,
+                "there is a line break or another control character in it",
+            );
+            return;
+        }
+        let said = "a key for calls: master_keys; the admin pages have their own, in ADMIN_KEY";
+        let warning = match is_reference(&key) {
+            true => "",
+            false => {
+                ". It stands in the file, and in the new one: put it into a variable, and ${NAME} here"
+            }
+        };
+        self.notes.changed(at, format!("{said}{warning}"));
+        let keys = json!([{"name": "master", "key": key}]);
+        self.out.insert("master_keys".to_owned(), keys);
+    }
+
+    fn fallbacks(&mut self, section: &At<'_>) {
+        let mut defaults: Vec<(String, At<'_>)> = Vec::new();
+        for (theirs, cause) in CAUSES {
+            let Some(list) = section.get(theirs) else {
+                continue;
+            };
+            for (group, names) in pairs(&list, self.notes) {
+                if group == "*" {
+                    defaults.extend(names);
+                } else {
+                    self.group(group, cause, names, &list);
+                }
+            }
+        }
+        if let Some(list) = section.get("default_fallbacks") {
+            let names = list.items().into_iter();
+            defaults.extend(names.filter_map(|at| Some((text(&at)?, at))));
+        }
+        self.defaults(&defaults);
+    }
+
+    fn group(
+        &mut self,
+        group: &str,
+        cause: &'static str,
+        names: Vec<(String, At<'_>)>,
+        list: &At<'_>,
+    ) {
+        if !self.groups.names().iter().any(|known| known == group) {
+            let message = "one of its groups is not in model_list by this very name: name it there";
+            self.notes.missing(list, message);
+            return;
+        }
+        for (name, at) in names {
+            if !self.groups.has(&name) {
+                self.notes
+                    .missing(&at, "there is no such model, so it is left out");
+            } else if self.groups.fallbacks.add(group, cause, &name) {
+                self.notes
+                    .carried(&at, format!("a fallback of '{group}' ({cause})"));
+            } else {
+                let message =
+                    format!("it would lead from '{group}' back to '{group}', so it is left out");
+                self.notes.changed(&at, message);
+            }
+        }
+    }
+
+    /// Those of every group that has none of its own.
+    fn defaults(&mut self, defaults: &[(String, At<'_>)]) {
+        let groups: Vec<String> = self.groups.names();
+        let groups: Vec<String> = groups
+            .into_iter()
+            .filter(|group| !self.groups.fallbacks.has(group, "any"))
+            .collect();
+        for (name, at) in defaults {
+            if !self.groups.has(name) {
+                self.notes
+                    .missing(at, "there is no such model, so it is left out");
+                continue;
+            }
+            self.notes.changed(
+                at,
+                "a fallback of every model that has none of its own, where that leads nowhere back",
+            );
+            for group in &groups {
+                self.groups.fallbacks.add(group, "any", name);
+            }
+        }
+    }
+
+    fn aliases(&mut self, aliases: &At<'_>) {
+        for (alias, at) in aliases.entries() {
+            let said = at.get("model");
+            let group = text(said.as_ref().unwrap_or(&at)).unwrap_or_default();
+            if !self.groups.alias(alias, &group) {
+                self.notes.missing(
+                    &at,
+                    "there is no such group, or one of the alias's own name",
+                );
+                continue;
+            }
+            self.groups.fallbacks.copy(alias, &group);
+            match said {
+                Some(_) => self
+                    .notes
+                    .changed(&at, format!("as '{group}'; it is in lists of models too")),
+                None => self.notes.carried(&at, format!("as '{group}'")),
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The ledger of this process: opened beside the store, asked for nothing by requests, emptied at the end.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use polygate_engine::Engine;
+use polygate_engine::config::Config;
+use polygate_ledger::{Ledger, LedgerError, Options};
+use polygate_store::error::Result;
+use polygate_store::usage::{CallFilter, CallPage, CallRow, Filter, Group, GroupBy};
+use polygate_store::{StoreError, UsageStore};
+use tokio::runtime::Handle;
+
+use crate::storage::Opened;
+
+/// How often old calls are looked for, and how many are forgotten at a time, with a pause behind them.
+const LOOK: Duration = Duration::from_secs(600);
+const BATCH: u32 = 1_000;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether another process has left something.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long one batch may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The end waits for the store as long as it takes rows, and so long where it takes none.
+const STALLED: Duration = Duration::from_millis(500);
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// The longest that the end waits for the store.
+const LONGEST_END: Duration = Duration::from_secs(10);
+
+/// The store once its tables and its key are the right ones: before, it takes no rows.
+struct Settled(Arc<Opened>);
+
+/// Opens the ledger in the data directory; `None` where nothing can be written, and nobody asked for a database.
+pub fn open(
+    opened: &Arc<Opened>,
+    data_dir: &Path,
+    config: &Config,
+    bearable: usize,
+) -> anyhow::Result<Option<Arc<Ledger>>> {
+    let folder = data_dir.join("ledger");
+    let calls = config.server.max_concurrent_requests.unwrap_or(bearable);
+    let own = &config.ledger;
+    let defaults = Options::default();
+    let options = Options {
+        // Health checks call as well.
+        slots: calls.saturating_add(defaults.slots),
+        fsync: own.fsync,
+        most_bytes: own.max_bytes,
+        // What is shipped makes room a segment at a time.
+        segment_bytes: defaults.segment_bytes.min(own.max_bytes / 8).max(1),
+        look_again: LOOK_AGAIN,
+        ..defaults
+    };
+    let store = Arc::new(Settled(opened.clone()));
+    match Ledger::open(&folder, options, store, Handle::current()) {
+        Ok(ledger) => Ok(Some(Arc::new(ledger))),
+        Err(error) if !opened.is_asked_for && is_unwritable(&error) => {
+            tracing::warn!(%error, "no ledger can be kept here: calls are not accounted for");
+            Ok(None)
+        }
+        Err(error) => Err(error)
+            .context("calls cannot be accounted for: POLYGATE_DATA_DIR must be a directory that can be written"),
+    }
+}
+
+fn is_unwritable(error: &LedgerError) -> bool {
+    let LedgerError::Folder { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        source.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// Forgets calls that are older than the configuration wants, in the background and for ever. Sums stay.
+pub async fn forget(opened: Arc<Opened>, engine: Arc<Engine>) {
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        looks.tick().await;
+        let kept = engine.snapshot().config.ledger.retention;
+        let Some(kept) = kept.filter(|_| opened.is_settled()) else {
+            continue;
+        };
+        let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+        let before = engine.clock().unix_micros().saturating_sub(kept);
+        if let Err(error) = forget_before(&*opened.store, before).await {
+            tracing::warn!(%error, "old calls cannot be forgotten now");
+        }
+    }
+}
+
+async fn forget_before(store: &dyn UsageStore, before: i64) -> Result<()> {
+    let mut forgotten = 0;
+    loop {
+        let batch = store.forget_calls_before(before, BATCH);
+        let some = tokio::time::timeout(PATIENCE, batch)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("it does not answer".to_owned())))?;
+        forgotten += some;
+        if some < u64::from(BATCH) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if forgotten > 0 {
+        tracing::info!(forgotten, "old calls are forgotten");
+    }
+    Ok(())
+}
+
+/// Ships what there is as long as the store takes it, and ends. What is left the next process finds.
+pub async fn end(ledger: Arc<Ledger>, grace: Duration) {
+    let within = grace.clamp(STALLED, LONGEST_END);
+    let ending = ledger.clone();
+    let mut ended = tokio::task::spawn_blocking(move || ending.end(within));
+    let mut shipped = ledger.stats().shipped;
+    let mut since = tokio::time::Instant::now();
+    let stats = loop {
+        if let Ok(stats) = tokio::time::timeout(GLANCE, &mut ended).await {
+            break stats.ok();
+        }
+        let now = ledger.stats().shipped;
+        if now != shipped {
+            (shipped, since) = (now, tokio::time::Instant::now());
+        } else if since.elapsed() >= STALLED {
+            ledger.hurry();
+        }
+    };
+    if let Some(waiting) = stats.map(|stats| stats.waiting).filter(|left| *left > 0) {
+        tracing::warn!(
+            waiting,
+            "the store did not take all calls: the next process ships those left in the local log"
+        );
+    }
+}
+
+#[async_trait]
+impl UsageStore for Settled {
+    async fn record(&self, calls: &[CallRow]) -> Result<u64> {
+        if !self.0.is_settled() {
+            let why = "its tables are not known to be the right ones yet";
+            return Err(StoreError::Unavailable(why.to_owned()));
+        }
+        self.0.store.record(calls).await
+    }
+
+    async fn totals(&self, of: &Filter, by: Option<GroupBy>) -> Result<Vec<Group>> {
+        self.0.store.totals(of, by).await
+    }
+
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
+        self.0.store.calls(of, page).await
+    }
+
+    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
+        self.0.store.call(id).await
+    }
+
+    async fn forget_calls(&self, ids: &[String]) -> Result<u64> {
+        self.0.store.forget_calls(ids).await
+    }
+
+    async fn forget_calls_before(&self, before: i64, limit: u32) -> Result<u64> {
+        self.0.store.forget_calls_before(before, limit).await
+    }
+}
