@@ -292,6 +292,7 @@ async fn what_is_wrong_is_told_by_field_and_changes_nothing() {
     for (method, path, body) in [
         (POST, "providers", "{"),
         (POST, "providers", "[1]"),
+        (PUT, "providers/p", " "),
         (PUT, "providers/p", "\"x\""),
     ] {
         let bearer = format!("Bearer {ADMIN_KEY}");

@@ -30,6 +30,7 @@ mod lanes;
 mod ledger;
 mod limits;
 mod reload;
+mod replicas;
 mod restart;
 mod routing;
 mod soak;

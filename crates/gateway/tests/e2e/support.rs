@@ -68,6 +68,14 @@ impl Gate {
         Self::start_as(dir, command, &[])
     }
 
+    /// Starts it again in its directory, once it has ended.
+    pub fn start_again(&mut self, variables: &[(&str, &str)]) {
+        self.wait();
+        let nowhere = tempfile::tempdir().expect("a directory");
+        let dir = std::mem::replace(&mut self.dir, nowhere);
+        *self = Self::start_in(dir, &["--port", "0"], variables);
+    }
+
     /// The same with a command that becomes the gateway.
     pub fn start_as(dir: TempDir, mut command: Command, variables: &[(&str, &str)]) -> Gate {
         let log = std::fs::File::create(dir.path().join("gate.log")).expect("a log");

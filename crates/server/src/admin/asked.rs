@@ -85,6 +85,14 @@ impl Asked {
         number.ok_or_else(|| Problem::invalid(message))
     }
 
+    /// The body's members, where there has to be one.
+    pub fn object(&self) -> Result<Map<String, Value>, Problem> {
+        if self.body.trim_ascii().is_empty() {
+            return Err(Problem::invalid("the body is missing: a JSON object"));
+        }
+        self.members()
+    }
+
     /// The body's members; none where it is empty.
     pub fn members(&self) -> Result<Map<String, Value>, Problem> {
         if self.body.trim_ascii().is_empty() {

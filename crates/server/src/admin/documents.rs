@@ -143,7 +143,7 @@ fn of(resource: &'static Resource) -> Vec<Route> {
 async fn create(asked: Asked, resource: &'static Resource) -> Result<Response, Problem> {
     asked.knows(&PARAMETERS)?;
     let manner = Manner::of(&asked)?;
-    let mut sent = Sent::read(resource, asked.members()?)?;
+    let mut sent = Sent::read(resource, asked.object()?)?;
     let name = sent.name.clone().ok_or_else(|| {
         let word = resource.names.first().copied().unwrap_or("id");
         Problem::field(word, "is missing: it says what it is called")
@@ -207,7 +207,7 @@ async fn read_one(asked: Asked, resource: &'static Resource) -> Result<Response,
 async fn update(asked: Asked, resource: &'static Resource) -> Result<Response, Problem> {
     asked.knows(&PARAMETERS)?;
     let manner = Manner::of(&asked)?;
-    let mut sent = Sent::read(resource, asked.members()?)?;
+    let mut sent = Sent::read(resource, asked.object()?)?;
     for _ in 0..TRIES {
         let before = there(&asked, resource).await?;
         sent = sent.meant_for(&before.name);

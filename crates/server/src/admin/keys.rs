@@ -39,6 +39,7 @@ pub fn routes() -> Vec<Route> {
             id: format!("rotate_{}", resource.path.replace('-', "_")),
             summary: "Replaces a key: the new one is shown once, the old one is good until the overlap is over".to_owned(),
             body: Some("Rotation"),
+        is_body_optional: true,
             answers: vec![(200, Some("Key"))],
             refusals: &[400, 404, 409, 412, 422],
             is_conditional: true,

@@ -82,7 +82,8 @@ fn operation(route: &Route) -> Value {
         "responses": responses(route),
     });
     if let Some(name) = doc.body {
-        operation["requestBody"] = json!({"required": true, "content": content(name)});
+        operation["requestBody"] =
+            json!({"required": !doc.is_body_optional, "content": content(name)});
     }
     if let Some(rights) = route.rights {
         operation["security"] = json!([{"bearer": []}]);

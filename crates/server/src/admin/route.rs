@@ -34,6 +34,8 @@ pub struct Doc {
     pub query: &'static [Param],
     /// The schema of its body, by name.
     pub body: Option<&'static str>,
+    /// It may do without that.
+    pub is_body_optional: bool,
     /// Its good answers: status, and the schema by name; `None`: without a body.
     pub answers: Vec<(u16, Option<&'static str>)>,
     /// Statuses of its own refusals, beside those that every route has.

@@ -241,7 +241,7 @@ fn said(kept: &Map<String, Value>, shown: &Map<String, Value>, name: &str) -> Va
 async fn rollback(asked: Asked) -> Result<Json<Value>, Problem> {
     asked.knows(&PARAMETERS)?;
     let manner = Manner::of(&asked)?;
-    let (target, has_keys) = wanted(asked.members()?)?;
+    let (target, has_keys) = wanted(asked.object()?)?;
     let store = &asked.state.admin.store;
     let mut now = asking(store.documents()).await?;
     if target > now.version {

@@ -39,6 +39,7 @@ pub fn routes() -> Vec<Route> {
         summary: "Checks providers now: by their lists of models, or by chats of one token with the models named"
             .to_owned(),
         body: Some("Check"),
+        is_body_optional: true,
         answers: vec![(200, Some("Checks"))],
         refusals: &[400, 404],
         ..Doc::default()
@@ -66,6 +67,7 @@ pub fn routes() -> Vec<Route> {
         id: "check_models".to_owned(),
         summary: "Checks models of one provider now, with a summary".to_owned(),
         body: Some("CheckModels"),
+        is_body_optional: true,
         answers: vec![(200, Some("Checked"))],
         refusals: &[400, 404],
         ..Doc::default()

@@ -36,6 +36,7 @@ pub fn routes() -> Vec<Route> {
         summary: "Ends rests, closes breakers and fills budgets: of all, or of what the body names"
             .to_owned(),
         body: Some("HealthReset"),
+        is_body_optional: true,
         answers: vec![(200, Some("HealthResetDone"))],
         refusals: &[400, 404],
         ..Doc::default()

@@ -198,7 +198,7 @@ fn a_secret_opens_for_its_own_document_only() {
 
 #[test]
 fn variables_are_not_replaced() {
-    let body = json!({"type": "mock", "api_base": "http://h", "api_key": "${HOME}", "model_mapping": ["${HOME}"]});
+    let body = json!({"type": "mock", "api_base": "http://h", "api_key": "${HOME}", "model_mapping": ["theirs"]});
     let composed = base().with(
         &documents(&[(Kind::Provider, "p", body)]),
         &sealer(),

@@ -83,8 +83,9 @@ fn is_of_type(schema: &Value, value: &Value) -> bool {
         return words.contains(value);
     }
     // A way among others may itself have ways.
-    if schema.get("anyOf").is_some() {
-        return false;
+    if let Some(ways) = schema["anyOf"].as_array() {
+        let mut ways = ways.iter();
+        return ways.any(|way| is_of_type(way, value) && is_in_range(way, value));
     }
     let types = types(schema);
     types.is_empty()
