@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     taking: Taking,
     /// Whom a limit keeps from being asked, until more of it is leased.
     short: Vec<(Place, Arc<Tally>, u64)>,
+    /// Places that limits keep from being asked. The same candidate may stand elsewhere for another model.
+    barred: Vec<Place>,
     /// No more is leased for this call.
     waits_no_more: bool,
     /// What is said where limits alone kept everybody from being asked: the one that ends first.
@@ -121,6 +123,7 @@ impl<'a> Plan<'a> {
             affinity: None,
             taking: Taking::default(),
             short: vec![],
+            barred: vec![],
             waits_no_more: false,
             spent: None,
         }
@@ -194,7 +197,7 @@ impl<'a> Plan<'a> {
             return Next::Ask(pass);
         }
         let mut short = std::mem::take(&mut self.short);
-        self.asked
+        self.barred
             .retain(|place| short.iter().all(|(of, ..)| of != place));
         if let Some((_, tally, wanted)) = short.pop() {
             return Next::Lease(tally, wanted);
@@ -227,7 +230,10 @@ impl<'a> Plan<'a> {
 
     /// The next that may be asked.
     fn ask(&mut self, now: Duration) -> Option<Pass<'a>> {
-        while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
+        while let Some(place) =
+            self.route
+                .pick(now, &self.asked, &self.barred, &self.open, self.affinity)
+        {
             self.asked.push(place);
             if let Some(pass) = self.pass(place, now) {
                 self.left -= 1;
@@ -283,6 +289,8 @@ impl<'a> Plan<'a> {
 
     /// Notes that a limit keeps this one from being asked.
     fn bar(&mut self, place: Place, barred: Barred) {
+        self.asked.pop();
+        self.barred.push(place);
         let failure = match barred {
             Barred::ForNow(tally, wanted) if !self.waits_no_more => {
                 self.short.push((place, tally, wanted));
@@ -295,7 +303,6 @@ impl<'a> Plan<'a> {
             .retry_after(Some(COME_AGAIN)),
             Barred::Spent(failure) => failure,
         };
-        self.burnt.push(place);
         let longest = |failure: &Failure| failure.retry_after.unwrap_or(Duration::MAX);
         let is_sooner = |known: &Failure| longest(&failure) < longest(known);
         if self.spent.as_ref().is_none_or(is_sooner) {

@@ -274,6 +274,7 @@ impl Quota {
     pub fn standings(&self, now: u64) -> impl Iterator<Item = Standing> {
         self.meters.iter().map(move |Meter { allowance, tally }| {
             let window = allowance.period.window(now);
+            tally.look(now);
             Standing {
                 allowance: *allowance,
                 left: tally.left(window.number),

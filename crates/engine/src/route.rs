@@ -268,12 +268,13 @@ impl Route {
         [model, provider].into_iter().flatten().flatten()
     }
 
-    /// The first group's choice among candidates that do not rest and are not excluded, else the next group's. Only groups that
-    /// are open are asked; a key of affinity says whom the call prefers.
+    /// The first group's choice among candidates that do not rest and are not excluded, nor barred where they stand, else
+    /// the next group's. Only groups that are open are asked; a key of affinity says whom the call prefers.
     pub fn pick(
         &self,
         now: Duration,
         excluded: &[Place],
+        barred: &[Place],
         open: &Open,
         key: Option<u64>,
     ) -> Option<Place> {
@@ -294,6 +295,7 @@ impl Route {
             let usable = |at: &usize| {
                 let one = group.candidates.get(*at);
                 one.is_some_and(|one| !is_excluded(one) && one.resting(now).is_none())
+                    && !barred.contains(&place(*at))
             };
             let available: Vec<usize> = (0..group.candidates.len()).filter(usable).collect();
             if available.is_empty() {

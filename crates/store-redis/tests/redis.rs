@@ -1,7 +1,5 @@
 //! A real Redis does what every store of limited amounts does, and is missed for a moment only.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -50,6 +50,8 @@ pub struct Tally {
     granted: [AtomicU64; 2],
     /// The same of what all have taken, as it was last heard.
     known: AtomicU64,
+    /// When that was; seconds since 1970.
+    heard: AtomicU64,
     /// The same of a window in which a share was taken because the store was away.
     share: AtomicU64,
     /// How much there is in a window.
@@ -97,6 +99,7 @@ impl Tally {
             taken: AtomicU64::new(0),
             granted: Default::default(),
             known: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             share: AtomicU64::new(0),
             most: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
@@ -220,6 +223,13 @@ impl Tally {
 
 /// What those do who wait.
 impl Tally {
+    /// Somebody looks at what is left: what others have taken may be news.
+    pub(super) fn look(self: &Arc<Self>, now: u64) {
+        if self.keeping == Keeping::Leased && self.heard.load(Ordering::Relaxed) + 1 < now {
+            self.call();
+        }
+    }
+
     /// Whether more may come within a moment for somebody who wants this much. Seconds since 1970.
     pub(super) fn may_come(&self, amount: u64, now: u64) -> bool {
         self.keeping == Keeping::Leased
@@ -283,11 +293,12 @@ impl Tally {
 
     fn slot(&self, window: u64) -> &AtomicU64 {
         let [even, odd] = &self.granted;
-        if window % 2 == 0 { even } else { odd }
+        if window.is_multiple_of(2) { even } else { odd }
     }
 
-    /// What all together have taken.
-    pub fn hear(&self, window: u64, known: u64) {
+    /// What all together have taken, as it is known now; seconds since 1970.
+    pub fn hear(&self, window: u64, known: u64, now: u64) {
+        self.heard.store(now, Ordering::Relaxed);
         self.known.store(packed(window, known), Ordering::Relaxed);
     }
 

@@ -156,7 +156,11 @@ impl Leased {
             let slot = self.slots.entry(id).or_insert_with(|| Slot::new(tally));
             slot.turn(now);
             if !self.parts.book.is_away() {
+                let before = wishes.len();
                 slot.needs(self.parts.book.replicas(), now, &mut wishes);
+                if wishes.len() == before {
+                    slot.wish(Purpose::Look, &slot.window(now), 0, &mut wishes);
+                }
             }
         }
         self.wish(wishes, now).await;
@@ -165,7 +169,7 @@ impl Leased {
     /// Measures, gives back, looks ahead; and finds out whether a store that was away is there again.
     async fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        if self.parts.book.is_away() || self.ticks % MEET_TICKS == 0 {
+        if self.parts.book.is_away() || self.ticks.is_multiple_of(MEET_TICKS) {
             self.meet().await;
         }
         if self.parts.book.is_away() {
@@ -325,7 +329,7 @@ impl Slot {
         self.window = window;
         self.backed = next.map_or(0, |next| next.backed);
         self.known = next.map_or(0, |next| next.known);
-        self.tally.hear(window, self.known);
+        self.tally.hear(window, self.known, now);
         self.seen = 0;
         self.leased = 0;
         self.tally.is_dry_until(0);
@@ -471,7 +475,7 @@ impl Slot {
             return;
         }
         self.known = known;
-        self.tally.hear(self.window, known);
+        self.tally.hear(self.window, known, now);
         match wish.purpose {
             Purpose::Overdraft => self.backed += got,
             Purpose::More { needed } => {
