@@ -35,7 +35,7 @@ SEEDS = {
     "master-keys": {"id": "k", "key": "sk-brought-by-the-user"},
     "models": {"name": "m2", "targets": [{"provider": "p", "model": "m"}]},
     "teams": {"name": "t"},
-    "prices": {"model": "m", "input": 1, "output": 2},
+    "prices": {"model": "m", "price": {"input": 1, "output": 2}},
 }
 
 

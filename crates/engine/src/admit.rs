@@ -102,7 +102,9 @@ impl KeyRing {
         let keys = access.keys.as_ref().map(|keys| {
             let enabled = keys.iter().filter(|key| key.enabled);
             enabled.flat_map(|key| {
-                let hash = keyed_hash(&pepper, key.key.reveal());
+                let hash = key
+                    .hash
+                    .unwrap_or_else(|| keyed_hash(&pepper, key.key.reveal()));
                 let old = before.and_then(|before| before.keys.as_ref()?.get(&hash));
                 Found::by(key, hash, old.map(|found| &*found.key), book)
             })
@@ -186,6 +188,14 @@ impl Caller {
     fn bounds(&self) -> impl Iterator<Item = &Bounds> {
         let key = self.key.iter().map(|key| &key.bounds);
         key.chain(self.team.iter().map(|team| &team.bounds))
+    }
+
+    /// What the call is counted under: the key's tags, and its team's.
+    pub fn tags(&self) -> [Option<Arc<[String]>>; 2] {
+        let some = |tags: &Arc<[String]>| (!tags.is_empty()).then(|| tags.clone());
+        let key = self.key.as_ref().and_then(|key| some(&key.tags));
+        let team = self.team.as_ref().and_then(|team| some(&team.tags));
+        [key, team]
     }
 
     /// Whether the key may use this model.

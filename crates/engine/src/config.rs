@@ -53,6 +53,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// `/metrics` answers without a key.
     pub metrics_open: bool,
+    /// Replicas tell one another what rests.
+    pub shared_health: bool,
     /// Upstream certificates are checked.
     pub verify_ssl: bool,
     /// Authorities that are believed besides the system's.
@@ -529,6 +531,7 @@ impl Default for Config {
             price_overrides: Vec::new(),
             ledger: Ledger::default(),
             metrics_open: true,
+            shared_health: true,
             verify_ssl: true,
             ca_file: None,
             way: Way::Direct,

@@ -26,12 +26,13 @@ use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
-use crate::kept::Kept;
+use crate::kept::{Elsewhere, Kept};
 use crate::observe::{CallRecord, Charge, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
+use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
@@ -130,7 +131,12 @@ impl Engine {
         metrics: Arc<Metrics>,
         recorders: Recorders,
     ) -> Result<Self, Vec<String>> {
-        let book = HealthBook::default();
+        let signals = Signals::counted(metrics.signals().clone());
+        signals.switch(config.shared_health);
+        let book = HealthBook {
+            signals: Arc::new(signals),
+            ..HealthBook::default()
+        };
         let keys = KeyRing::new(&config.access, None);
         let snapshot = Snapshot::compile(config, &book, None)?;
         Ok(Self {
@@ -182,12 +188,20 @@ impl Engine {
         self.recorders.ledger()
     }
 
+    /// The same with answers that are kept for other processes too.
+    #[must_use]
+    pub fn keeping(mut self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        self.kept.share(elsewhere);
+        self
+    }
+
     /// Serves by another configuration from the next call on; calls under way finish by theirs. On an error nothing changes.
     pub fn apply(&self, config: Config) -> Result<u64, Vec<String>> {
         let before = self.snapshot.load_full();
         let keys = KeyRing::new(&config.access, Some(&self.keys.load()));
         let snapshot = Snapshot::compile(config, &self.book, Some(&before))?;
         let generation = snapshot.generation;
+        self.book.signals.switch(snapshot.config.shared_health);
         self.keys.store(Arc::new(keys));
         self.snapshot.store(Arc::new(snapshot));
         drop(before);
@@ -208,6 +222,11 @@ impl Engine {
     /// The keys in force.
     pub fn keys(&self) -> Arc<KeyRing> {
         self.keys.load_full()
+    }
+
+    /// What replicas tell one another.
+    pub fn signals(&self) -> &Signals {
+        &self.book.signals
     }
 
     /// Answers that are kept for later calls.
@@ -239,6 +258,9 @@ impl Engine {
     pub async fn call(self: &Arc<Self>, inbound: Inbound) -> Answered {
         let mut recorder = self.recorder(&inbound);
         let mut limits: Vec<Arc<Quota>> = inbound.caller.quotas().cloned().collect();
+        if let Some(recalling) = self.kept.recalling(&inbound) {
+            recalling.await;
+        }
         let mut answered = match self.begin(inbound, &mut recorder) {
             Err(failure) => Answered::failed(failure, recorder, Trail::default()),
             Ok(begun) => {
@@ -374,8 +396,8 @@ impl Engine {
             method: inbound.method.clone(),
             endpoint: inbound.endpoint.label(),
             key: inbound.caller.name(),
-            team: None,
-            tags: None,
+            team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
+            tags: inbound.caller.tags(),
             client: inbound.headers.get(http::header::USER_AGENT).cloned(),
             model: Box::default(),
             label: OTHER.clone(),

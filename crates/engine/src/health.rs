@@ -4,9 +4,9 @@
 
 mod breaker;
 mod budget;
+mod rest;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,24 +14,15 @@ use crate::config::Retry;
 use crate::pulse::Pulses;
 use crate::quota::Book;
 use crate::seats::Seats;
+use crate::signals::Signals;
 use polygate_core::{Failure, Kind, Scope};
 
 pub use breaker::{Breaker, Position, Trial, Turn};
 pub use budget::RetryBudget;
+pub use rest::Rest;
 
 /// The shortest rest after a limit: sub-second waits made retry storms elsewhere.
 const LIMIT_FLOOR: Duration = Duration::from_secs(1);
-
-/// Rest without an end that anyone knows: until the configuration changes or a probe passes.
-const FOREVER: u64 = u64::MAX;
-
-/// Whether something may be used.
-#[derive(Debug, Default)]
-pub struct Rest {
-    /// Milliseconds of the clock; 0 = does not rest.
-    until: AtomicU64,
-    reason: AtomicU8,
-}
 
 /// Why something rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +54,18 @@ impl Reason {
         }
     }
 
+    /// The reason that has this word.
+    pub fn named(name: &str) -> Option<Self> {
+        (1..=6)
+            .filter_map(Self::from_code)
+            .find(|reason| reason.name() == name)
+    }
+
+    /// Whether it is about the provider as it looks from here.
+    pub fn is_of_breaker(self) -> bool {
+        matches!(self, Reason::Breaker | Reason::Unreachable)
+    }
+
     fn from_code(code: u8) -> Option<Self> {
         [
             Reason::Limit,
@@ -79,44 +82,6 @@ impl Reason {
     /// Whether it is a limit that passes by itself: such answers are 429, others 503.
     pub fn is_limit(self) -> bool {
         matches!(self, Reason::Limit | Reason::Quota)
-    }
-}
-
-impl Rest {
-    /// Why it rests and for how long still; `None` where it does not.
-    pub fn resting(&self, now: Duration) -> Option<(Reason, Duration)> {
-        let until = self.until.load(Ordering::Acquire);
-        let now = millis(now);
-        if until <= now {
-            return None;
-        }
-        let reason = Reason::from_code(self.reason.load(Ordering::Acquire))?;
-        Some((reason, Duration::from_millis(until - now)))
-    }
-
-    /// Rests at least so long: a later failure never shortens a rest.
-    pub fn rest(&self, reason: Reason, now: Duration, wait: Option<Duration>) {
-        let until = wait.map_or(FOREVER, |wait| millis(now.saturating_add(wait)));
-        let before = self.until.fetch_max(until, Ordering::AcqRel);
-        if before < until {
-            self.reason.store(reason as u8, Ordering::Release);
-        }
-    }
-
-    /// Ends a rest that has one of these reasons; true where there was one.
-    pub fn wake(&self, reasons: &[Reason]) -> bool {
-        let reason = Reason::from_code(self.reason.load(Ordering::Acquire));
-        let is_meant = reason.is_some_and(|reason| reasons.contains(&reason));
-        if is_meant {
-            self.reset();
-        }
-        is_meant
-    }
-
-    /// Ends its rest, whatever the reason.
-    pub fn reset(&self) {
-        self.until.store(0, Ordering::Release);
-        self.reason.store(0, Ordering::Release);
     }
 }
 
@@ -189,6 +154,8 @@ impl Resters<'_> {
     /// An attempt worked.
     pub fn succeeded(&self, now: Duration) {
         self.provider.succeeded(now);
+        self.credential.unlearn();
+        self.model.unlearn();
     }
 }
 
@@ -255,6 +222,8 @@ pub struct HealthBook {
     pub models: Shelf<Seats>,
     /// What is taken of limits.
     pub quotas: Arc<Book>,
+    /// What replicas tell one another.
+    pub signals: Arc<Signals>,
 }
 
 impl HealthBook {
@@ -271,7 +240,7 @@ impl HealthBook {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(FOREVER - 1)
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
 #[cfg(test)]

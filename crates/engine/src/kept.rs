@@ -3,9 +3,11 @@
 //! Bounded by size and age, and per key: nobody goes on from another key's answer.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memchr::memmem;
 use moka::sync::Cache;
 use polygate_core::{Failure, Kind};
 use polygate_wire::raw::Edit;
@@ -14,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::admit::Caller;
-use crate::call::{Call, Endpoint};
+use crate::call::{Call, Endpoint, Inbound, InboundBody};
 
 /// The most bytes that are kept.
 const MOST: u64 = 64 * 1024 * 1024;
@@ -25,19 +27,40 @@ const MOST_OF_ONE: usize = 4 * 1024 * 1024;
 /// How long an answer is kept.
 const AGE: Duration = Duration::from_secs(24 * 3600);
 
+/// How many ids of one call are looked for elsewhere.
+const MOST_RECALLED: usize = 16;
+
 /// What an answer or an item of one is kept under: whose it is, and its id.
 type Name = (Arc<str>, String);
 
 /// Conversations by their last answer's id, and items of answers by their own ids.
 #[derive(Clone, Debug)]
-pub struct Kept(Cache<Name, Entry>);
+pub struct Kept {
+    known: Cache<Name, Entry>,
+    /// Where what other processes answered is found.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
+}
 
-#[derive(Clone, Debug)]
-struct Entry {
+/// What is kept under one id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
     /// JSON of the item, or of the items of the conversation, without brackets.
-    items: Arc<str>,
+    pub items: Arc<str>,
     /// The answer itself, of a conversation.
-    answer: Option<Arc<str>>,
+    pub answer: Option<Arc<str>>,
+}
+
+/// What is found of some ids.
+pub type Found<'a> = Pin<Box<dyn Future<Output = Vec<(String, Entry)>> + Send + 'a>>;
+
+/// Where answers are kept for other processes too.
+pub trait Elsewhere: std::fmt::Debug + Send + Sync {
+    /// Keeps one for so long. Nothing is waited for.
+    fn keep(&self, owner: &Arc<str>, id: &str, entry: &Entry, age: Duration);
+    /// Those that others kept for this owner. A call waits for it: soon, if with nothing.
+    fn find<'a>(&'a self, owner: &'a str, ids: &'a [String]) -> Found<'a>;
+    /// Forgets these. Nothing is waited for.
+    fn forget(&self, owner: &str, ids: Vec<String>);
 }
 
 impl Default for Kept {
@@ -47,7 +70,10 @@ impl Default for Kept {
             u32::try_from(id.len() + entry.items.len() + answer).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().max_capacity(MOST).weigher(weigh);
-        Self(cache.time_to_live(AGE).build())
+        Self {
+            known: cache.time_to_live(AGE).build(),
+            elsewhere: None,
+        }
     }
 }
 
@@ -124,6 +150,15 @@ struct Reference<'a> {
     id: Cow<'a, str>,
 }
 
+/// What of a body may refer to answers.
+#[derive(Deserialize)]
+struct Refers<'a> {
+    #[serde(default, borrow)]
+    previous_response_id: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    input: Option<&'a RawValue>,
+}
+
 #[derive(Deserialize)]
 struct Identified {
     id: String,
@@ -135,9 +170,50 @@ struct Output {
 }
 
 impl Kept {
+    /// Keeps answers there too, and looks there for those that it does not know.
+    pub fn share(&mut self, elsewhere: Arc<dyn Elsewhere>) {
+        self.elsewhere = Some(elsewhere);
+    }
+
+    /// Learns what a call refers to that is not known here; `None` where there is nothing of that, which is almost always.
+    pub(crate) fn recalling(
+        &self,
+        inbound: &Inbound,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        self.elsewhere.as_ref()?;
+        let is_of_answers = matches!(
+            inbound.endpoint,
+            Endpoint::Responses | Endpoint::ResponsesCount
+        );
+        let InboundBody::Whole(body) = &inbound.body else {
+            return None;
+        };
+        let ids = is_of_answers.then(|| references(body))?;
+        if ids.is_empty() {
+            return None;
+        }
+        let (kept, caller) = (self.clone(), inbound.caller.clone());
+        Some(Box::pin(async move { kept.recall(&caller, ids).await }))
+    }
+
+    /// Learns what others kept for this caller under these ids.
+    pub async fn recall(&self, caller: &Caller, mut ids: Vec<String>) {
+        let Some(elsewhere) = &self.elsewhere else {
+            return;
+        };
+        let owner = caller.name();
+        ids.retain(|id| !self.known.contains_key(&(owner.clone(), id.clone())));
+        if ids.is_empty() {
+            return;
+        }
+        for (id, entry) in elsewhere.find(&owner, &ids).await {
+            self.known.insert((owner.clone(), id), entry);
+        }
+    }
+
     /// The answer of this id, where it is kept for this caller.
     pub fn answer(&self, caller: &Caller, id: &str) -> Option<Arc<str>> {
-        self.0.get(&(caller.name(), id.to_owned()))?.answer
+        self.known.get(&(caller.name(), id.to_owned()))?.answer
     }
 
     /// Forgets an answer and its items; whether it was kept for this caller.
@@ -147,10 +223,14 @@ impl Kept {
         };
         let output: Result<Output, _> = serde_json::from_str(&answer);
         let items = output.into_iter().flat_map(|output| output.output);
-        for Identified { id } in items {
-            self.0.invalidate(&(caller.name(), id));
+        let items = items.map(|item| item.id);
+        let ids: Vec<String> = items.chain([id.to_owned()]).collect();
+        for id in &ids {
+            self.known.invalidate(&(caller.name(), id.clone()));
         }
-        self.0.invalidate(&(caller.name(), id.to_owned()));
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.forget(&caller.name(), ids);
+        }
         true
     }
 
@@ -192,7 +272,7 @@ impl Kept {
             )
             .param("previous_response_id")
         })?;
-        let Some(before) = self.0.get(&(caller.name(), id.clone())) else {
+        let Some(before) = self.known.get(&(caller.name(), id.clone())) else {
             return Ok(None);
         };
         let before = before.items;
@@ -233,7 +313,9 @@ impl Kept {
         if reference.kind != "item_reference" {
             return None;
         }
-        let entry = self.0.get(&(owner.clone(), reference.id.into_owned()))?;
+        let entry = self
+            .known
+            .get(&(owner.clone(), reference.id.into_owned()))?;
         entry.answer.is_none().then_some(entry.items)
     }
 
@@ -246,13 +328,13 @@ impl Kept {
         let Ok(input) = items(object.get("input")) else {
             return Keep::default();
         };
-        let (cache, owner) = (self.0.clone(), call.inbound.caller.name());
+        let (kept, owner) = (self.clone(), call.inbound.caller.name());
         Keep::with(move |sake| {
             for item in serde_json::from_str::<Vec<&RawValue>>(sake.output).unwrap_or_default() {
                 if let Ok(named) = serde_json::from_str::<Identified>(item.get()) {
                     let items = item.get().into();
                     let answer = None;
-                    cache.insert((owner.clone(), named.id), Entry { items, answer });
+                    kept.keep(&owner, named.id, Entry { items, answer });
                 }
             }
             let output = sake.output.strip_prefix('[').unwrap_or(sake.output);
@@ -261,10 +343,42 @@ impl Kept {
             if conversation.len() <= MOST_OF_ONE {
                 let items = conversation.into();
                 let answer = Some(sake.answer.into());
-                cache.insert((owner.clone(), sake.id.to_owned()), Entry { items, answer });
+                kept.keep(&owner, sake.id.to_owned(), Entry { items, answer });
             }
         })
     }
+
+    fn keep(&self, owner: &Arc<str>, id: String, entry: Entry) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.keep(owner, &id, &entry, AGE);
+        }
+        self.known.insert((owner.clone(), id), entry);
+    }
+}
+
+/// The ids that a body refers to: the answer that it goes on from, and items of answers.
+fn references(body: &[u8]) -> Vec<String> {
+    let mentions = |word: &str| memmem::find(body, word.as_bytes()).is_some();
+    if !mentions("previous_response_id") && !mentions("item_reference") {
+        return Vec::new();
+    }
+    let Ok(refers) = serde_json::from_slice::<Refers<'_>>(body) else {
+        // Who understands the call says what is wrong with it.
+        return Vec::new();
+    };
+    let before = refers.previous_response_id;
+    let before = before.and_then(|id| serde_json::from_str::<String>(id.get()).ok());
+    let items = refers.input.filter(|input| input.get().starts_with('['));
+    let items = items.and_then(|input| serde_json::from_str::<Vec<&RawValue>>(input.get()).ok());
+    let items = items.into_iter().flatten().filter_map(|item| {
+        let reference: Reference<'_> = serde_json::from_str(item.get()).ok()?;
+        (reference.kind == "item_reference").then(|| reference.id.into_owned())
+    });
+    before
+        .into_iter()
+        .chain(items)
+        .take(MOST_RECALLED)
+        .collect()
 }
 
 /// The items of an input, without brackets; a text is a user's message.
@@ -351,7 +465,7 @@ mod tests {
             items: item.into(),
             answer: None,
         };
-        kept.0.insert((own.clone(), "rs_1".to_owned()), entry);
+        kept.known.insert((own.clone(), "rs_1".to_owned()), entry);
         let input = r#"[{"role":"user","content":"x"},{"type":"item_reference","id":"rs_1"},{"type":"item_reference","id":"rs_2"}]"#;
         let expected = format!(
             r#"[{{"role":"user","content":"x"}},{item},{{"type":"item_reference","id":"rs_2"}}]"#
@@ -360,5 +474,62 @@ mod tests {
         assert_eq!(kept.with_items(input, &other), None, "of another key");
         let text = r#""what is an item_reference?""#;
         assert_eq!(kept.with_items(text, &own), None);
+    }
+
+    #[test]
+    fn a_body_is_searched_for_what_it_refers_to() {
+        let found = |body: &str| references(body.as_bytes()).join(" ");
+        for (body, expected) in [
+            (
+                r#"{"previous_response_id":"a\n","input":"item_reference"}"#,
+                "a\n",
+            ),
+            (r#"{"previous_response_id":null,"input":[]}"#, ""),
+            (r#"{"previous_response_id":7}"#, ""),
+            (
+                r#"{"input":[{"type":"item_reference","id":"x"},7,{"type":"message","id":"y"}],"previous_response_id":"p"}"#,
+                "p x",
+            ),
+            (r#"{"previous_response_id""#, ""),
+            ("", ""),
+        ] {
+            assert_eq!(found(body), expected, "{body}");
+        }
+        let many = r#"{"type":"item_reference","id":"x"},"#.repeat(100);
+        let many = format!(r#"{{"input":[{}]}}"#, many.trim_end_matches(','));
+        assert_eq!(references(many.as_bytes()).len(), MOST_RECALLED);
+    }
+
+    /// Another process's answers.
+    #[derive(Debug)]
+    struct There(Entry);
+
+    impl Elsewhere for There {
+        fn keep(&self, _: &Arc<str>, _: &str, _: &Entry, _: Duration) {}
+
+        fn find<'a>(&'a self, owner: &'a str, ids: &'a [String]) -> Found<'a> {
+            let ids = ids
+                .iter()
+                .filter(|id| owner == "anonymous" && *id == "resp_1");
+            let found = ids.map(|id| (id.clone(), self.0.clone())).collect();
+            Box::pin(std::future::ready(found))
+        }
+
+        fn forget(&self, _: &str, _: Vec<String>) {}
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_here_is_found_elsewhere() {
+        let mut kept = Kept::default();
+        let caller = Caller::default();
+        let ids = ["resp_1", "resp_2"].map(str::to_owned);
+        kept.recall(&caller, ids.to_vec()).await;
+        assert_eq!(kept.answer(&caller, "resp_1"), None);
+        let answer = Some("{}".into());
+        let items = "[]".into();
+        kept.share(Arc::new(There(Entry { items, answer })));
+        kept.recall(&caller, ids.to_vec()).await;
+        assert_eq!(kept.answer(&caller, "resp_1").as_deref(), Some("{}"));
+        assert_eq!(kept.answer(&caller, "resp_2"), None);
     }
 }

@@ -30,6 +30,7 @@ pub mod pulse;
 pub mod quota;
 pub mod route;
 pub mod seats;
+pub mod signals;
 pub mod snapshot;
 pub mod status;
 pub mod tariff;

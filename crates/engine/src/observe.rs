@@ -8,6 +8,6 @@ mod record;
 mod row;
 
 pub use charge::Charge;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, SignalCounters};
 pub use pump::{Flush, Pump, Recorders};
 pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use polygate_core::{Failure, Scope, Why};
 
 use crate::chance;
-use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter};
+use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Retry};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing};
 use crate::pulse::{Awaited, Flight, Target};
@@ -131,6 +131,17 @@ impl Candidate {
         rests.into_iter().flatten().max_by_key(|(_, wait)| *wait)
     }
 
+    /// The same, but for what another replica may have been wrong about.
+    fn surely_resting(&self, now: Duration) -> bool {
+        self.upstream.health.breaker.surely_resting(now).is_some()
+            || self.credential.rest.surely(now).is_some()
+            || self.model_rest.surely(now).is_some()
+    }
+
+    pub(crate) fn model_rest(&self) -> &Rest {
+        &self.model_rest
+    }
+
     /// Whether this is the same place, which several models may lead to.
     fn is(&self, other: &Candidate) -> bool {
         Arc::ptr_eq(&self.credential, &other.credential) && self.model == other.model
@@ -180,6 +191,18 @@ impl Candidate {
             HedgeAfter::Time(time) => Some(time),
             HedgeAfter::P95 => self.target.p95(awaited, now),
         }
+    }
+
+    /// It failed: what must rest does, and other replicas hear of it.
+    pub fn failed(&self, failure: &Failure, retry: &Retry, now: Duration) {
+        self.resters().note(failure, retry, now);
+        self.tell_rests(now);
+    }
+
+    /// It worked.
+    pub fn succeeded(&self, now: Duration) {
+        self.resters().succeeded(now);
+        self.tell_ends(now);
     }
 
     /// What a failure of this candidate lets rest.
@@ -278,6 +301,24 @@ impl Route {
         open: &Open,
         key: Option<u64>,
     ) -> Option<Place> {
+        let is_awake = |one: &Candidate| one.resting(now).is_none();
+        let picked = self.picked(now, excluded, barred, open, key, &is_awake);
+        // Where nobody else is left, hints of others keep nobody back.
+        picked.or_else(|| {
+            let may_be = |one: &Candidate| !one.surely_resting(now);
+            self.picked(now, excluded, barred, open, key, &may_be)
+        })
+    }
+
+    fn picked(
+        &self,
+        now: Duration,
+        excluded: &[Place],
+        barred: &[Place],
+        open: &Open,
+        key: Option<u64>,
+        is_awake: &dyn Fn(&Candidate) -> bool,
+    ) -> Option<Place> {
         let excluded: Vec<_> = excluded
             .iter()
             .map(|place| self.candidate(*place))
@@ -294,7 +335,7 @@ impl Route {
             };
             let usable = |at: &usize| {
                 let one = group.candidates.get(*at);
-                one.is_some_and(|one| !is_excluded(one) && one.resting(now).is_none())
+                one.is_some_and(|one| !is_excluded(one) && is_awake(one))
                     && !barred.contains(&place(*at))
             };
             let available: Vec<usize> = (0..group.candidates.len()).filter(usable).collect();

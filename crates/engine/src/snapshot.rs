@@ -1,5 +1,7 @@
 //! A configuration compiled for calls: immutable, swapped whole, read once a call.
 
+mod rests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,8 +19,11 @@ use crate::pulse::Pulses;
 use crate::quota::{Quota, Subject, SubjectKind};
 use crate::route::{Route, RouteCache};
 use crate::seats::Limit;
+use crate::signals::Signals;
 use crate::tls;
 use crate::transport::{Counts, Keeping, Reach, Transport};
+
+pub(crate) use rests::ModelRests;
 
 /// Everything a call needs of the configuration.
 pub struct Snapshot {
@@ -74,6 +79,8 @@ pub struct Upstream {
     pub discovered: ArcSwap<Vec<String>>,
     /// Rests of models that it does not have.
     pub(crate) model_rests: ModelRests,
+    /// What replicas tell one another.
+    pub(crate) signals: Arc<Signals>,
 }
 
 /// A key of a provider, compiled.
@@ -131,49 +138,6 @@ pub struct ModelTarget {
     pub priority: i32,
     /// What it costs, where the configuration says so.
     pub price: Option<Price>,
-}
-
-/// Rests by model name, bounded: what callers say never grows state without end.
-#[derive(Default)]
-pub(crate) struct ModelRests(ArcSwap<HashMap<String, Arc<Rest>>>);
-
-const MODEL_RESTS: usize = 512;
-
-impl ModelRests {
-    /// The rest of this model, if it was ever asked for.
-    pub(crate) fn get(&self, model: &str) -> Option<Arc<Rest>> {
-        self.0.load().get(model).cloned()
-    }
-
-    /// All of them, by name.
-    pub(crate) fn all(&self) -> Vec<(String, Arc<Rest>)> {
-        let known = self.0.load();
-        let mut all: Vec<_> = known
-            .iter()
-            .map(|(name, rest)| (name.clone(), rest.clone()))
-            .collect();
-        all.sort_by(|(one, _), (other, _)| one.cmp(other));
-        all
-    }
-
-    pub(crate) fn cell(&self, model: &str) -> Arc<Rest> {
-        if let Some(cell) = self.0.load().get(model) {
-            return cell.clone();
-        }
-        let cell = Arc::new(Rest::default());
-        self.0.rcu(|known| {
-            let mut known = if known.len() < MODEL_RESTS {
-                HashMap::clone(known)
-            } else {
-                HashMap::new()
-            };
-            known
-                .entry(model.to_owned())
-                .or_insert_with(|| cell.clone());
-            known
-        });
-        self.0.load().get(model).cloned().unwrap_or(cell)
-    }
 }
 
 impl Snapshot {
@@ -400,6 +364,7 @@ fn compile_upstream(
                 .unwrap_or_default(),
         ),
         model_rests: ModelRests::default(),
+        signals: book.signals.clone(),
     })
 }
 

@@ -33,6 +33,8 @@ pub struct ProviderStatus {
     pub credentials: Vec<CredentialStatus>,
     /// Its models that rest, with why and how long still.
     pub resting_models: Vec<(String, Reason, Duration)>,
+    /// The replica that says that it rests, where that was not seen here.
+    pub learnt_from: Option<u64>,
 }
 
 /// A provider's budget of retries.
@@ -53,6 +55,8 @@ pub struct CredentialStatus {
     pub name: Arc<str>,
     /// Why it rests and how long still.
     pub rest: Option<(Reason, Duration)>,
+    /// The replica that says so, where that was not seen here.
+    pub learnt_from: Option<u64>,
     /// Calls under way with it.
     pub calls: u32,
 }
@@ -109,6 +113,7 @@ impl ProviderStatus {
             .map(|credential| CredentialStatus {
                 name: credential.name.clone(),
                 rest: credential.rest.resting(now),
+                learnt_from: credential.rest.learnt_from(now),
                 calls: credential.pulses.in_flight(),
             })
             .collect();
@@ -135,6 +140,7 @@ impl ProviderStatus {
             connections: upstream.connections(),
             credentials,
             resting_models: models.filter_map(resting).collect(),
+            learnt_from: health.breaker.rest_cell().learnt_from(now),
         }
     }
 }

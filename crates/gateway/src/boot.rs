@@ -27,12 +27,14 @@ use crate::config::database::Database;
 use crate::config::documents::Base;
 use crate::config::{Dialect, Flags, Loaded};
 use crate::follow::Follower;
+use crate::kept;
 use crate::last_good::LastGood;
 use crate::ledger;
 use crate::listen::Given;
 use crate::live::Live;
 use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
+use crate::signals::Sharing;
 use crate::storage::Opened;
 use crate::systemd::Notifier;
 use crate::upgrade::{Program, Upgrader};
@@ -42,6 +44,9 @@ const DEMO_TOKEN_MS: u64 = 15;
 
 /// How long the end waits for what is taken of limits to be kept.
 const KEEPING: Duration = Duration::from_secs(2);
+
+/// How long the end waits for answers that other replicas may be asked for.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How the process was started.
 pub struct Start {
@@ -98,7 +103,17 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     if let Some(ledger) = &ledger {
         engine = engine.recording(ledger.clone());
     }
+    let kept = opened.is_shared.then(|| {
+        let (answers, writer) = kept::shared(&opened.store, &opened.sealer);
+        (answers, tokio::spawn(writer.run()))
+    });
+    if let Some((answers, _)) = &kept {
+        engine = engine.keeping(answers.clone());
+    }
     let engine = Arc::new(engine);
+    let sharing = opened
+        .is_shared
+        .then(|| Sharing::start(&engine, &opened.store));
     let pump = tokio::spawn(pump.run());
     let keeper = Keeper::start(quotas::Parts {
         book,
@@ -204,8 +219,13 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     reloader.abort();
     follower.abort();
     forgetter.abort();
+    drop(sharing);
     flush.flush().await;
     keeper.stop(KEEPING).await;
+    if let Some((answers, writer)) = kept {
+        answers.flush(LAST_ANSWERS).await;
+        writer.abort();
+    }
     pump.abort();
     if let Some(ledger) = ledger {
         ledger::end(ledger, engine.snapshot().config.server.shutdown_grace).await;

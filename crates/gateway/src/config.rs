@@ -183,6 +183,11 @@ pub fn parse(text: &str, environment: &Environment) -> Parsed {
             return failed(problem);
         }
     };
+    if crate::import::is_litellm(&node) {
+        let message =
+            "this is a configuration of LiteLLM: `polygate import FILE` makes a native file of it";
+        return failed(Problem::general("", message));
+    }
     let dialect = Dialect::of(&node);
     let mut reading = Reading::new(environment);
     if matches!(dialect, Dialect::Native | Dialect::LlmProxy) {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::config::database::Storage;
 use crate::config::documents::open;
-use crate::import::{secrets, yaml};
+use crate::import::{price_item, secrets, yaml};
 use crate::storage::Opened;
 
 /// What becomes of secrets.
@@ -31,10 +31,9 @@ struct Exported {
     models: Map<String, Value>,
     teams: Map<String, Value>,
     keys: Vec<Value>,
+    prices: Vec<Value>,
     /// Variables that stand for secrets.
     variables: BTreeSet<String>,
-    /// Documents of kinds that no file has.
-    left: Vec<String>,
 }
 
 /// Prints what the store has.
@@ -48,7 +47,7 @@ pub async fn export(storage: &Storage, secrets: Secrets) -> anyhow::Result<()> {
             .add(document, &opened.sealer, secrets)
             .context(place)?;
     }
-    let (variables, left) = (exported.variables.clone(), exported.left.clone());
+    let variables = exported.variables.clone();
     let (version, text) = (documents.version, yaml(&exported.finish()));
     let mut out = std::io::stdout();
     write!(
@@ -56,9 +55,6 @@ pub async fn export(storage: &Storage, secrets: Secrets) -> anyhow::Result<()> {
         "# Version {version} of the database, by `polygate export`.\n{text}"
     )?;
     let mut said = std::io::stderr();
-    for place in left {
-        writeln!(said, "{place}: a file has none of these, so it is left out")?;
-    }
     if !variables.is_empty() {
         writeln!(
             said,
@@ -86,13 +82,13 @@ impl Exported {
         match document.kind {
             Kind::Provider => self.providers.push(with_name(name, body)),
             Kind::Key => self.keys.push(with_name(name, body)),
+            Kind::Price => self.prices.push(price_item(&name, &body)),
             Kind::Model => {
                 self.models.insert(name, body);
             }
             Kind::Team => {
                 self.teams.insert(name, body);
             }
-            Kind::Price => self.left.push(format!("{} '{name}'", document.kind)),
         }
         Ok(())
     }
@@ -124,6 +120,11 @@ impl Exported {
             ("models", self.models.len(), Value::Object(self.models)),
             ("teams", self.teams.len(), Value::Object(self.teams)),
             ("master_keys", self.keys.len(), Value::Array(self.keys)),
+            (
+                "price_overrides",
+                self.prices.len(),
+                Value::Array(self.prices),
+            ),
         ]
         .map(|(key, count, value)| (key, value, count == 0))
         {
@@ -135,6 +136,7 @@ impl Exported {
     }
 }
 
+/// The same with its name in front.
 fn with_name(name: String, body: Value) -> Value {
     let mut out = Map::new();
     out.insert("name".to_owned(), name.into());

@@ -297,3 +297,78 @@ impl Follower {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use polygate_core::Secret;
+    use polygate_engine::admit::KeyRing;
+    use polygate_store::Sealer;
+    use polygate_store::config::{Expect, Put, Write};
+
+    use super::*;
+    use crate::config::documents::tests::base;
+
+    async fn write(opened: &Opened, kind: Kind, name: &str, body: Option<String>) -> i64 {
+        let put = Put {
+            kind,
+            name: name.to_owned(),
+            body,
+            expect: Expect::Anything,
+        };
+        let write = Write {
+            actor: "tester".to_owned(),
+            action: "test".to_owned(),
+            at: 1,
+            puts: vec![put],
+        };
+        opened.store.write(write).await.expect("written")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_version_finds_what_it_wrote() {
+        let sealer = Sealer::new(&Secret::new("a secret of some length")).expect("a sealer");
+        let opened = Arc::new(Opened::memory(Arc::new(sealer)));
+        let keys = Arc::new(SharedKeys::default());
+        let dir = tempfile::tempdir().expect("a directory");
+        let last_good = LastGood::new(dir.path(), opened.sealer.check());
+        write(&opened, Kind::Team, "first", Some("{}".to_owned())).await;
+        let follower = Follower::start(opened.clone(), last_good, keys.clone(), &base()).await;
+        let follower = follower.expect("started");
+        let (documents, mut followed) = (follower.documents(), follower.followed());
+        assert_eq!(followed.borrow().version, 1);
+        assert_eq!(documents.borrow().documents.len(), 1);
+        let ring = KeyRing::of(opened.sealer.pepper(), keys);
+        let is_known = || {
+            let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            ring.authenticate(Some("sk-known"), here, 0)
+                .is_ok_and(|caller| caller.key.is_some())
+        };
+        let running = tokio::spawn(follower.run());
+        for round in 0..10 {
+            let version = write(
+                &opened,
+                Kind::Team,
+                &format!("t{round}"),
+                Some("{}".to_owned()),
+            )
+            .await;
+            followed
+                .wait_for(|followed| followed.version >= version)
+                .await
+                .expect("followed");
+            assert_eq!(documents.borrow().documents.len(), 2 + round);
+            let body = format!(r#"{{"key_hash": "{}"}}"#, opened.sealer.hash("sk-known"));
+            for (body, expected) in [(Some(body), true), (None, false)] {
+                let version = write(&opened, Kind::Key, "k", body).await;
+                followed
+                    .wait_for(|followed| followed.version >= version)
+                    .await
+                    .expect("followed");
+                assert_eq!(is_known(), expected);
+            }
+        }
+        running.abort();
+    }
+}

@@ -16,7 +16,7 @@ use crate::config::env::Environment;
 use crate::config::yaml::{self, Kind, Node, Place, shown};
 use crate::config::{Dialect, Problem, Report, parse};
 
-pub use database::{secrets, write};
+pub use database::{price_item, secrets, write};
 pub use write::yaml;
 
 /// A native configuration, with what is to be said of how it came about.
@@ -110,10 +110,6 @@ impl Imported {
     /// What keeps the native file from being loaded, variables aside: those that are not set get a stand-in.
     pub fn problems(&self, environment: &Environment) -> Vec<Problem> {
         let mut document = self.document.clone();
-        // Of keys that only the database can know by their hashes there is nothing to be found out here.
-        if let Some(Value::Array(keys)) = document.get_mut("master_keys") {
-            keys.retain(|key| key.get("key_hash").is_none());
-        }
         stand_in(&mut document, "", environment);
         let names = variables(&document);
         let values = names
@@ -150,6 +146,11 @@ fn stand_in(value: &mut Value, key: &str, environment: &Environment) {
         }
         _ => {}
     }
+}
+
+/// Whether this is a file of LiteLLM's, which is of use only when it was imported.
+pub(crate) fn is_litellm(node: &Node) -> bool {
+    litellm::is(node)
 }
 
 /// Reads a file; what is wrong names it.

@@ -239,3 +239,41 @@ fn change(put: &Put) -> Change {
         after: would_be(put),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_about_a_field_where_it_says_so() {
+        let said = |problem: &str| {
+            let found = fields(Kind::Model, "m: x", &[problem.to_owned()]);
+            let found = found.into_iter().next().expect("one");
+            (found.field, found.message)
+        };
+        for (problem, field, message) in [
+            (
+                "database, model 'm: x'.targets[0].provider: there is no provider 'p'; did you mean 'q'?",
+                "targets[0].provider",
+                "there is no provider 'p'; did you mean 'q'?",
+            ),
+            (
+                "database, model 'm: x': its fallbacks go round",
+                "",
+                "its fallbacks go round",
+            ),
+            (
+                "model 'm: x': nothing to serve it",
+                "",
+                "nothing to serve it",
+            ),
+            (
+                "the file has one of this name, which wins",
+                "",
+                "the file has one of this name, which wins",
+            ),
+        ] {
+            assert_eq!(said(problem), (field.to_owned(), message.to_owned()));
+        }
+    }
+}

@@ -104,7 +104,8 @@ impl Opened {
         }
     }
 
-    fn memory(sealer: Arc<Sealer>) -> Self {
+    /// In memory.
+    pub fn memory(sealer: Arc<Sealer>) -> Self {
         Self {
             store: Arc::new(MemoryStore::default()),
             sql: None,

@@ -151,6 +151,7 @@ fn taken_over(folder: &Path) -> BTreeMap<String, State> {
     let page = CallPage {
         offset: 0,
         limit: u32::MAX,
+        ..CallPage::default()
     };
     let all = CallFilter::default();
     let (rows, total) = runtime.block_on(store.calls(&all, page)).expect("rows");

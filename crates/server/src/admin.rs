@@ -9,6 +9,7 @@ mod documents;
 mod gate;
 mod keys;
 mod list;
+mod logs;
 mod openapi;
 mod problem;
 mod resource;
@@ -16,6 +17,7 @@ mod role;
 mod route;
 mod secrets;
 mod session;
+mod usage;
 mod versions;
 mod view;
 mod write;
@@ -122,6 +124,8 @@ pub fn routes() -> Vec<Route> {
     routes.extend(overview::routes());
     routes.extend(health::routes());
     routes.extend(check::routes());
+    routes.extend(usage::routes());
+    routes.extend(logs::routes());
     routes
 }
 

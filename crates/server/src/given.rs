@@ -18,7 +18,7 @@ use crate::router::Given;
 const FORMAT: Format = Format::OpenaiResponses;
 
 /// What is asked of an answer.
-pub fn answer(
+pub async fn answer(
     state: &State,
     peer: IpAddr,
     request: &Request<Incoming>,
@@ -28,11 +28,19 @@ pub fn answer(
 ) -> Answer {
     let query = request.uri().query();
     let caller = authenticate(state, peer, request.headers(), query, FORMAT);
-    let result = caller.and_then(|caller| match what {
-        Given::Read => read(state, &caller, id, query),
-        Given::Delete => delete(state, &caller, id),
-        Given::Cancel => cancel(state, &caller, id),
-    });
+    let result = match caller {
+        Ok(caller) => {
+            // Another replica may have given it.
+            let kept = state.engine.kept();
+            kept.recall(&caller, vec![id.to_owned()]).await;
+            match what {
+                Given::Read => read(state, &caller, id, query),
+                Given::Delete => delete(state, &caller, id),
+                Given::Cancel => cancel(state, &caller, id),
+            }
+        }
+        Err(failure) => Err(failure),
+    };
     result.unwrap_or_else(|failure| render(&failure, FORMAT, request_id))
 }
 

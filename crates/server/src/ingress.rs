@@ -65,7 +65,7 @@ pub async fn handle(
             &request_id,
         ),
         Ok(Matched::Given { id, what }) => {
-            given::answer(state, peer, &request, &id, what, &request_id)
+            given::answer(state, peer, &request, &id, what, &request_id).await
         }
         Ok(Matched::WrongMethod(format)) => wrong_method(&request, format, &request_id),
         Ok(Matched::Page) => render(

@@ -8,6 +8,7 @@ mod migrations;
 mod notices;
 mod pool;
 mod quota;
+mod signals;
 mod usage;
 
 pub use pool::SqlStore;

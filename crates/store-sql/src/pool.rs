@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use polygate_store::signals::WAITING;
 use polygate_store::{Result, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::{from_sqlx, refused};
+use crate::notices::Ears;
 use crate::{migrations, notices};
 
 /// How long is waited for a connection.
@@ -32,6 +35,7 @@ const READERS: u32 = 4;
 pub struct SqlStore {
     pub(crate) pool: Pool,
     pub(crate) notices: watch::Sender<u64>,
+    pub(crate) signals: broadcast::Sender<Arc<str>>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -110,10 +114,16 @@ impl SqlStore {
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options.application_name("polygate"));
         let notices = watch::Sender::new(0);
-        let listener = tokio::spawn(notices::listen(pool.clone(), notices.clone()));
+        let signals = broadcast::Sender::new(WAITING);
+        let ears = Ears {
+            notices: notices.clone(),
+            signals: signals.clone(),
+        };
+        let listener = tokio::spawn(notices::listen(pool.clone(), ears));
         Ok(Self {
             pool: Pool::Postgres(pool),
             notices,
+            signals,
             listener: Some(listener),
         })
     }
@@ -137,6 +147,7 @@ impl SqlStore {
                 readers: pool(READERS).connect_lazy_with(options),
             },
             notices: watch::Sender::new(0),
+            signals: broadcast::Sender::new(WAITING),
             listener: None,
         })
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use polygate_store::usage::{
-    AttemptRow, CallFilter, CallPage, CallRow, Filter, Group, GroupBy, State, Totals,
+    AttemptRow, CallFilter, CallPage, CallRow, CallSort, Filter, Group, GroupBy, Order, State,
+    Totals,
 };
 use polygate_store::{Result, StoreError, UsageStore};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Row, Type};
 
-use crate::error::from_sqlx;
+use crate::error::{from_sqlx, of_row};
 use crate::pool::{SqlStore, number, reading, writing};
 
 /// A call's columns. Its attempts are rows of their own.
@@ -288,9 +289,27 @@ where
             query.push(condition).push_bind(&**wanted);
         }
     }
+    if let Some(named) = &of.named {
+        for condition in [" AND (label = ", " OR model = ", " OR upstream_model = "] {
+            query.push(condition).push_bind(&**named);
+        }
+        query.push(")");
+    }
     if of.errors {
         query.push(" AND error IS NOT NULL");
     }
+}
+
+/// How calls are sorted.
+fn ordered(order: Order) -> String {
+    let column = match order.by {
+        CallSort::Started => "started",
+        CallSort::Status => "status",
+        CallSort::Duration => "duration",
+        CallSort::Cost => "cost",
+    };
+    let direction = if order.ascending { "ASC" } else { "DESC" };
+    format!(" ORDER BY {column} {direction}, started DESC, id DESC")
 }
 
 /// The query for sums.
@@ -372,7 +391,8 @@ impl UsageStore for SqlStore {
             let mut query = QueryBuilder::new("SELECT * FROM calls");
             where_calls(&mut query, of);
             query
-                .push(" ORDER BY started DESC, id DESC LIMIT ")
+                .push(ordered(page.order))
+                .push(" LIMIT ")
                 .push_bind(i64::from(page.limit))
                 .push(" OFFSET ")
                 .push_bind(i64::from(page.offset));
@@ -466,7 +486,7 @@ macro_rules! recorded {
             .build_query_as()
             .fetch_all(&mut *$transaction)
             .await
-            .map_err(from_sqlx)?;
+            .map_err(of_row)?;
         let new: Vec<String> = new.into_iter().map(|(id,)| id).collect();
         let rows = new_rows($calls, &new);
         let attempts: Vec<_> = rows
@@ -481,7 +501,7 @@ macro_rules! recorded {
                 .build()
                 .execute(&mut *$transaction)
                 .await
-                .map_err(from_sqlx)?;
+                .map_err(of_row)?;
         }
         let sums = sums_of(&rows);
         if !sums.is_empty() {
@@ -489,7 +509,7 @@ macro_rules! recorded {
                 .build()
                 .execute(&mut *$transaction)
                 .await
-                .map_err(from_sqlx)?;
+                .map_err(of_row)?;
         }
         number(new.len()).unsigned_abs()
     }};

@@ -10,6 +10,7 @@ mod audit;
 mod config;
 mod kept;
 pub mod quota;
+mod signals;
 mod usage;
 
 use std::sync::Arc;
@@ -35,9 +36,11 @@ where
     usage::rows(&empty().await).await;
     usage::sums(&empty().await).await;
     usage::lists(&empty().await).await;
+    usage::orders(&empty().await).await;
     usage::forgetting(&empty().await).await;
     quota::leases(&empty().await).await;
     quota::forgetting(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;
     kept::answers(&empty().await).await;
+    signals::words(&empty().await).await;
 }

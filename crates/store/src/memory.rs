@@ -5,16 +5,17 @@ mod config;
 mod usage;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::audit::Event;
 use crate::config::{Change, Document, Kind, Version};
 use crate::error::Result;
 use crate::kept::{KeptAnswer, KeptStore};
 use crate::quota::{Granted, Lease, QuotaStore, QuotaWindow};
+use crate::signals::{SignalStore, WAITING, fits};
 use crate::usage::{CallRow, Totals};
 
 /// Keeps everything in memory.
@@ -22,6 +23,7 @@ use crate::usage::{CallRow, Totals};
 pub struct MemoryStore {
     held: Mutex<Held>,
     notices: watch::Sender<u64>,
+    signals: broadcast::Sender<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +56,7 @@ impl Default for MemoryStore {
         Self {
             held: Mutex::default(),
             notices: watch::Sender::new(0),
+            signals: broadcast::Sender::new(WAITING),
         }
     }
 }
@@ -125,6 +128,20 @@ impl KeptStore for MemoryStore {
             held.answers.remove(id);
         }
         Ok(old.len() as u64)
+    }
+}
+
+#[async_trait]
+impl SignalStore for MemoryStore {
+    async fn tell(&self, word: &str) -> Result<()> {
+        fits(word)?;
+        // Nobody may listen.
+        let _ = self.signals.send(word.into());
+        Ok(())
+    }
+
+    fn told(&self) -> broadcast::Receiver<Arc<str>> {
+        self.signals.subscribe()
     }
 }
 

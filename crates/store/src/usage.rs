@@ -123,6 +123,8 @@ pub struct Filter {
 pub struct CallFilter {
     /// Which calls.
     pub of: Filter,
+    /// Of this model, whoever calls it so: the caller, sums, or the provider.
+    pub named: Option<String>,
     /// With this request id.
     pub request_id: Option<String>,
     /// With this status.
@@ -133,13 +135,38 @@ pub struct CallFilter {
     pub errors: bool,
 }
 
-/// A page of calls, newest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A page of calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallPage {
     /// So many are left out.
     pub offset: u32,
     /// So many at most.
     pub limit: u32,
+    /// How they are sorted.
+    pub order: Order,
+}
+
+/// How calls are sorted; of equals the newest first. As a rule: the newest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// By what.
+    pub by: CallSort,
+    /// The least first.
+    pub ascending: bool,
+}
+
+/// What calls are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallSort {
+    /// When they began.
+    #[default]
+    Started,
+    /// The status that the client got.
+    Status,
+    /// How long they took.
+    Duration,
+    /// What they cost.
+    Cost,
 }
 
 /// What sums are grouped by.
@@ -197,7 +224,7 @@ pub trait UsageStore: Send + Sync {
     async fn record(&self, calls: &[CallRow]) -> Result<u64>;
     /// What calls add up to; one group of all where they are not grouped. By whole hours.
     async fn totals(&self, of: &Filter, by: Option<GroupBy>) -> Result<Vec<Group>>;
-    /// Single calls, newest first and without their attempts, and how many there are in all.
+    /// Single calls, without their attempts, and how many there are in all.
     async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)>;
     /// One call with its attempts, by its own id or by the request's (the newest).
     async fn call(&self, id: &str) -> Result<Option<CallRow>>;

@@ -356,7 +356,7 @@ impl RelayParts {
     /// What rests after this failure.
     fn rest(&self, failure: &Failure) {
         let (retry, now) = (&self.snapshot.config.retry, self.clock.now());
-        self.candidate.resters().note(failure, retry, now);
+        self.candidate.failed(failure, retry, now);
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Key {
     pub name: String,
     /// The key itself.
     pub key: Secret,
+    /// Its keyed hash, where only that is known.
+    pub hash: Option<crate::admit::Hash>,
     /// The keyed hash of the key before it, as long as that one is good too.
     pub previous: Option<Previous>,
     /// Disabled keys are as unknown.
@@ -111,6 +113,7 @@ impl Key {
         Self {
             name: name.into(),
             key,
+            hash: None,
             previous: None,
             enabled: true,
             expires: None,

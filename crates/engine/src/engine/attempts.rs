@@ -298,7 +298,7 @@ impl<'a> Attempts<'a, '_> {
                 if self.begun.call.said.is_some() {
                     self.recorder.continues(entry.number);
                 }
-                candidate.resters().succeeded(now);
+                candidate.succeeded(now);
                 if let Some(awaited) = self.begun.call.awaited() {
                     candidate.learn(awaited, now, took);
                 }
@@ -307,7 +307,7 @@ impl<'a> Attempts<'a, '_> {
             }
             Err(failure) => {
                 let retry = &self.begun.snapshot.config.retry;
-                candidate.resters().note(&failure, retry, now);
+                candidate.failed(&failure, retry, now);
                 let request_id = self.recorder.record().map(|record| &*record.request_id);
                 tracing::debug!(request_id, candidate = ?candidate, failure = %failure, "attempt failed");
                 self.plan.failed(pass, failure, now)?;

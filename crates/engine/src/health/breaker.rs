@@ -91,10 +91,22 @@ impl Drop for Trial {
 impl Breaker {
     /// Why it must not be asked now, and for how long still.
     pub fn resting(&self, now: Duration) -> Option<(Reason, Duration)> {
-        self.rest.resting(now).or_else(|| {
-            let is_taken = self.is_tripped() && self.trial.load(Ordering::Acquire);
-            is_taken.then_some((Reason::Breaker, TRIAL))
-        })
+        self.rest.resting(now).or_else(|| self.on_trial())
+    }
+
+    fn on_trial(&self) -> Option<(Reason, Duration)> {
+        let is_taken = self.is_tripped() && self.trial.load(Ordering::Acquire);
+        is_taken.then_some((Reason::Breaker, TRIAL))
+    }
+
+    /// The same, but for what another replica may have been wrong about.
+    pub fn surely_resting(&self, now: Duration) -> Option<(Reason, Duration)> {
+        self.rest.surely(now).or_else(|| self.on_trial())
+    }
+
+    /// Its rest, which other replicas are told of, and tell of.
+    pub fn rest_cell(&self) -> &Rest {
+        &self.rest
     }
 
     /// How it stands.
@@ -121,7 +133,7 @@ impl Breaker {
         if !self.is_tripped() {
             return Turn::Free;
         }
-        if self.rest.resting(now).is_some() || self.trial.swap(true, Ordering::AcqRel) {
+        if self.rest.own(now).is_some() || self.trial.swap(true, Ordering::AcqRel) {
             return Turn::Taken;
         }
         Turn::Trial(Trial(self.clone()))
@@ -139,6 +151,7 @@ impl Breaker {
 
     /// A call worked.
     pub fn succeeded(&self, now: Duration) {
+        self.rest.unlearn();
         if self.is_tripped() {
             return self.answered(now);
         }
@@ -150,7 +163,7 @@ impl Breaker {
 
     /// It answered, if only to refuse: good enough to close by, but no success. What was asked before it opened says nothing.
     pub fn answered(&self, now: Duration) {
-        if self.is_tripped() && self.rest.resting(now).is_none() {
+        if self.is_tripped() && self.rest.own(now).is_none() {
             self.close();
             self.closed.store(millis(now).max(1), Ordering::Relaxed);
         }
@@ -161,7 +174,7 @@ impl Breaker {
         let trips = self.trips();
         if trips > 0 {
             // Of calls that were under way when it opened: they are counted.
-            if self.rest.resting(now).is_none() {
+            if self.rest.own(now).is_none() {
                 self.open(reason, cooldown, trips, now);
             }
             return;

@@ -135,7 +135,7 @@ pub(super) mod tests {
             endpoint: "/v1/chat/completions",
             key: "k".into(),
             team: None,
-            tags: None,
+            tags: [None, None],
             client: None,
             model: "fast".into(),
             label: "fast".into(),

@@ -3,6 +3,7 @@
 mod ledger;
 mod limiter;
 mod providers;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use ledger::Ledger;
 use limiter::Limiter;
 use providers::Providers;
 
+pub use signals::SignalCounters;
+
 /// Seconds; fit for models that think.
 const BUCKETS: [f64; 15] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
@@ -42,6 +45,7 @@ pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     dropped: Counter,
     tasks: Gauge,
+    signals: SignalCounters,
     active_now: [(&'static str, AtomicI64); crate::call::ENDPOINTS],
     totals: Totals,
     /// Written by the pump only, never on the request path.
@@ -211,6 +215,8 @@ impl Metrics {
             "Tasks of the process: one a connection of a client or to a provider, one an HTTP/2 stream, and a few",
             tasks.clone(),
         );
+        let signals = SignalCounters::default();
+        signals.register(&mut registry);
         let providers = Mutex::new(Providers::new(&mut registry));
         let limiter = Limiter::new(&mut registry);
         let ledger = Ledger::new(&mut registry);
@@ -226,6 +232,7 @@ impl Metrics {
             attempts,
             dropped,
             tasks,
+            signals,
             active_now,
             totals: Totals::default(),
             breakdown: Mutex::default(),
@@ -234,6 +241,11 @@ impl Metrics {
             limiter,
             ledger,
         }
+    }
+
+    /// Of what replicas tell one another.
+    pub fn signals(&self) -> &SignalCounters {
+        &self.signals
     }
 
     pub(super) fn call_started(&self, endpoint: &'static str) {

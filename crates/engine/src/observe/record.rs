@@ -35,8 +35,8 @@ pub struct CallRecord {
     pub key: Arc<str>,
     /// The key's team.
     pub team: Option<Arc<str>>,
-    /// What the key is tagged with, JSON.
-    pub tags: Option<Arc<str>>,
+    /// What the key and its team are tagged with.
+    pub tags: [Option<Arc<[String]>>; 2],
     /// What the client program calls itself; read off the request path, see [`CallRecord::program`].
     pub client: Option<HeaderValue>,
     /// The model as asked, cut to a sane length.

@@ -86,8 +86,8 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         usage: record.charge.usage,
         cost: record.charge.cost,
         price: record.price().map(|text| text.to_string()),
-        losses: losses(record),
-        tags: record.tags.as_deref().map(str::to_owned),
+        losses: listed(record.losses.iter().map(|loss| &loss.0)),
+        tags: listed(record.tags.iter().flatten().flat_map(|tags| tags.iter())),
         attempts: record.attempts.iter().map(attempt_row).collect(),
     }
 }
@@ -106,11 +106,11 @@ fn attempt_row(attempt: &AttemptRecord) -> AttemptRow {
     }
 }
 
-/// Pointers into the request, as a JSON list.
-fn losses(record: &CallRecord) -> Option<String> {
-    let losses: Vec<&str> = record.losses.iter().map(|loss| &*loss.0).collect();
-    let has_any = !losses.is_empty();
-    has_any.then(|| serde_json::to_string(&losses).unwrap_or_default())
+/// Texts as a JSON list; `None` where there are none.
+fn listed<'a>(texts: impl Iterator<Item = &'a String>) -> Option<String> {
+    let texts: Vec<&String> = texts.collect();
+    let has_any = !texts.is_empty();
+    has_any.then(|| serde_json::to_string(&texts).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -146,6 +146,8 @@ mod tests {
         };
         let mut record = call(vec![lost, good]);
         record.id = "id-1".to_owned();
+        record.team = Some("blue".into());
+        record.tags[1] = Some(vec!["x".to_owned(), "y".to_owned()].into());
         record.losses = vec![Loss("/messages/0/name".to_owned())];
         record.first_event = Some(Duration::from_millis(2));
         record.settle();
@@ -156,6 +158,10 @@ mod tests {
         );
         assert_eq!(row.first_event, Some(2000));
         assert_eq!(row.losses.as_deref(), Some(r#"["/messages/0/name"]"#));
+        assert_eq!(
+            (&*row.team, row.tags.as_deref()),
+            ("blue", Some(r#"["x","y"]"#))
+        );
         assert_eq!(row.usage.input, 109, "what was lost counts");
         assert_eq!((row.state, row.price), (State::Estimated, None));
         let states: Vec<_> = row.attempts.iter().map(|one| one.state).collect();

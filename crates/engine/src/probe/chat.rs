@@ -169,13 +169,13 @@ pub(super) async fn chat(
     recorder.came_out(number, result.as_ref().err());
     match result {
         Ok(reply) => {
-            candidate.resters().succeeded(now);
+            candidate.succeeded(now);
             finish(reply, recorder).await;
             Ok(())
         }
         Err(failure) => {
             let retry = &snapshot.config.retry;
-            candidate.resters().note(&failure, retry, now);
+            candidate.failed(&failure, retry, now);
             give_up(recorder, &failure);
             Err(failure)
         }

@@ -187,10 +187,10 @@ fn offers(provider: &Provider, name: &str) -> bool {
 }
 
 fn keys(config: &Config, names: &Names, findings: &mut Findings) {
-    let mut first: HashMap<&str, &Named> = HashMap::new();
+    let mut first: HashMap<_, &Named> = HashMap::new();
     let keys = config.access.keys.iter().flatten();
     for (key, named) in keys.zip(&names.keys) {
-        if let Some(first) = first.insert(key.key.reveal(), named) {
+        if let Some(first) = first.insert((key.key.reveal(), key.hash), named) {
             let message = format!(
                 "'{}' has the same key as '{}' in line {}",
                 named.name, first.name, first.spot.place.line

@@ -361,4 +361,4 @@ pub fn say(left_out: &[LeftOut], said: &mut HashSet<(Kind, String, String)>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -155,6 +155,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
         set(&mut config.metrics_open, section.boolean("open"));
         section.finish();
     }
+    set(&mut config.shared_health, top.boolean("shared_health"));
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));
     config.ca_file = top.text("ca_file").map(PathBuf::from);
     set(&mut config.way, way(&top, "proxy_url"));

@@ -130,7 +130,14 @@ pub fn deadlines(section: &Section<'_>, has_total: bool) -> Deadlines {
 /// `price`: USD per million tokens, by tier.
 pub fn price(section: &Section<'_>) -> Option<Price> {
     let entry = section.section("price")?;
-    let usual = rates(&entry);
+    let price = rates_of(&entry);
+    entry.finish();
+    price
+}
+
+/// What stands in `price`, or in a document of a price.
+pub fn rates_of(entry: &Section<'_>) -> Option<Price> {
+    let usual = rates(entry);
     let long = entry.section("long_prompt").and_then(|entry| {
         entry.required("above");
         let (above, long) = (entry.number("above"), rates(&entry));
@@ -141,7 +148,6 @@ pub fn price(section: &Section<'_>) -> Option<Price> {
             rates,
         })
     });
-    entry.finish();
     usual.map(|rates| Price { rates, long })
 }
 

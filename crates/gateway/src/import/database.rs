@@ -77,7 +77,7 @@ pub async fn write(
     for key in &draft.left {
         writeln!(
             out,
-            "{key}: stays in a file: the database has providers, models, teams and keys"
+            "{key}: stays in a file: the database has providers, models, teams, keys and prices"
         )?;
     }
     writeln!(
@@ -113,6 +113,11 @@ impl Draft {
                             &name,
                             environment,
                         );
+                    }
+                }
+                ("price_overrides", Value::Array(items)) => {
+                    for (at, item) in items.iter().enumerate() {
+                        draft.price(&format!("price_overrides[{at}]"), item, environment);
                     }
                 }
                 ("models", Value::Object(members)) => {
@@ -158,6 +163,27 @@ impl Draft {
             return;
         }
         self.add(kind, name, body);
+    }
+
+    /// A price's document is called as its model, or as that and its provider where there are several.
+    fn price(&mut self, path: &str, item: &Value, environment: &Environment) {
+        let Some(mut body) = self.expanded(path, item, environment) else {
+            return;
+        };
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (model, provider) = (text("model").unwrap_or_default(), text("provider"));
+        let is_known = |name: &str| {
+            let mut known = self.documents.iter();
+            known.any(|known| known.kind == Kind::Price && known.name == name)
+        };
+        let name = match provider {
+            Some(provider) if is_known(&model) => format!("{model}@{provider}"),
+            _ => model.clone(),
+        };
+        if let Some(members) = body.as_object_mut().filter(|_| name == model) {
+            members.shift_remove("model");
+        }
+        self.add(Kind::Price, name, body);
     }
 
     fn named(&mut self, kind: Kind, members: &Map<String, Value>, environment: &Environment) {
@@ -206,21 +232,56 @@ impl Drafted {
         })
     }
 
+    fn price(&self) -> Value {
+        price_item(&self.name, &self.body)
+    }
+
     fn place(&self) -> String {
         format!("{}/{}", self.kind, self.name)
     }
 }
 
 fn found<'a>(known: &'a Documents, drafted: &Drafted) -> Option<&'a Document> {
-    let mut known = known.documents.iter();
-    known.find(|known| known.kind == drafted.kind && known.name == drafted.name)
+    let known = known.documents.iter();
+    let mut known = known.filter(|known| known.kind == drafted.kind);
+    // A price's document may be called anything; a file has no word for that.
+    let is_same = |known: &&Document| {
+        drafted.kind == Kind::Price
+            && read(known).is_some_and(|body| price_item(&known.name, &body) == drafted.price())
+    };
+    let same = known.clone().find(is_same);
+    same.or_else(|| known.find(|known| known.name == drafted.name))
+}
+
+fn read(document: &Document) -> Option<Value> {
+    serde_json::from_str(&document.body).ok()
+}
+
+/// A price's document as an entry of `price_overrides`: it may leave out its model, and what it is to be below `price`.
+pub fn price_item(name: &str, body: &Value) -> Value {
+    let mut rates = body.as_object().cloned().unwrap_or_default();
+    let mut out = Map::new();
+    let model = rates.shift_remove("model");
+    out.insert(
+        "model".to_owned(),
+        model.unwrap_or_else(|| name.to_owned().into()),
+    );
+    for key in ["provider", "date"] {
+        out.extend(rates.shift_remove(key).map(|value| (key.to_owned(), value)));
+    }
+    let price = rates.shift_remove("price");
+    out.insert(
+        "price".to_owned(),
+        price.unwrap_or_else(|| Value::Object(rates)),
+    );
+    Value::Object(out)
 }
 
 /// Whether the store has this already; what is sealed is compared open.
 fn is_same(found: &Document, drafted: &Drafted, sealer: &Sealer) -> bool {
-    let body: Option<Value> = serde_json::from_str(&found.body).ok();
-    body.is_some_and(|mut body| {
-        open(&mut body, &drafted.place(), sealer).is_ok() && body == drafted.body
+    read(found).is_some_and(|mut body| match drafted.kind {
+        Kind::Price => price_item(&found.name, &body) == drafted.price(),
+        _ => open(&mut body, &drafted.place(), sealer).is_ok() && body == drafted.body,
     })
 }
 
@@ -282,6 +343,8 @@ pub fn secrets(body: &mut Value) -> Vec<(String, &mut String)> {
             _ => {}
         }
     }
+    // Nothing, and no proxy, is no secret.
+    found.retain(|(_, text)| !matches!(text.trim(), "" | "direct" | "none"));
     found
 }
 

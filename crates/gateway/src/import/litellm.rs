@@ -76,9 +76,11 @@ fn environment(section: &At<'_>, notes: &mut Notes) {
     }
 }
 
-/// A text in native words: `os.environ/X` is `${X}`, `${X}` stays, and other dollar signs mean themselves.
+/// A text in native words: `os.environ/X` is `${X}`, `${X}` stays, and other dollar signs mean themselves. One with line breaks in it is
+/// none: nothing here can be called so.
 fn text(at: &At<'_>) -> Option<String> {
-    at.text().map(native)
+    let text = at.text()?;
+    (!text.chars().any(char::is_control)).then(|| native(text))
 }
 
 fn native(text: &str) -> String {

@@ -209,7 +209,11 @@ async fn a_database_that_is_gone_costs_nothing_but_staleness() {
         assert!(answers(&gate, "theirs").await);
     }
     drop(gate);
+    let start = Instant::now();
     let gate = Gate::start_with(&file(&own), &variables);
+    let took = start.elapsed();
+    // Half a second, and what a busy machine takes to start a process.
+    assert!(took < Duration::from_secs(3), "started after {took:?}");
     assert!(answers(&gate, "theirs").await && answers(&gate, "own-model").await);
     assert!(gate.log().contains("what was known last is served"));
     // One that never knew anything has its file alone; who may call is not known, so nobody may without a key.

@@ -31,6 +31,7 @@ async fn rows(url: &str) -> Vec<CallRow> {
     let page = CallPage {
         offset: 0,
         limit: 100_000,
+        ..CallPage::default()
     };
     let found = store.calls(&CallFilter::default(), page).await;
     let mut rows = Vec::new();
@@ -47,6 +48,7 @@ async fn count(url: &str) -> usize {
     let page = CallPage {
         offset: 0,
         limit: 1,
+        ..CallPage::default()
     };
     let found = store.calls(&CallFilter::default(), page).await;
     found.map_or(0, |(_, count)| usize::try_from(count).expect("a count"))

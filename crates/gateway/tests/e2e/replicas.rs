@@ -159,8 +159,8 @@ async fn until_everywhere(load: &Load, key: &str, works: bool) -> Duration {
 async fn rows(store: &SqlStore) -> HashMap<String, Vec<CallRow>> {
     let mut all: HashMap<String, Vec<CallRow>> = HashMap::new();
     let mut page = CallPage {
-        offset: 0,
         limit: 1000,
+        ..CallPage::default()
     };
     loop {
         let (calls, _) = store

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use polygate_store::config::ConfigStore;
+use polygate_store::config::{ConfigStore, Expect, Kind, Put, Write};
 use polygate_store_sql::SqlStore;
 
 const NATIVE: &str = r#"
@@ -13,8 +13,10 @@ providers:
   - {name: two, type: mock, api_base: "http://127.0.0.1:1", proxy_url: "http://u:hush@127.0.0.1:2"}
 models:
   best: {targets: [{provider: one, model: y, weight: 2}], fallbacks: [x]}
+price_overrides: [{model: y, price: {input: 1, output: 2}}, {model: y, provider: one, price: {input: 3, output: 4}}]
+teams: {blue: {allowed_models: [best]}}
 master_keys:
-  - {name: team, key: sk-callers-own, allowed_models: [best]}
+  - {name: team, team: blue, key: sk-callers-own, allowed_models: [best]}
 "#;
 
 /// The smallest file of LiteLLM.
@@ -63,7 +65,7 @@ async fn what_is_imported_is_exported_and_imports_as_the_same() {
     let (out, err) = ok(run(dir, &["import", "native.yaml", "--database"], &one));
     assert_eq!(out, "");
     assert!(
-        err.contains("server: stays in a file") && err.contains("version 1: 4 of 4"),
+        err.contains("server: stays in a file") && err.contains("version 1: 7 of 7"),
         "{err}"
     );
     let (version, bodies) = stored(dir).await;
@@ -79,9 +81,26 @@ async fn what_is_imported_is_exported_and_imports_as_the_same() {
         assert!(!bodies.contains(secret), "{secret} is in {bodies}");
     }
 
+    // Prices as the admin API may write them: called anything, and with nothing around them.
+    let body = r#"{"model": "z", "input": 1, "output": 2.5, "date": "2026-11"}"#;
+    let put = Put {
+        kind: Kind::Price,
+        name: "mine".to_owned(),
+        body: Some(body.to_owned()),
+        expect: Expect::Nothing,
+    };
+    let write = Write {
+        actor: "test".to_owned(),
+        action: "test".to_owned(),
+        at: 1,
+        puts: vec![put],
+    };
+    let store = SqlStore::sqlite(&dir.join("own.db")).expect("a store");
+    store.write(write).await.expect("written");
+
     // The same again is no change, sealed anew or not.
     let (_, err) = ok(run(dir, &["import", "native.yaml", "--database"], &one));
-    assert!(err.contains("version 1: 0 of 4"), "{err}");
+    assert!(err.contains("version 2: 0 of 7"), "{err}");
 
     let (plain, _) = ok(run(dir, &["export", "--secrets", "plain"], &[]));
     assert!(
@@ -110,6 +129,17 @@ async fn what_is_imported_is_exported_and_imports_as_the_same() {
         assert!(said.contains(variable), "{said}");
     }
 
+    // It is a file that can be served.
+    let shown = polygate::config::parse(&plain, &polygate::config::env::Environment::default());
+    assert!(
+        shown.findings.errors.is_empty(),
+        "{:?}",
+        shown.findings.errors
+    );
+    let keys = shown.config.access.keys.unwrap_or_default();
+    assert_eq!(keys.len(), 1);
+    assert!(keys[0].hash.is_some() && keys[0].key.is_empty());
+
     // Into the same database and into another one: nothing is lost, and nothing made up.
     let secrets = [
         ("ONE_API_KEY", "sk-$${first}"),
@@ -125,9 +155,9 @@ async fn what_is_imported_is_exported_and_imports_as_the_same() {
         &["import", "exported.yaml", "--database"],
         &secrets,
     ));
-    assert!(err.contains("version 1: 0 of 4"), "{err}");
+    assert!(err.contains("version 2: 0 of 8"), "{err}");
     let (_, err) = ok(run(dir, &["import", "plain.yaml", "--database"], &[]));
-    assert!(err.contains("version 1: 0 of 4"), "{err}");
+    assert!(err.contains("version 2: 0 of 8"), "{err}");
 }
 
 #[tokio::test]

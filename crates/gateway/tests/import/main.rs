@@ -145,6 +145,15 @@ fn the_published_systems_files_mean_the_same() {
 }
 
 #[test]
+fn a_file_that_has_to_be_imported_says_so() {
+    let text = std::fs::read_to_string(cases().join("small.yaml")).expect("a case");
+    let errors = parse(&text, &Environment::default()).findings.errors;
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("`polygate import FILE`"), "{errors:?}");
+}
+
+#[test]
 fn secrets_are_neither_resolved_nor_reported() {
     let text = std::fs::read_to_string(cases().join("fallbacks.yaml")).expect("a case");
     let imported = imported(&text);

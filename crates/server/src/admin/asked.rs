@@ -120,6 +120,11 @@ impl FromRequest<State> for Asked {
             let message = format!("the parameter '{shown}' is there twice");
             return Err(Problem::invalid(message));
         }
+        // No database takes it, and no name has it.
+        let mut texts = params.iter().chain(&query).map(|(_, text)| text);
+        if texts.any(|text| text.contains('\0')) {
+            return Err(Problem::invalid("there is a NUL in the path or the query"));
+        }
         let principal = parts.extensions.get::<Principal>().cloned();
         let principal = principal.ok_or_else(|| {
             let message = "a route of the admin API has no door";

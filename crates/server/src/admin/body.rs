@@ -1,6 +1,5 @@
 //! The body of a request → the body of a document: published words become the configuration's own, and names are found.
 
-use polygate_store::config::Kind;
 use serde_json::{Map, Value};
 
 use super::openapi;
@@ -76,8 +75,7 @@ impl Sent {
                 body.shift_remove(*word);
                 continue;
             };
-            // Keys are called something for people beside their id.
-            let is_title = *word == "name" && resource.kind == Kind::Key;
+            let is_title = resource.title == Some(*word);
             let Some(name) = value.as_str() else {
                 // Said already.
                 body.shift_remove(*word);
@@ -132,12 +130,14 @@ impl Sent {
     }
 
     /// For the document of this name: what is sent as the only name of one that has an id may be what people call it.
-    pub fn meant_for(mut self, name: &str) -> Self {
-        if let Some(title) = self.title.take() {
+    pub fn meant_for(mut self, resource: &Resource, name: &str) -> Self {
+        if let Some(title) = self.title.take()
+            && let Some(word) = resource.title
+        {
             let is_own = title == name;
             self.name = None;
             let title = if is_own { Value::Null } else { title.into() };
-            self.members.insert("name".to_owned(), title);
+            self.members.insert(word.to_owned(), title);
         }
         self
     }

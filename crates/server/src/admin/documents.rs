@@ -210,7 +210,7 @@ async fn update(asked: Asked, resource: &'static Resource) -> Result<Response, P
     let mut sent = Sent::read(resource, asked.object()?)?;
     for _ in 0..TRIES {
         let before = there(&asked, resource).await?;
-        sent = sent.meant_for(&before.name);
+        sent = sent.meant_for(resource, &before.name);
         let is_conditional = matches(&asked.headers, &before)?.is_some();
         if let Some(name) = sent.name.as_deref().filter(|name| *name != before.name) {
             return renamed(resource, &before, name);

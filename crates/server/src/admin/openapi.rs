@@ -1,5 +1,6 @@
 //! The description of the admin API (OpenAPI 3.1), made of the routes themselves.
 
+mod accounts;
 mod schemas;
 mod shape;
 
@@ -15,7 +16,7 @@ use super::route::{Doc, Param, ParamKind, Route};
 use crate::State;
 
 /// Refusals that every route with a door has.
-const REFUSALS: [u16; 5] = [401, 403, 413, 429, 503];
+const REFUSALS: [u16; 6] = [400, 401, 403, 413, 429, 503];
 
 /// Its route: it says nothing of this gateway, and is for everybody.
 pub fn routes() -> Vec<Route> {

@@ -19,6 +19,8 @@ pub struct Resource {
     pub area: Area,
     /// Members of a new one that say what it is called: the first that is there does.
     pub names: &'static [&'static str],
+    /// The member that says what it is called beside its id, or is about; alone it is the id too.
+    pub title: Option<&'static str>,
     /// Published words, and the configuration's own for the same. The first of several is the one that answers use.
     pub words: &'static [(&'static str, &'static str)],
     /// The schema of answers, of what is created, and of changes.
@@ -32,6 +34,7 @@ const PROVIDERS: Resource = Resource {
     one: "provider",
     area: Area::Providers,
     names: &["provider_key", "id", "name"],
+    title: None,
     words: &[
         ("provider_type", "type"),
         ("is_enabled", "enabled"),
@@ -49,6 +52,7 @@ const KEYS: Resource = Resource {
     one: "key",
     area: Area::Keys,
     names: &["id", "name"],
+    title: Some("name"),
     words: &[("is_enabled", "enabled")],
     schemas: ["Key", "NewKey", "KeyChange", "Keys"],
 };
@@ -71,6 +75,7 @@ pub static RESOURCES: [Resource; 6] = [
         one: "model",
         area: Area::Models,
         names: &["id", "name"],
+        title: None,
         words: &[],
         schemas: ["Model", "NewModel", "ModelChange", "Models"],
     },
@@ -81,6 +86,7 @@ pub static RESOURCES: [Resource; 6] = [
         one: "team",
         area: Area::Teams,
         names: &["id", "name"],
+        title: None,
         words: &[("is_enabled", "enabled")],
         schemas: ["Team", "NewTeam", "TeamChange", "Teams"],
     },
@@ -90,7 +96,8 @@ pub static RESOURCES: [Resource; 6] = [
         list: "prices",
         one: "price",
         area: Area::Prices,
-        names: &["model", "id", "name"],
+        names: &["id", "model"],
+        title: Some("model"),
         words: &[],
         schemas: ["Price", "NewPrice", "PriceChange", "Prices"],
     },

@@ -77,7 +77,7 @@ fn head(resource: &Resource, name: &str, members: &mut Map<String, Value>) -> Ma
         Kind::Price => "model",
         Kind::Model | Kind::Key | Kind::Team => "name",
     };
-    let shown = members.shift_remove("name").filter(Value::is_string);
+    let shown = members.shift_remove(called).filter(Value::is_string);
     view.insert(called.to_owned(), shown.unwrap_or_else(|| name.into()));
     view
 }

@@ -208,13 +208,22 @@ fn breaker(status: &ProviderStatus) -> Value {
         Position::Open(reason, wait) => Some((reason, wait)),
         Position::Closed | Position::HalfOpen => None,
     };
-    json!({
+    let breaker = json!({
         "state": status.breaker.name(),
         "reason": rest.map(|(reason, _)| reason.name()),
         "seconds": rest.map(|(_, wait)| seconds(wait)),
         "trips": status.trips,
         "opened": status.opened,
-    })
+    });
+    learnt(breaker, status.learnt_from)
+}
+
+/// The same with the replica that says so, where that was not seen here.
+fn learnt(mut rest: Value, from: Option<u64>) -> Value {
+    if let (Value::Object(members), Some(from)) = (&mut rest, from) {
+        members.insert("learnt_from".to_owned(), format!("{from:016x}").into());
+    }
+    rest
 }
 
 fn credential(key: &Credential, status: &CredentialStatus, now: Duration) -> Value {
@@ -224,7 +233,7 @@ fn credential(key: &Credential, status: &CredentialStatus, now: Duration) -> Val
         .iter()
         .map(|model| json!({"model": model.name, "calls": model.calls, "latency_ms": model.latency.map(millis)}))
         .collect();
-    json!({
+    let credential = json!({
         "name": status.name,
         "status": if status.rest.is_some() { "resting" } else { "ok" },
         "reason": status.rest.map(|(reason, _): (Reason, _)| reason.name()),
@@ -232,7 +241,8 @@ fn credential(key: &Credential, status: &CredentialStatus, now: Duration) -> Val
         "calls": status.calls,
         "latency_ms": slowest.map(millis),
         "models": models,
-    })
+    });
+    learnt(credential, status.learnt_from)
 }
 
 fn seconds(wait: Duration) -> f64 {

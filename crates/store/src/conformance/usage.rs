@@ -3,8 +3,8 @@
 use polygate_core::Usage;
 
 use crate::usage::{
-    AttemptRow, CallFilter, CallPage, CallRow, Filter, Group, GroupBy, HOUR, State, Totals,
-    UsageStore,
+    AttemptRow, CallFilter, CallPage, CallRow, CallSort, Filter, Group, GroupBy, HOUR, Order,
+    State, Totals, UsageStore,
 };
 
 /// A call that has everything.
@@ -157,7 +157,11 @@ pub async fn lists(store: &dyn UsageStore) {
         .collect();
     store.record(&rows).await.unwrap();
     let list = async |of: CallFilter, offset, limit| {
-        let page = CallPage { offset, limit };
+        let page = CallPage {
+            offset,
+            limit,
+            ..CallPage::default()
+        };
         let (rows, total) = store.calls(&of, page).await.unwrap();
         let ids: Vec<_> = rows.iter().map(|row| row.request_id.clone()).collect();
         assert!(rows.iter().all(|row| row.attempts.is_empty()));
@@ -189,6 +193,50 @@ pub async fn lists(store: &dyn UsageStore) {
     assert_eq!(list(errors, 0, 9).await, (ids(&[]), 0));
 }
 
+/// Calls are listed in another order, and by whatever name their model has.
+pub async fn orders(store: &dyn UsageStore) {
+    let rows: Vec<_> = (0..4)
+        .map(|n| CallRow {
+            status: if n == 1 { 500 } else { 200 },
+            duration: 100 - n,
+            cost: n / 2,
+            model: format!("asked-{n}"),
+            ..call(n, "alice")
+        })
+        .collect();
+    store.record(&rows).await.unwrap();
+    let list = async |named: Option<&str>, by, ascending| {
+        let page = CallPage {
+            limit: 9,
+            order: Order { by, ascending },
+            ..CallPage::default()
+        };
+        let of = CallFilter {
+            named: named.map(str::to_owned),
+            ..CallFilter::default()
+        };
+        let (rows, _) = store.calls(&of, page).await.unwrap();
+        let numbers: Vec<_> = rows.iter().map(|row| row.started * 2 / HOUR).collect();
+        numbers
+    };
+    for (by, ascending, expected) in [
+        (CallSort::Started, true, [0, 1, 2, 3]),
+        (CallSort::Started, false, [3, 2, 1, 0]),
+        (CallSort::Duration, true, [3, 2, 1, 0]),
+        (CallSort::Status, false, [1, 3, 2, 0]),
+        (CallSort::Cost, true, [1, 0, 3, 2]),
+        (CallSort::Cost, false, [3, 2, 1, 0]),
+    ] {
+        assert_eq!(list(None, by, ascending).await, expected, "{by:?}");
+    }
+    let (by, ascending) = (CallSort::Started, true);
+    assert_eq!(list(Some("asked-2"), by, ascending).await, [2]);
+    for name in ["gpt-*", "gpt-4o"] {
+        assert_eq!(list(Some(name), by, ascending).await.len(), 4, "{name}");
+    }
+    assert!(list(Some("asked"), by, ascending).await.is_empty());
+}
+
 /// Calls can be forgotten; sums stay.
 pub async fn forgetting(store: &dyn UsageStore) {
     let rows: Vec<_> = (0..8).map(|n| call(n, "alice")).collect();
@@ -202,6 +250,7 @@ pub async fn forgetting(store: &dyn UsageStore) {
     let page = CallPage {
         offset: 0,
         limit: 9,
+        ..CallPage::default()
     };
     let (left, total) = store.calls(&CallFilter::default(), page).await.unwrap();
     assert_eq!((left.len(), total), (3, 3));

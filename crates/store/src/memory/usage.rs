@@ -6,7 +6,9 @@ use async_trait::async_trait;
 
 use super::{Held, MemoryStore, Sum};
 use crate::error::Result;
-use crate::usage::{CallFilter, CallPage, CallRow, Filter, Group, GroupBy, Totals, UsageStore};
+use crate::usage::{
+    CallFilter, CallPage, CallRow, CallSort, Filter, Group, GroupBy, Order, Totals, UsageStore,
+};
 
 /// More calls than this are not kept; sums are.
 const MOST: usize = 100_000;
@@ -53,7 +55,10 @@ impl CallFilter {
             until: None,
             ..self.of.clone()
         };
-        self.of.from.is_none_or(|from| call.started >= from)
+        let is_named =
+            |name: &String| [&call.model, &call.label, &call.upstream_model].contains(&name);
+        self.named.as_ref().is_none_or(is_named)
+            && self.of.from.is_none_or(|from| call.started >= from)
             && self.of.until.is_none_or(|until| call.started < until)
             && Sum::of(call).is_of(&of)
             && self
@@ -63,6 +68,17 @@ impl CallFilter {
             && self.status.is_none_or(|status| status == call.status)
             && self.stream.is_none_or(|stream| stream == call.stream)
             && (!self.errors || call.error.is_some())
+    }
+}
+
+impl CallSort {
+    fn of(self, call: &CallRow) -> i64 {
+        match self {
+            CallSort::Started => call.started,
+            CallSort::Status => i64::from(call.status),
+            CallSort::Duration => call.duration,
+            CallSort::Cost => call.cost,
+        }
     }
 }
 
@@ -111,7 +127,17 @@ impl UsageStore for MemoryStore {
 
     async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
         let held = self.held();
-        let matching: Vec<&CallRow> = held.newest().filter(|call| of.matches(call)).collect();
+        let mut matching: Vec<&CallRow> = held.newest().filter(|call| of.matches(call)).collect();
+        let Order { by, ascending } = page.order;
+        matching.sort_by(|one, other| {
+            let (least, most) = if ascending {
+                (one, other)
+            } else {
+                (other, one)
+            };
+            let newest = (other.started, &other.id).cmp(&(one.started, &one.id));
+            by.of(least).cmp(&by.of(most)).then(newest)
+        });
         let count = i64::try_from(matching.len()).unwrap_or(i64::MAX);
         let shown = matching
             .into_iter()

@@ -12,7 +12,8 @@ models: {named: {targets: [{provider: own, model: own-model}]}}
 teams: {red: {}}
 ";
 
-fn base() -> Base {
+/// A file with one of each kind.
+pub fn base() -> Base {
     let parsed = parse(FILE, &Environment::default());
     assert!(
         parsed.findings.errors.is_empty(),

@@ -63,10 +63,22 @@ fn key(at: usize, item: &Item<'_>) -> Option<Key> {
     let name = section
         .text("name")
         .unwrap_or_else(|| format!("key-{}", at + 1));
-    let key = section.required("key").and_then(|item| item.secret());
+    // What is exported of a database has hashes.
+    section.item("key_preview");
+    let known = section.item("key_hash");
+    let hash = known.as_ref().and_then(hash);
+    let key = match &known {
+        None => section.required("key").and_then(|item| item.secret()),
+        Some(known) if section.item("key").is_some() => {
+            known.error("is there beside the key: keep one");
+            None
+        }
+        Some(_) => hash.map(|_| Secret::new("")),
+    };
     let described = described(section, name);
     let key = Key {
         key: key?,
+        hash,
         ..described
     };
     let named = Named::new(&key.name, &item.spot);

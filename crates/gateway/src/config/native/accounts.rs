@@ -7,7 +7,7 @@ use polygate_engine::pattern::Pattern;
 use polygate_providers::price::Source;
 
 use crate::config::names::Reference;
-use crate::config::pieces::{pattern, price, set};
+use crate::config::pieces::{pattern, price, rates_of, set};
 use crate::config::reader::{Item, Section};
 
 /// The shortest time between two writes to the disk.
@@ -56,8 +56,12 @@ pub fn price_override(
             spot: said.spot.clone(),
         });
     }
-    section.required("price");
-    let (price, date) = (price(&section), section.text("date"));
+    // In a document prices may stand alone.
+    let price = match document.filter(|_| section.item("price").is_none()) {
+        Some(_) => rates_of(&section),
+        None => section.required("price").and_then(|_| price(&section)),
+    };
+    let date = section.text("date");
     section.finish();
     Some(PriceOverride {
         provider,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::body::{MADE_HERE, READ_ONLY};
 use super::super::resource::{RESOURCES, Resource};
+use super::accounts;
 
 /// A member of an object: its name, its schema, and whether it is always there.
 type Member = (&'static str, Value, bool);
@@ -27,7 +28,7 @@ pub fn all() -> Value {
         add(change, sent(&members, resource));
         add(views, page(resource.list, view));
     }
-    for (name, schema) in others() {
+    for (name, schema) in others().into_iter().chain(accounts::all()) {
         add(name, schema);
     }
     schemas.into()
@@ -269,7 +270,12 @@ fn price() -> Vec<Member> {
         .into_iter()
         .map(|name| (name, amount.clone(), false))
         .collect();
-    members.push(("long_prompt", json!({"type": "object"}), false));
+    members.extend([
+        ("long_prompt", json!({"type": "object"}), false),
+        ("price", json!({"type": "object"}), false),
+        ("provider", text(), false),
+        ("date", text(), false),
+    ]);
     members
 }
 
