@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use polygate_core::{Failure, Kind, moment};
 
 use crate::config::{self, Access, Role};
-use crate::quota::{Quota, Standing};
+use crate::quota::{Book, Quota, Subject, SubjectKind};
 use crate::seats::Seat;
 use network::Network;
 
@@ -95,6 +95,10 @@ impl KeyRing {
     /// The keys of this configuration. Limits that stay the same keep their state.
     pub fn new(access: &Access, before: Option<&KeyRing>) -> Self {
         let pepper = before.map_or_else(new_pepper, |before| before.pepper.clone());
+        let shared = before
+            .map(|before| before.shared.clone())
+            .unwrap_or_default();
+        let book = shared.book();
         let keys = access.keys.as_ref().map(|keys| {
             let enabled = keys.iter().filter(|key| key.enabled);
             enabled.flat_map(|key| {
@@ -102,20 +106,18 @@ impl KeyRing {
                     .hash
                     .unwrap_or_else(|| keyed_hash(&pepper, key.key.reveal()));
                 let old = before.and_then(|before| before.keys.as_ref()?.get(&hash));
-                Found::by(key, hash, old.map(|found| &*found.key))
+                Found::by(key, hash, old.map(|found| &*found.key), book)
             })
         });
         let teams = access.teams.iter().map(|team| {
             let old = before.and_then(|before| before.teams.get(&*team.name));
-            let team = Team::new(team, old.map(Arc::as_ref));
+            let team = Team::new(team, old.map(Arc::as_ref), book);
             (team.name.clone(), Arc::new(team))
         });
         Self {
             keys: keys.map(Iterator::collect),
             teams: teams.collect(),
-            shared: before
-                .map(|before| before.shared.clone())
-                .unwrap_or_default(),
+            shared: shared.clone(),
             allow_anonymous: access.allow_anonymous,
             pepper,
         }
@@ -211,11 +213,6 @@ impl Caller {
         self.bounds().filter_map(Bounds::quota)
     }
 
-    /// How limits stand; seconds since 1970.
-    pub fn standings(&self, now: u64) -> impl Iterator<Item = Standing> {
-        self.quotas().flat_map(move |quota| quota.standings(now))
-    }
-
     /// Lets one call of this model in, with its seats where these are counted, or says who limits it and until when.
     pub fn admit(&self, model: &str, now: Duration) -> Result<[Option<Seat>; 2], Failure> {
         if let Some(bounds) = self.bounds().find(|bounds| !bounds.allow(model)) {
@@ -238,10 +235,11 @@ impl Caller {
 
 impl Key {
     /// A key as it is configured; limits that stay the same keep their state.
-    fn new(key: &config::Key, old: Option<&Key>) -> Self {
+    fn new(key: &config::Key, old: Option<&Key>, book: &Book) -> Self {
         let name: Arc<str> = key.name.as_str().into();
+        let subject = Subject::new(SubjectKind::Key, name.clone());
         Self {
-            bounds: Bounds::new("key", name.clone(), &key.bounds, old.map(|old| &old.bounds)),
+            bounds: Bounds::new(subject, &key.bounds, old.map(|old| &old.bounds), book),
             name,
             strict: key.strict,
             team: key.team.as_deref().map(Arc::from),
@@ -272,15 +270,11 @@ impl Key {
 }
 
 impl Team {
-    fn new(team: &config::Team, old: Option<&Team>) -> Self {
+    fn new(team: &config::Team, old: Option<&Team>, book: &Book) -> Self {
         let name: Arc<str> = team.name.as_str().into();
+        let subject = Subject::new(SubjectKind::Team, name.clone());
         Self {
-            bounds: Bounds::new(
-                "team",
-                name.clone(),
-                &team.bounds,
-                old.map(|old| &old.bounds),
-            ),
+            bounds: Bounds::new(subject, &team.bounds, old.map(|old| &old.bounds), book),
             name,
             tags: team.tags.as_slice().into(),
             is_enabled: team.enabled,
@@ -304,8 +298,13 @@ impl Found {
     }
 
     /// What a key is found by: its hash, and the one before it.
-    fn by(key: &config::Key, hash: Hash, old: Option<&Key>) -> impl Iterator<Item = (Hash, Found)> {
-        let made = Arc::new(Key::new(key, old));
+    fn by(
+        key: &config::Key,
+        hash: Hash,
+        old: Option<&Key>,
+        book: &Book,
+    ) -> impl Iterator<Item = (Hash, Found)> + use<> {
+        let made = Arc::new(Key::new(key, old, book));
         let before = key.previous.map(|previous| {
             let until = Some(previous.until);
             (

@@ -61,6 +61,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// The way to upstreams. The environment's proxies are never used.
     pub way: Way,
+    /// Where replicas lease limits from. Heeded at the start only.
+    pub redis_url: Option<Secret>,
 }
 
 /// How upstreams are reached.
@@ -167,6 +169,8 @@ pub struct Provider {
     pub max_connections: Option<usize>,
     /// The model that health checks chat with.
     pub health_model: Option<String>,
+    /// How much it gets in a time; further calls go elsewhere.
+    pub limits: Vec<Allowance>,
 }
 
 /// A key for a provider.
@@ -227,6 +231,8 @@ pub struct Model {
     pub continuation: Option<bool>,
     /// What translation would lose is refused.
     pub strict: bool,
+    /// How much of it there is in a time.
+    pub limits: Vec<Allowance>,
 }
 
 /// Other models that are tried when no target of a model answered, by why.
@@ -458,6 +464,7 @@ impl Provider {
             max_concurrent: None,
             max_connections: None,
             health_model: None,
+            limits: Vec::new(),
         }
     }
 }
@@ -528,6 +535,7 @@ impl Default for Config {
             verify_ssl: true,
             ca_file: None,
             way: Way::Direct,
+            redis_url: None,
         }
     }
 }

@@ -28,11 +28,15 @@ use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
 use crate::observe::{CallRecord, Charge, Metrics, Outcome, Recorder, Recorders};
+use crate::plan::taking::Taking;
+use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
+
+use reserve::Patience;
 
 pub use continuation::{Asking, Continuation, Cut, Further, Lent};
 
@@ -63,6 +67,8 @@ pub struct Answered {
     pub result: Result<Reply, Failure>,
     /// The way it went; `None` where the head goes out before that is known.
     pub trail: Option<Trail>,
+    /// What limits it.
+    pub limits: Vec<Arc<Quota>>,
 }
 
 /// The way of a call, for `x-polygate-*` headers.
@@ -89,6 +95,10 @@ struct Begun {
     upload: Option<UpstreamBody>,
     /// When the call's own time is over.
     until: Option<Instant>,
+    /// What each attempt may take of its provider's limits.
+    taking: Taking,
+    /// How long it waits for leases.
+    patience: Patience,
 }
 
 impl Trail {
@@ -108,6 +118,7 @@ impl Answered {
         Self {
             result: Err(failure),
             trail: Some(trail),
+            limits: Vec::new(),
         }
     }
 }
@@ -151,9 +162,16 @@ impl Engine {
 
     /// The same with keys that come and go beside the configuration's; all are hashed with this pepper.
     #[must_use]
-    pub fn sharing(self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
-        let snapshot = self.snapshot();
-        let keys = KeyRing::new(&snapshot.config.access, Some(&KeyRing::of(pepper, shared)));
+    pub fn sharing(mut self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
+        self.book.quotas = shared.book().clone();
+        let before = self.snapshot();
+        let config = before.config.clone();
+        let keys = KeyRing::new(&config.access, Some(&KeyRing::of(pepper, shared)));
+        // The same once more, with limits in the book that they are kept in.
+        if let Ok(mut snapshot) = Snapshot::compile(config, &self.book, Some(&before)) {
+            snapshot.generation = before.generation;
+            self.snapshot.store(Arc::new(snapshot));
+        }
         self.keys.store(Arc::new(keys));
         self
     }
@@ -216,6 +234,11 @@ impl Engine {
         &self.kept
     }
 
+    /// What is taken of limits.
+    pub fn limits(&self) -> &quota::Book {
+        &self.book.quotas
+    }
+
     /// Metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -234,19 +257,30 @@ impl Engine {
     /// Runs a call to its first good event or its failure, or to where its head can wait no longer.
     pub async fn call(self: &Arc<Self>, inbound: Inbound) -> Answered {
         let mut recorder = self.recorder(&inbound);
+        let mut limits: Vec<Arc<Quota>> = inbound.caller.quotas().cloned().collect();
         if let Some(recalling) = self.kept.recalling(&inbound) {
             recalling.await;
         }
-        match self.begin(inbound, &mut recorder) {
+        let mut answered = match self.begin(inbound, &mut recorder) {
             Err(failure) => Answered::failed(failure, recorder, Trail::default()),
             Ok(begun) => {
-                let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
-                let going: Running = Box::pin(self.clone().go(begun, recorder));
-                match hold {
-                    Some(hold) => hold.wait(going).await,
-                    None => going.await,
-                }
+                limits.extend(begun.route.quota.clone());
+                self.run(begun, recorder).await
             }
+        };
+        answered.limits = limits;
+        answered
+    }
+
+    async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
+        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
+            return Answered::failed(failure, recorder, Trail::default());
+        }
+        let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
+        let going: Running = Box::pin(self.clone().go(begun, recorder));
+        match hold {
+            Some(hold) => hold.wait(going).await,
+            None => going.await,
         }
     }
 
@@ -276,8 +310,6 @@ impl Engine {
             record.expected = Expected::of(&call);
             record.tier = call.tier();
         });
-        recorder.reserve(reserve::reserve(&call, self.clock.unix_seconds())?);
-        recorder.open()?;
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
             InboundBody::Whole(bytes) => (bytes, None),
@@ -290,6 +322,8 @@ impl Engine {
             body,
             upload,
             until: total.map(|total| Instant::now() + total),
+            taking: Taking::default(),
+            patience: Patience::default(),
         })
     }
 
@@ -320,6 +354,7 @@ impl Engine {
                 Answered {
                     result: Ok(reply),
                     trail: Some(trail),
+                    limits: Vec::new(),
                 }
             }
             Err(failure) => Answered::failed(failure, recorder, trail),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::config::Retry;
 use crate::pulse::Pulses;
+use crate::quota::Book;
 use crate::seats::Seats;
 use crate::signals::Signals;
 use polygate_core::{Failure, Kind, Scope};
@@ -219,6 +220,8 @@ pub struct HealthBook {
     pub providers: Shelf<Health>,
     /// Calls of models under way.
     pub models: Shelf<Seats>,
+    /// What is taken of limits.
+    pub quotas: Arc<Book>,
     /// What replicas tell one another.
     pub signals: Arc<Signals>,
 }

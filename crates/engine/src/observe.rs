@@ -10,4 +10,4 @@ mod row;
 pub use charge::Charge;
 pub use metrics::{Metrics, SignalCounters};
 pub use pump::{Flush, Pump, Recorders};
-pub use record::{AttemptRecord, CallRecord, Outcome, Recorder, Reserved};
+pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};

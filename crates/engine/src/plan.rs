@@ -1,5 +1,8 @@
 //! Whom to ask next, and when to stop asking: retries, backoff, rests, and the rule against paying twice.
 
+pub mod taking;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use polygate_core::{Failure, Kind};
@@ -7,8 +10,10 @@ use polygate_core::{Failure, Kind};
 use crate::chance;
 use crate::config::Retry;
 use crate::health::{Reason, Trial, Turn};
+use crate::quota::{Reservation, Tally};
 use crate::route::{Candidate, Open, Place, Route};
 use crate::seats::{COME_AGAIN, Seat};
+use taking::{Barred, Taking};
 
 /// Further attempts where the configuration names no number: at least this many, and each candidate once.
 const LEAST_RETRIES: usize = 3;
@@ -37,6 +42,16 @@ pub struct Plan<'a> {
     is_full: bool,
     /// Whom the call prefers.
     affinity: Option<u64>,
+    /// What each attempt may take of limits.
+    taking: Taking,
+    /// Whom a limit keeps from being asked, until more of it is leased.
+    short: Vec<(Place, Arc<Tally>, u64)>,
+    /// Places that limits keep from being asked. The same candidate may stand elsewhere for another model.
+    barred: Vec<Place>,
+    /// No more is leased for this call.
+    waits_no_more: bool,
+    /// What is said where limits alone kept everybody from being asked: the one that ends first.
+    spent: Option<Failure>,
 }
 
 /// What a plan has left when one of its attempts was good: if the answer breaks off, it goes on with this.
@@ -57,6 +72,8 @@ pub enum Next<'a> {
     Ask(Pass<'a>),
     /// Wait, then ask again what to do.
     Wait(Duration),
+    /// Wait until so much of this is leased, then ask again what to do.
+    Lease(Arc<Tally>, u64),
     /// Nobody is left.
     GiveUp(Failure),
 }
@@ -73,6 +90,8 @@ pub struct Pass<'a> {
     pub trial: Option<Trial>,
     /// One of the calls that it takes at a time, where these are counted.
     pub seat: Option<Seat>,
+    /// What it may take of limits, where there are any.
+    pub reserved: Option<Reservation>,
 }
 
 impl Pass<'_> {
@@ -102,7 +121,24 @@ impl<'a> Plan<'a> {
             open: Open::default(),
             is_full: false,
             affinity: None,
+            taking: Taking::default(),
+            short: vec![],
+            barred: vec![],
+            waits_no_more: false,
+            spent: None,
         }
+    }
+
+    /// The same for a call that takes so much.
+    #[must_use]
+    pub fn taking(mut self, taking: Taking) -> Self {
+        self.taking = taking;
+        self
+    }
+
+    /// More is not leased in time: limits are as they are.
+    pub fn wait_no_more(&mut self) {
+        self.waits_no_more = true;
     }
 
     /// The same for a body that cannot be sent twice: one attempt.
@@ -160,6 +196,12 @@ impl<'a> Plan<'a> {
         if let Some(pass) = self.ask(now) {
             return Next::Ask(pass);
         }
+        let mut short = std::mem::take(&mut self.short);
+        self.barred
+            .retain(|place| short.iter().all(|(of, ..)| of != place));
+        if let Some((_, tally, wanted)) = short.pop() {
+            return Next::Lease(tally, wanted);
+        }
         let has_failed = self.failure.is_some();
         if let Some(wait) = self
             .shortest_rest(now)
@@ -188,7 +230,10 @@ impl<'a> Plan<'a> {
 
     /// The next that may be asked.
     fn ask(&mut self, now: Duration) -> Option<Pass<'a>> {
-        while let Some(place) = self.route.pick(now, &self.asked, &self.open, self.affinity) {
+        while let Some(place) =
+            self.route
+                .pick(now, &self.asked, &self.barred, &self.open, self.affinity)
+        {
             self.asked.push(place);
             if let Some(pass) = self.pass(place, now) {
                 self.left -= 1;
@@ -209,6 +254,13 @@ impl<'a> Plan<'a> {
             self.burnt.push(place);
             return None;
         }
+        let reserved = match self.taking.reserve(self.route, place, candidate, now) {
+            Ok(reserved) => reserved,
+            Err(barred) => {
+                self.bar(place, barred);
+                return None;
+            }
+        };
         let seat = upstream.max_concurrent.map(|most| health.seats.take(most));
         if matches!(seat, Some(None)) {
             self.is_full = true;
@@ -231,7 +283,31 @@ impl<'a> Plan<'a> {
             is_retry,
             trial,
             seat: seat.flatten(),
+            reserved,
         })
+    }
+
+    /// Notes that a limit keeps this one from being asked.
+    fn bar(&mut self, place: Place, barred: Barred) {
+        self.asked.pop();
+        self.barred.push(place);
+        let failure = match barred {
+            Barred::ForNow(tally, wanted) if !self.waits_no_more => {
+                self.short.push((place, tally, wanted));
+                return;
+            }
+            Barred::ForNow(..) => Failure::new(
+                Kind::AllLimited,
+                "a limit of the provider is nearly used up",
+            )
+            .retry_after(Some(COME_AGAIN)),
+            Barred::Spent(failure) => failure,
+        };
+        let longest = |failure: &Failure| failure.retry_after.unwrap_or(Duration::MAX);
+        let is_sooner = |known: &Failure| longest(&failure) < longest(known);
+        if self.spent.as_ref().is_none_or(is_sooner) {
+            self.spent = Some(failure);
+        }
     }
 
     /// Whether the attempt just handed out is the last.
@@ -324,7 +400,8 @@ impl<'a> Plan<'a> {
 
     /// What the client is told: the last failure, or, where nobody could be asked at all, why.
     fn last_failure(&mut self, now: Duration) -> Failure {
-        self.failure.take().unwrap_or_else(|| match self.is_full {
+        let failed = self.failure.take().or_else(|| self.spent.take());
+        failed.unwrap_or_else(|| match self.is_full {
             true => everyone_is_full(),
             false => everyone_rests(self.route, &self.open, now),
         })

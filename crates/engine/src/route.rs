@@ -15,6 +15,7 @@ use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Retry};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing};
 use crate::pulse::{Awaited, Flight, Target};
+use crate::quota::Quota;
 use crate::seats::{Limit, Seat};
 use crate::snapshot::{Credential, Snapshot, Upstream};
 use crate::tariff::Tariff;
@@ -39,6 +40,8 @@ pub struct Route {
     pub timeouts: Deadlines,
     /// How many calls of the model there are at a time.
     pub seats: Option<Limit>,
+    /// How much of the model there is in a time.
+    pub quota: Option<Arc<Quota>>,
     /// When a second attempt is made beside the first.
     pub hedge: Option<Hedge>,
     /// Where a stream of text breaks, another candidate goes on with it.
@@ -54,6 +57,8 @@ struct Step {
     node: usize,
     /// The fallbacks that lead here.
     path: Vec<Edge>,
+    /// How much of its model there is in a time, where that is not the one that was asked for.
+    quota: Option<Arc<Quota>>,
 }
 
 /// Candidates of equal standing.
@@ -237,6 +242,7 @@ impl Route {
             affinity: affinity.unwrap_or(snapshot.config.routing.affinity),
             timeouts: compiled.map(|model| model.timeouts).unwrap_or_default(),
             seats: compiled.and_then(|model| model.seats.clone()),
+            quota: compiled.and_then(|model| model.quota.clone()),
             hedge: compiled.map_or(snapshot.config.hedge, |model| model.hedge),
             continuation: compiled.map_or(snapshot.config.continuation, |model| model.continuation),
             steps,
@@ -250,7 +256,12 @@ impl Route {
             let nodes = all.steps.iter().map(|step| step.node + 1).max();
             let first = nodes.unwrap_or_default();
             let steps = route.steps.iter().cloned();
-            all.steps.extend(steps.map(|step| step.behind(first)));
+            all.steps.extend(steps.map(|mut step| {
+                if step.node == 0 {
+                    step.quota.clone_from(&route.quota);
+                }
+                step.behind(first)
+            }));
         }
         all
     }
@@ -272,21 +283,30 @@ impl Route {
         step.group.candidates.get(place.at)
     }
 
-    /// The first group's choice among candidates that do not rest and are not excluded, else the next group's. Only groups that
-    /// are open are asked; a key of affinity says whom the call prefers.
+    /// What limits the model and the provider at a place, beside what the call has reserved.
+    pub fn quotas(&self, place: Place) -> impl Iterator<Item = &Arc<Quota>> {
+        let step = self.steps.get(place.group);
+        let provider = self.candidate(place).map(|one| &one.upstream.quota);
+        let model = step.map(|step| &step.quota);
+        [model, provider].into_iter().flatten().flatten()
+    }
+
+    /// The first group's choice among candidates that do not rest and are not excluded, nor barred where they stand, else
+    /// the next group's. Only groups that are open are asked; a key of affinity says whom the call prefers.
     pub fn pick(
         &self,
         now: Duration,
         excluded: &[Place],
+        barred: &[Place],
         open: &Open,
         key: Option<u64>,
     ) -> Option<Place> {
         let is_awake = |one: &Candidate| one.resting(now).is_none();
-        let picked = self.picked(now, excluded, open, key, &is_awake);
+        let picked = self.picked(now, excluded, barred, open, key, &is_awake);
         // Where nobody else is left, hints of others keep nobody back.
         picked.or_else(|| {
             let may_be = |one: &Candidate| !one.surely_resting(now);
-            self.picked(now, excluded, open, key, &may_be)
+            self.picked(now, excluded, barred, open, key, &may_be)
         })
     }
 
@@ -294,6 +314,7 @@ impl Route {
         &self,
         now: Duration,
         excluded: &[Place],
+        barred: &[Place],
         open: &Open,
         key: Option<u64>,
         is_awake: &dyn Fn(&Candidate) -> bool,
@@ -315,6 +336,7 @@ impl Route {
             let usable = |at: &usize| {
                 let one = group.candidates.get(*at);
                 one.is_some_and(|one| !is_excluded(one) && is_awake(one))
+                    && !barred.contains(&place(*at))
             };
             let available: Vec<usize> = (0..group.candidates.len()).filter(usable).collect();
             if available.is_empty() {

@@ -16,6 +16,7 @@ use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
+use crate::quota::{Quota, Subject, SubjectKind};
 use crate::route::{Route, RouteCache};
 use crate::seats::Limit;
 use crate::signals::Signals;
@@ -60,6 +61,8 @@ pub struct Upstream {
     pub health: Arc<Health>,
     /// The model that health checks chat with.
     pub health_model: Option<String>,
+    /// How much it gets in a time.
+    pub quota: Option<Arc<Quota>>,
     /// Share among providers.
     pub weight: u32,
     /// Its tier: lower ones are asked first.
@@ -114,6 +117,8 @@ pub struct Model {
     pub timeouts: config::Deadlines,
     /// How many of its calls there are at a time.
     pub seats: Option<Limit>,
+    /// How much of it there is in a time.
+    pub quota: Option<Arc<Quota>>,
     /// Its second attempts.
     pub hedge: Option<config::Hedge>,
     /// Where a stream of text breaks, another candidate goes on with it.
@@ -342,6 +347,11 @@ fn compile_upstream(
         max_concurrent: provider.max_concurrent,
         health: book.providers.of(&place),
         health_model: provider.health_model.clone(),
+        quota: Quota::new(
+            &Subject::new(SubjectKind::Provider, provider.name.as_str()),
+            &provider.limits,
+            &book.quotas,
+        ),
         weight: provider.weight,
         priority: provider.priority,
         prefix: provider.prefix.clone().filter(|prefix| !prefix.is_empty()),
@@ -507,6 +517,11 @@ fn compile_model(
         timeouts: model.timeouts,
         hedge: model.hedge.or(config.hedge),
         continuation: model.continuation.unwrap_or(config.continuation),
+        quota: Quota::new(
+            &Subject::new(SubjectKind::Model, model.name.as_str()),
+            &model.limits,
+            &book.quotas,
+        ),
         seats: model.max_concurrent.map(|most| Limit {
             seats: book.models.of(&model.name),
             most,

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use polygate_core::{Secret, SystemClock};
+use polygate_core::{Clock, Secret, SystemClock};
 use polygate_engine::Engine;
 use polygate_engine::admit::SharedKeys;
 use polygate_engine::config::{self, Config, Credential, Provider, Tls};
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::probe;
+use polygate_engine::quota::Book;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
 use polygate_server::tls::Certificates;
 use polygate_server::{Admin, Life, Server, State, Stop};
@@ -31,6 +32,7 @@ use crate::last_good::LastGood;
 use crate::ledger;
 use crate::listen::Given;
 use crate::live::Live;
+use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::signals::Sharing;
 use crate::storage::Opened;
@@ -39,6 +41,9 @@ use crate::upgrade::{Program, Upgrader};
 
 /// The delay between two words of the demo, so that a stream looks like one.
 const DEMO_TOKEN_MS: u64 = 15;
+
+/// How long the end waits for what is taken of limits to be kept.
+const KEEPING: Duration = Duration::from_secs(2);
 
 /// How long the end waits for answers that other replicas may be asked for.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -63,7 +68,13 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         tracing::warn!(%warning, "configuration");
     }
     let opened = Arc::new(Opened::open(&loaded.storage).await?);
-    let keys = Arc::new(SharedKeys::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let redis = loaded.storage.redis.as_ref();
+    let redis = redis.or(loaded.config.redis_url.as_ref());
+    let limits = quotas::Place::of(&opened, redis)?;
+    let (book, calls) = Book::new(limits.keeping);
+    let book = Arc::new(book);
+    let keys = Arc::new(SharedKeys::new(book.clone()));
     let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
     let base = Base::of(&loaded, demo(&loaded).await?);
     let follower = Follower::start(opened.clone(), last_good, keys.clone(), &base).await?;
@@ -78,10 +89,9 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         .any(|one| merge.base.is_demo(one));
     let server = loaded.config.server.clone();
     let model = example_model(&loaded.config, is_demo);
-    let clock = Arc::new(SystemClock::new());
     let metrics = Arc::new(Metrics::new());
     let (recorders, pump, flush) = Recorders::new(metrics.clone());
-    let engine = Engine::new(loaded.config, clock, metrics, recorders)
+    let engine = Engine::new(loaded.config, clock.clone(), metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
     let ledger = ledger::open(
         &opened,
@@ -105,6 +115,13 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         .is_shared
         .then(|| Sharing::start(&engine, &opened.store));
     let pump = tokio::spawn(pump.run());
+    let keeper = Keeper::start(quotas::Parts {
+        book,
+        store: limits.store,
+        clock,
+        calls,
+    })
+    .await;
     let certificates = certificates(&server)?;
     let sockets = start
         .given
@@ -204,6 +221,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     forgetter.abort();
     drop(sharing);
     flush.flush().await;
+    keeper.stop(KEEPING).await;
     if let Some((answers, writer)) = kept {
         answers.flush(LAST_ANSWERS).await;
         writer.abort();

@@ -12,6 +12,7 @@ mod ledger;
 pub mod limits;
 pub mod listen;
 pub mod live;
+mod quotas;
 mod reload;
 mod signals;
 pub mod storage;

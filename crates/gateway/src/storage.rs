@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use polygate_core::Secret;
+use polygate_engine::quota::Keeping;
 use polygate_store::seal::{self, Sealer};
 use polygate_store::{MemoryStore, Store, StoreError};
 use polygate_store_sql::SqlStore;
@@ -126,6 +127,15 @@ impl Opened {
             is_asked_for: false,
             away: None,
             is_settled: AtomicBool::new(false),
+        }
+    }
+
+    /// How what is taken of limits is kept.
+    pub fn keeping(&self) -> Keeping {
+        match (&self.sql, self.is_shared) {
+            (_, true) => Keeping::Leased,
+            (Some(_), false) => Keeping::Written,
+            (None, false) => Keeping::Alone,
         }
     }
 

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
 use polygate_engine::lane::dropped;
-use polygate_engine::quota::Standing;
+use polygate_engine::quota::{Measure, Quota, Standing};
 use polygate_engine::{Answered, Endpoint, Inbound, InboundBody, Trail};
 use polygate_wire::Format;
 use tower::ServiceExt;
@@ -124,7 +124,6 @@ async fn model_call(
         Ok(read) => read,
         Err(failure) => return render(&failure, format, request_id),
     };
-    let limited = caller.clone();
     let inbound = Inbound {
         endpoint,
         method,
@@ -134,7 +133,11 @@ async fn model_call(
         request_id: request_id.clone(),
         caller,
     };
-    let Answered { result, trail } = tokio::select! {
+    let Answered {
+        result,
+        trail,
+        limits,
+    } = tokio::select! {
         biased;
         answered = state.engine.call(inbound) => answered,
         // The call is dropped, and its upstream with it.
@@ -156,11 +159,10 @@ async fn model_call(
     if let Some(trail) = trail {
         show_trail(&trail, answer.headers_mut());
     }
-    show_limits(
-        &limited,
-        state.engine.clock().unix_seconds(),
-        answer.headers_mut(),
-    );
+    if !limits.is_empty() {
+        let now = state.engine.clock().unix_seconds();
+        show_limits(&limits, now, answer.headers_mut());
+    }
     answer
 }
 
@@ -203,18 +205,26 @@ fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
     }
 }
 
-/// How the key's limits stand, in the words that clients know. Of two windows of the same measure, the one with less left.
-fn show_limits(caller: &Caller, now: u64, headers: &mut HeaderMap) {
-    let mut standings: Vec<Standing> = caller.standings(now).collect();
-    standings.sort_by_key(|standing| std::cmp::Reverse(standing.left()));
+/// How limits stand, in the words that clients know. Of several of the same measure, the one of which the least part is left.
+fn show_limits(limits: &[Arc<Quota>], now: u64, headers: &mut HeaderMap) {
+    let standings = limits.iter().flat_map(|quota| quota.standings(now));
+    let mut standings: Vec<Standing> = standings.collect();
+    let part =
+        |one: &Standing| (u128::from(one.left) << 64) / u128::from(one.allowance.most.max(1));
+    standings.sort_by_key(|standing| std::cmp::Reverse(part(standing)));
     for standing in standings {
-        let measure = standing.allowance.measure.name();
+        let measure = standing.allowance.measure;
+        let shown = |amount: u64| match measure {
+            Measure::Money => format!("{}.{:06}", amount / 1_000_000, amount % 1_000_000),
+            _ => amount.to_string(),
+        };
+        let measure = measure.name();
         let seconds = standing
             .resets
             .map(|resets| format!("{}s", resets.as_secs()));
         let values = [
-            ("limit", Some(standing.allowance.most.to_string())),
-            ("remaining", Some(standing.left().to_string())),
+            ("limit", Some(shown(standing.allowance.most))),
+            ("remaining", Some(shown(standing.left))),
             ("reset", seconds),
         ];
         for (word, value) in values {

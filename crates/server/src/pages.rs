@@ -92,6 +92,7 @@ async fn metrics(
     let ledger = state.engine.ledger().map(|ledger| ledger.stats());
     let moment = state.engine.clock().unix_micros();
     let metrics = state.engine.metrics();
+    metrics.limits(state.engine.limits());
     let text = metrics.render(&providers, ledger.as_ref(), moment);
     ([(http::header::CONTENT_TYPE, kind)], text).into_response()
 }

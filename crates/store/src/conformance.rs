@@ -9,7 +9,7 @@
 mod audit;
 mod config;
 mod kept;
-mod quota;
+pub mod quota;
 mod signals;
 mod usage;
 
@@ -39,6 +39,7 @@ where
     usage::orders(&empty().await).await;
     usage::forgetting(&empty().await).await;
     quota::leases(&empty().await).await;
+    quota::forgetting(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;
     kept::answers(&empty().await).await;
     signals::words(&empty().await).await;

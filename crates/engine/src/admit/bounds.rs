@@ -8,15 +8,14 @@ use polygate_core::{Failure, Kind};
 
 use crate::config::{self, RateLimit};
 use crate::pattern::Pattern;
-use crate::quota::Quota;
+use crate::quota::{Book, Quota, Subject};
 use crate::seats::{COME_AGAIN, Limit, Seat};
 
 /// Bounds with their state.
 #[derive(Debug)]
 pub struct Bounds {
-    /// Of what: `key`, `team`.
-    what: &'static str,
-    name: Arc<str>,
+    /// Whose.
+    subject: Subject,
     allowed_models: Vec<Pattern>,
     limiter: Option<Limiter>,
     seats: Option<Limit>,
@@ -26,24 +25,23 @@ pub struct Bounds {
 impl Bounds {
     /// Bounds as they are configured; limits that stay the same keep their state.
     pub fn new(
-        what: &'static str,
-        name: Arc<str>,
+        subject: Subject,
         bounds: &config::Bounds,
         old: Option<&Bounds>,
+        book: &Book,
     ) -> Self {
         let limiter = bounds
             .rate_limit
             .map(|limit| Limiter::new(limit, old.and_then(|old| old.limiter.as_ref())));
         let seats = old.and_then(|old| old.seats.as_ref());
         let seats = seats.map(|limit| limit.seats.clone()).unwrap_or_default();
-        let quota = Quota::new(&bounds.limits, old.and_then(|old| old.quota.as_deref()));
+        let quota = Quota::new(&subject, &bounds.limits, book);
         Self {
-            what,
-            name,
+            subject,
             allowed_models: bounds.allowed_models.clone(),
             limiter,
             seats: bounds.max_concurrent.map(|most| Limit { seats, most }),
-            quota: (!bounds.limits.is_empty()).then(|| Arc::new(quota)),
+            quota,
         }
     }
 
@@ -64,7 +62,7 @@ impl Bounds {
 
     /// This model may not be used.
     pub fn forbid(&self, model: &str) -> Failure {
-        let message = format!("{} '{}' may not use model '{model}'", self.what, self.name);
+        let message = format!("{} may not use model '{model}'", self.subject);
         Failure::new(Kind::Forbidden, message).param("model")
     }
 
@@ -75,8 +73,8 @@ impl Bounds {
         };
         let seat = limit.take().ok_or_else(|| {
             let message = format!(
-                "{} '{}' has {} calls under way, as many as it may have at a time",
-                self.what, self.name, limit.most
+                "{} has {} calls under way, as many as it may have at a time",
+                self.subject, limit.most
             );
             Failure::new(Kind::RateLimited, message).retry_after(Some(COME_AGAIN))
         });
@@ -94,8 +92,8 @@ impl Bounds {
                 burst_size,
             } = limiter.limit;
             let message = format!(
-                "{} '{}' is limited to {requests_per_second} requests per second (burst {burst_size})",
-                self.what, self.name
+                "{} is limited to {requests_per_second} requests per second (burst {burst_size})",
+                self.subject
             );
             Failure::new(Kind::RateLimited, message).retry_after(wait)
         })

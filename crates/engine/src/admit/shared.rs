@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::{Found, Hash};
 use crate::config;
+use crate::quota::Book;
 
 /// A hundred thousand keys are a hundred a shard, which is what one key's write copies.
 const SHARDS: usize = 1024;
@@ -19,14 +20,13 @@ type Shard = HashMap<Hash, Found>;
 pub struct SharedKeys {
     shards: Box<[ArcSwap<Shard>]>,
     are_needed: AtomicBool,
+    /// What is taken of limits, theirs and all others.
+    book: Arc<Book>,
 }
 
 impl Default for SharedKeys {
     fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
-            are_needed: AtomicBool::new(false),
-        }
+        Self::new(Arc::default())
     }
 }
 
@@ -37,6 +37,20 @@ impl fmt::Debug for SharedKeys {
 }
 
 impl SharedKeys {
+    /// No keys yet; what is taken of limits is in this book.
+    pub fn new(book: Arc<Book>) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            are_needed: AtomicBool::new(false),
+            book,
+        }
+    }
+
+    /// What is taken of limits.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.book
+    }
+
     /// Puts these in force, after taking away what is no key any more; those that are not enabled are none. For one writer at a time.
     pub fn apply(
         &self,
@@ -60,7 +74,7 @@ impl SharedKeys {
             // A key that was replaced goes on with what it was.
             let before = key.previous.and_then(|previous| self.get(&previous.hash));
             let old = self.get(&hash).or(before).map(|found| found.key);
-            for (hash, found) in Found::by(&key, hash, old.as_deref()) {
+            for (hash, found) in Found::by(&key, hash, old.as_deref(), &self.book) {
                 sort(hash, Some(found));
             }
         }

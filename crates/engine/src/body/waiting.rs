@@ -105,6 +105,7 @@ impl Hold {
                 Answered {
                     result: Ok(reply),
                     trail: None,
+                    limits: Vec::new(),
                 }
             }
         }

@@ -9,6 +9,7 @@ use polygate_core::{Failure, Why};
 use polygate_wire::Loss;
 use tokio::time::{sleep, timeout};
 
+use super::reserve::Patience;
 use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
@@ -23,6 +24,7 @@ use crate::transport::UpstreamBody;
 struct Attempts<'a, 'm> {
     engine: &'a Engine,
     begun: &'a Begun,
+    patience: Patience,
     plan: &'m mut Plan<'a>,
     hedging: Option<Hedging>,
     recorder: &'m mut Recorder,
@@ -63,7 +65,9 @@ impl Begun {
     /// Whom to ask, in which order.
     pub(super) fn plan(&self) -> Plan<'_> {
         let affinity = affinity::key(&self.call, self.route.affinity);
-        let plan = Plan::new(&self.route, &self.snapshot.config.retry).prefer(affinity);
+        let plan = Plan::new(&self.route, &self.snapshot.config.retry)
+            .prefer(affinity)
+            .taking(self.taking);
         if self.call.stream {
             plan.streaming()
         } else {
@@ -102,6 +106,7 @@ impl Engine {
         let attempts = Attempts {
             engine: self,
             begun,
+            patience: begun.patience,
             plan,
             hedging,
             recorder,
@@ -180,6 +185,12 @@ impl<'a> Attempts<'a, '_> {
             match self.plan.next(self.engine.clock.now()) {
                 Next::Ask(pass) => return self.ask(pass),
                 Next::Wait(wait) => sleep(wait).await,
+                Next::Lease(tally, wanted) => {
+                    // In a box: hardly any call waits.
+                    if !Box::pin(self.patience.wait(&tally, wanted)).await {
+                        self.plan.wait_no_more();
+                    }
+                }
                 Next::GiveUp(failure) => return Err(failure),
             }
         }
@@ -191,6 +202,7 @@ impl<'a> Attempts<'a, '_> {
         let number = self.recorder.asks(candidate)?;
         self.trail.attempts += 1;
         self.trail.name(candidate);
+        self.recorder.reserve_for(number, pass.reserved.take());
         Ok(Asked {
             entry: Entry {
                 candidate,

@@ -1,68 +1,122 @@
-//! What a call may take of its key's limits: reserved before anybody is asked.
+//! What a call may take of limits, reserved before anybody is asked: of its key, its team and its model all, or nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use polygate_core::{Failure, Kind};
-use polygate_wire::{Ingress, ingress};
+use tokio::time::{Instant, timeout_at};
 
-use crate::call::{Call, Endpoint};
-use crate::count;
-use crate::observe::Reserved;
-use crate::quota::{Amounts, Reservation, Spent};
+use super::{Begun, Engine};
+use crate::expect::{Expected, Metered};
+use crate::observe::Recorder;
+use crate::plan::taking::{Taking, refusal};
+use crate::quota::{Amounts, Measure, Quota, Reservation, Spent, Tally};
+use crate::route::Route;
 
-/// Output tokens of a call that names no limit of its own.
-const OUTPUT: u64 = 4096;
+/// How long a call waits in all for parts of limits that are leased.
+const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Reserves the most that the call is thought to take. The moment is in seconds since 1970.
-pub(super) fn reserve(call: &Call, now: u64) -> Result<Option<Reserved>, Failure> {
-    let caller = &call.inbound.caller;
-    let mut quotas = caller.quotas().peekable();
-    if quotas.peek().is_none() {
-        return Ok(None);
-    }
-    let (input, output) = tokens(call);
-    let amounts = Amounts {
-        requests: 1,
-        tokens: input.saturating_add(output),
-        money: 0,
-    };
-    let mut reservation = Reservation::default();
-    for quota in quotas {
-        quota
-            .reserve(amounts, now, &mut reservation)
-            .map_err(|spent| refusal(&caller.name(), &spent, &amounts))?;
-    }
-    Ok(Some(Reserved { reservation, input }))
+/// How long a call still waits for leases.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Patience {
+    until: Option<Instant>,
+    is_over: bool,
 }
 
-/// The input as far as lengths tell, and the most of output. What only its provider can read is counted by its length.
-fn tokens(call: &Call) -> (u64, u64) {
-    let endpoint = &call.inbound.endpoint;
-    let Some(object) = call.object.as_ref().filter(|_| !endpoint.counts()) else {
-        return (0, 0);
-    };
-    let length = object.bytes().len() as u64 / 4;
-    match endpoint {
-        Endpoint::Chat | Endpoint::Responses | Endpoint::Messages | Endpoint::Generate { .. } => {
-            let read = |ingress: &'static dyn Ingress| ingress.decode_request(object).ok();
-            match ingress(endpoint.format()).and_then(read) {
-                Some(request) => {
-                    let output = request.max_tokens.as_ref().map(|most| most.value);
-                    (count::rough(&request), output.unwrap_or(OUTPUT))
+impl Patience {
+    /// Waits until more may be leased of this; whether it is worth to look again.
+    pub(super) async fn wait(&mut self, tally: &Arc<Tally>, amount: u64) -> bool {
+        if self.is_over {
+            return false;
+        }
+        let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let mut news = std::pin::pin!(tally.news());
+        // From here on nothing is missed.
+        news.as_mut().enable();
+        let _wanting = tally.want(amount);
+        self.is_over = timeout_at(until, news).await.is_err();
+        // A store that went away in the meantime has left a share.
+        true
+    }
+}
+
+impl Engine {
+    /// Reserves the most that the call is thought to take, and its place in the ledger.
+    pub(super) async fn reserve(
+        &self,
+        begun: &mut Begun,
+        recorder: &mut Recorder,
+    ) -> Result<(), Failure> {
+        let expected = recorder.record().map(|record| record.expected);
+        let expected = expected.unwrap_or_default();
+        begun.taking = Taking::new(expected, self.clock.unix_seconds(), self.clock.now());
+        loop {
+            let spent = match begun.reserve(expected, self.clock.unix_seconds())? {
+                Ok(reservation) => {
+                    recorder.reserve(reservation);
+                    return recorder.open();
                 }
-                None => (length, OUTPUT),
+                Err(spent) => spent,
+            };
+            let Some(more) = &spent.more else {
+                return Err(refusal(Kind::RateLimited, &spent));
+            };
+            // In a box: hardly any call waits.
+            let wait = Box::pin(begun.patience.wait(more, spent.wanted));
+            if !wait.await {
+                return Err(refusal(Kind::RateLimited, &spent));
             }
         }
-        Endpoint::Completions => (length, OUTPUT),
-        _ => (length, 0),
     }
 }
 
-fn refusal(key: &str, spent: &Spent, wanted: &Amounts) -> Failure {
-    let (measure, period) = (spent.allowance.measure, spent.allowance.period);
-    let (name, most, left) = (measure.name(), spent.allowance.most, spent.left);
+impl Begun {
+    /// What limits the call: its key's, its team's, its model's limits.
+    pub(super) fn quotas(&self) -> impl Iterator<Item = &Arc<Quota>> {
+        let caller = self.call.inbound.caller.quotas();
+        caller.chain(&self.route.quota)
+    }
+
+    fn reserve(&self, expected: Expected, now: u64) -> Result<Result<Reservation, Spent>, Failure> {
+        let mut reservation = Reservation::default();
+        let mut quotas = self.quotas().peekable();
+        if quotas.peek().is_none() {
+            return Ok(Ok(reservation));
+        }
+        let money = match self.quotas().find(|quota| quota.limits(Measure::Money)) {
+            Some(quota) => {
+                dearest(&self.route, expected).ok_or_else(|| unpriced(&self.call.model, quota))?
+            }
+            None => 0,
+        };
+        let amounts = Amounts {
+            requests: 1,
+            tokens: expected.input.saturating_add(expected.output),
+            money,
+        };
+        for quota in quotas {
+            if let Err(spent) = quota.reserve(amounts, now, &mut reservation) {
+                return Ok(Err(spent));
+            }
+        }
+        Ok(Ok(reservation))
+    }
+}
+
+/// The most that a call can cost; `None`: nobody knows. What nobody here reads has no price, and is not counted.
+fn dearest(route: &Route, expected: Expected) -> Option<u64> {
+    match expected.metered {
+        Metered::Nothing | Metered::Unread => Some(0),
+        Metered::Tokens => route.dearest(expected.input, expected.output),
+    }
+}
+
+/// Nobody knows what is to be counted.
+fn unpriced(model: &str, quota: &Quota) -> Failure {
+    let shown: String = model.chars().take(100).collect();
     let message = format!(
-        "key '{key}' may take {most} {name} a {}, of which {left} are left, and this call may take {}",
-        period.name(),
-        wanted.of(measure)
+        "{} is limited in money, and nobody knows what model '{shown}' costs: give it a price (price_overrides, or price beside its target)",
+        quota.subject()
     );
-    Failure::new(Kind::RateLimited, message).retry_after(spent.wait)
+    Failure::new(Kind::Forbidden, message).param("model")
 }

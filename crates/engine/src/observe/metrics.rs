@@ -1,6 +1,7 @@
 //! Prometheus metrics under their published names.
 
 mod ledger;
+mod limiter;
 mod providers;
 mod signals;
 
@@ -19,8 +20,10 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use super::record::CallRecord;
+use crate::quota::Book;
 use crate::status::ProviderStatus;
 use ledger::Ledger;
+use limiter::Limiter;
 use providers::Providers;
 
 pub use signals::SignalCounters;
@@ -48,6 +51,7 @@ pub struct Metrics {
     /// Written by the pump only, never on the request path.
     breakdown: Mutex<Breakdown>,
     latency: Family<ProviderLabel, Histogram>,
+    limiter: Limiter,
     /// Providers as they are when somebody reads: one reader at a time.
     providers: Mutex<Providers>,
     ledger: Ledger,
@@ -214,6 +218,7 @@ impl Metrics {
         let signals = SignalCounters::default();
         signals.register(&mut registry);
         let providers = Mutex::new(Providers::new(&mut registry));
+        let limiter = Limiter::new(&mut registry);
         let ledger = Ledger::new(&mut registry);
         let active_now = crate::call::Endpoint::LABELS.map(|label| (label, AtomicI64::new(0)));
         Self {
@@ -233,6 +238,7 @@ impl Metrics {
             breakdown: Mutex::default(),
             latency,
             providers,
+            limiter,
             ledger,
         }
     }
@@ -398,6 +404,11 @@ impl Metrics {
     /// Sums since the start.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// How limits are kept just now.
+    pub fn limits(&self, book: &Book) {
+        self.limiter.set(book);
     }
 
     /// The text that Prometheus scrapes, with providers and the ledger as they are now; microseconds since 1970.

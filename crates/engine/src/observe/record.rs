@@ -260,39 +260,30 @@ pub struct Recorder {
     /// What the call sits on until it ends.
     seats: Vec<Seat>,
     /// What is reserved for the call until it is known what it took.
-    reserved: Option<Box<Reserved>>,
+    reserved: Reservation,
+    /// The same for attempts, by their numbers.
+    reserved_for: Vec<(usize, Reservation)>,
     /// The call's place in the ledger, where there is one.
     slot: Option<Slot>,
 }
 
-/// What is reserved for a call.
-#[derive(Debug)]
-pub struct Reserved {
-    /// Of which limits.
-    pub reservation: Reservation,
-    /// The tokens of its input, as estimated.
-    pub input: u64,
-}
-
-impl Reserved {
-    /// Settles by what is known when the call is over. One that nobody was asked for never was.
-    fn settle(self, record: &CallRecord) {
-        if record.attempts.is_empty() {
-            return;
-        }
-        let tokens = match record.usage {
-            Some(usage) => usage.total(),
-            // It has begun to answer, so its input was read.
-            None if record.first_event.is_some() => self.input,
-            None => 0,
-        };
-        self.reservation.settle(Amounts {
+impl Charge {
+    /// What it takes of limits.
+    fn amounts(&self) -> Amounts {
+        Amounts {
             requests: 1,
-            tokens,
-            money: 0,
-        });
+            tokens: self.usage.total(),
+            money: u64::try_from(self.cost).unwrap_or_default(),
+        }
     }
 }
+
+/// What an attempt takes that failed and costs nothing.
+const ATTEMPT: Amounts = Amounts {
+    requests: 1,
+    tokens: 0,
+    money: 0,
+};
 
 impl Recorder {
     pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
@@ -304,7 +295,8 @@ impl Recorder {
             flight: None,
             answers: None,
             seats: Vec::new(),
-            reserved: None,
+            reserved: Reservation::default(),
+            reserved_for: Vec::new(),
             slot: None,
         }
     }
@@ -336,8 +328,22 @@ impl Recorder {
     }
 
     /// The call keeps what is reserved until it ends.
-    pub(crate) fn reserve(&mut self, reserved: Option<Reserved>) {
-        self.reserved = reserved.map(Box::new);
+    pub(crate) fn reserve(&mut self, reserved: Reservation) {
+        self.reserved = reserved;
+    }
+
+    /// The same for an attempt, by its number.
+    pub(crate) fn reserve_for(&mut self, number: usize, reserved: Option<Reservation>) {
+        self.reserved_for.extend(reserved.map(|one| (number, one)));
+    }
+
+    /// An attempt took no more than itself.
+    fn release(&mut self, number: usize) {
+        let mut reserved = self.reserved_for.iter();
+        let at = reserved.position(|(of, _)| *of == number);
+        if let Some((_, reserved)) = at.map(|at| self.reserved_for.swap_remove(at)) {
+            reserved.settle(ATTEMPT);
+        }
     }
 
     /// Changes the record.
@@ -367,8 +373,10 @@ impl Recorder {
     /// An attempt was good, or failed.
     pub(crate) fn came_out(&mut self, number: usize, failure: Option<&Failure>) {
         self.settle(number, |attempt, now| attempt.came_out(failure, now));
-        if failure.is_none() {
-            self.answers = Some(number);
+        match failure {
+            None => self.answers = Some(number),
+            Some(failure) if !failure.ambiguous => self.release(number),
+            Some(_) => {}
         }
     }
 
@@ -413,6 +421,20 @@ impl Recorder {
     }
 }
 
+impl Recorder {
+    /// Settles by what is known when the call is over. A call that nobody was asked for never was.
+    fn settle_reserved(&mut self, record: &CallRecord) {
+        let reserved = std::mem::take(&mut self.reserved);
+        if !record.attempts.is_empty() {
+            reserved.settle(record.charge.amounts());
+        }
+        for (number, reserved) in self.reserved_for.drain(..) {
+            let attempt = record.attempts.get(number);
+            reserved.settle(attempt.map_or(ATTEMPT, |attempt| attempt.charge.amounts()));
+        }
+    }
+}
+
 impl Drop for Recorder {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
@@ -424,9 +446,7 @@ impl Drop for Recorder {
                 .filter(given_up)
                 .for_each(|attempt| attempt.end(now));
             record.settle();
-            if let Some(reserved) = self.reserved.take() {
-                reserved.settle(&record);
-            }
+            self.settle_reserved(&record);
             let slot = self.slot.take();
             self.recorders.send(record, slot);
         }

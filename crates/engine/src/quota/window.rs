@@ -40,6 +40,16 @@ impl Period {
         }
     }
 
+    /// How it is said of an amount.
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Period::Minute => "a minute",
+            Period::Day => "a day",
+            Period::Month => "a month",
+            Period::Total => "in all",
+        }
+    }
+
     /// The window of this moment; seconds since 1970.
     pub fn window(self, now: u64) -> Window {
         let even = |length: u64| Window {

@@ -135,6 +135,9 @@ impl<'a> Builder<'a> {
     /// A group a tier, of those with a share; then the drained, who serve only when all others are out.
     fn push(&mut self, strategy: Strategy, places: Vec<Place<'_>>, node: usize, path: &[Edge]) {
         let mut tiers: BTreeMap<(bool, i32, i32), Vec<Seat<'_>>> = BTreeMap::new();
+        let model = (node > 0).then(|| self.seen.get(node)).flatten();
+        let model = model.and_then(|(name, _)| self.snapshot.models.get(*name));
+        let quota = model.and_then(|model| model.quota.as_ref());
         for place in &places {
             for key in &place.upstream.credentials {
                 let is_drained = place.weight == 0 || key.weight == 0;
@@ -147,6 +150,7 @@ impl<'a> Builder<'a> {
                 group: Arc::new(group(strategy, &tier)),
                 node,
                 path: path.to_vec(),
+                quota: quota.cloned(),
             });
         }
     }

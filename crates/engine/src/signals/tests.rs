@@ -103,7 +103,7 @@ fn a_replica_that_reaches_nobody_stops_nobody_else() {
     assert!(other.learn(7, signal));
     let route = route(&other, "m");
     for _ in 0..4 {
-        let place = route.pick(clock.now(), &[], &crate::route::Open::default(), None);
+        let place = route.pick(clock.now(), &[], &[], &crate::route::Open::default(), None);
         let candidate = place
             .and_then(|place| route.candidate(place))
             .expect("a candidate");

@@ -54,6 +54,7 @@ pub(crate) fn config() -> Config {
             fallbacks: crate::config::Fallbacks::default(),
             timeouts: crate::config::Deadlines::default(),
             max_concurrent: None,
+            limits: vec![],
             hedge: None,
             continuation: None,
             strict: false,

@@ -20,6 +20,8 @@ pub struct Storage {
     pub secret_key: Option<Secret>,
     /// Where state is kept.
     pub data_dir: PathBuf,
+    /// `REDIS_URL`: where replicas lease limits from; there may be a password in it.
+    pub redis: Option<Secret>,
 }
 
 /// `DB_URL`.
@@ -70,7 +72,28 @@ pub fn read(environment: &Environment, directory: &Path, findings: &mut Findings
         database,
         secret_key,
         data_dir,
+        redis: redis(environment, findings),
     }
+}
+
+fn redis(environment: &Environment, findings: &mut Findings) -> Option<Secret> {
+    let url = environment.get("REDIS_URL")?.trim();
+    if url.is_empty() || is_redis(url) {
+        return (!url.is_empty()).then(|| Secret::new(url));
+    }
+    // What it says may have a password in it.
+    findings.error("REDIS_URL", NO_REDIS);
+    None
+}
+
+/// What is said of an address that is not Redis's.
+pub const NO_REDIS: &str = "must be 'redis://…', or 'rediss://…' for TLS";
+
+/// Whether this is the address of a Redis.
+pub fn is_redis(url: &str) -> bool {
+    ["redis://", "rediss://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
 }
 
 /// The same, for who needs nothing else of the configuration.

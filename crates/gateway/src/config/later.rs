@@ -28,7 +28,7 @@ const fn limit(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 26] = [
+const TABLE: [Later; 25] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -49,7 +49,6 @@ const TABLE: [Later; 26] = [
     feature("payload", "rules that change requests"),
     feature("provider_params", "parameters of a provider"),
     feature("redis", "limits shared by replicas"),
-    feature("redis_url", "limits shared by replicas"),
     feature("request_log", "request logs"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod accounts;
+mod limits;
 pub(super) mod models;
 pub(super) mod providers;
 pub(super) mod settings;
@@ -9,9 +10,11 @@ pub(super) mod settings;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use polygate_core::Secret;
 use polygate_engine::config::Config;
 
 use super::Dialect;
+use super::database::{NO_REDIS, is_redis};
 use super::pieces::{hedge, set, way};
 use super::reader::Section;
 use super::yaml::Node;
@@ -156,6 +159,17 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));
     config.ca_file = top.text("ca_file").map(PathBuf::from);
     set(&mut config.way, way(&top, "proxy_url"));
+    config.redis_url = redis_url(&top);
     top.finish();
     config
+}
+
+fn redis_url(top: &Section<'_>) -> Option<Secret> {
+    let item = top.item("redis_url")?;
+    let url = item.secret()?;
+    if !is_redis(url.reveal()) {
+        item.error(NO_REDIS);
+        return None;
+    }
+    Some(url)
 }

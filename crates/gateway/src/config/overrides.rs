@@ -10,10 +10,9 @@ use super::problem::Findings;
 use super::values;
 
 /// Variables of features that come later: the beginnings of their names, and the switch that turns them off.
-const LATER: [(&str, &str); 3] = [
+const LATER: [(&str, &str); 2] = [
     ("LANGFUSE_", "LANGFUSE_ENABLED"),
     ("JSONL_LOG_", "JSONL_LOG_ENABLED"),
-    ("REDIS_URL", ""),
 ];
 
 /// Puts flags and variables in force; notes what is wrong with them.

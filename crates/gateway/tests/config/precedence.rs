@@ -5,7 +5,7 @@ use std::path::Path;
 use polygate::config::env::Environment;
 use polygate::config::{Dialect, Flags, load};
 
-use crate::{good_with, load_in, warnings};
+use crate::{good_with, load_in, load_text, warnings};
 
 fn write(directory: &Path, name: &str, port: u16) {
     let text = format!("server: {{port: {port}}}\n");
@@ -169,14 +169,33 @@ fn variables_of_later_features_are_named_once_a_feature() {
             ("LANGFUSE_SECRET_KEY", "sk-secret"),
             ("JSONL_LOG_ENABLED", "false"),
             ("JSONL_LOG_PATH", "x"),
-            ("REDIS_URL", "redis://h"),
         ],
     );
     assert_eq!(
         warnings(&loaded),
-        [
-            "LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY: not supported yet, ignored",
-            "REDIS_URL: not supported yet, ignored"
-        ]
+        ["LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY: not supported yet, ignored"]
     );
+}
+
+#[test]
+fn the_address_of_a_redis_is_read_and_never_shown() {
+    for (url, is_good) in [
+        ("redis://h", true),
+        ("rediss://u:hush@h/1", true),
+        ("", true),
+        ("http://u:hush@h", false),
+    ] {
+        let loaded = load_text("", &[("REDIS_URL", url)]);
+        assert_eq!(loaded.is_ok(), is_good, "{url}");
+        if let Err(report) = loaded {
+            let report = report.to_string();
+            assert!(report.contains("REDIS_URL: must be 'redis://…'") && !report.contains("hush"));
+        }
+        let text = format!("redis_url: '{url}'\n");
+        assert_eq!(
+            load_text(&text, &[]).is_ok(),
+            is_good && !url.is_empty(),
+            "{text}"
+        );
+    }
 }

@@ -10,6 +10,7 @@ mod admin_roles;
 mod admin_versions;
 mod bad_input;
 mod bedrock;
+mod budgets;
 mod cancel;
 mod clients;
 mod connections;

@@ -47,6 +47,13 @@ pub async fn leases(store: &dyn QuotaStore) {
         .taken(&[a.clone(), b, later.clone(), window("c", 0)])
         .await;
     assert_eq!(taken.unwrap(), [10, 0, 1, 0]);
+}
+
+/// Windows that are over are forgotten, and no others.
+pub async fn forgetting(store: &dyn QuotaStore) {
+    let (a, b, later) = (window("a", 0), window("b", 0), window("a", 60));
+    let leases = [lease(&a, 1, 10), lease(&b, 1, 10), lease(&later, 1, 10)];
+    store.lease(&leases).await.unwrap();
     assert_eq!(store.forget_windows(61, 10).await.unwrap(), 2);
     assert_eq!(store.taken(&[a, later]).await.unwrap(), [0, 1]);
 }

@@ -4,20 +4,14 @@ use std::collections::BTreeMap;
 
 use polygate_core::{Secret, moment};
 use polygate_engine::admit::Hash;
-use polygate_engine::config::{
-    Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team,
-};
+use polygate_engine::config::{Access, Bounds, Key, Network, Previous, Role, Team};
 use polygate_engine::pattern::Pattern;
-use polygate_engine::quota::{Measure, Period};
 use polygate_store::Sealer;
 
+use super::limits::{limits, rate_limit};
 use crate::config::names::{Named, Reference};
 use crate::config::pieces::{max_concurrent, patterns};
 use crate::config::reader::{Item, Section};
-use crate::config::yaml::Kind;
-
-/// Burst of a rate limit that names none, as published.
-const BURST: u32 = 10;
 
 /// The keys, and whether it takes any.
 pub fn read(top: &Section<'_>) -> Access {
@@ -188,49 +182,4 @@ fn bounds(section: &Section<'_>) -> Bounds {
         max_concurrent: max_concurrent(section),
         limits: limits(section),
     }
-}
-
-/// What may be limited, by key.
-const LIMITS: [(&str, Measure, Period); 4] = [
-    ("requests_per_minute", Measure::Requests, Period::Minute),
-    ("requests_per_day", Measure::Requests, Period::Day),
-    ("tokens_per_minute", Measure::Tokens, Period::Minute),
-    ("tokens_per_day", Measure::Tokens, Period::Day),
-];
-
-fn limits(section: &Section<'_>) -> Vec<Allowance> {
-    let Some(section) = section.section("limits") else {
-        return Vec::new();
-    };
-    let allowances = LIMITS.into_iter().filter_map(|(key, measure, period)| {
-        Some(Allowance {
-            measure,
-            period,
-            most: section.number(key)?,
-        })
-    });
-    let allowances = allowances.collect();
-    section.finish();
-    allowances
-}
-
-/// Requests per second; a number alone is their burst too, as llm-proxy has it.
-fn rate_limit(item: &Item<'_>) -> Option<RateLimit> {
-    if matches!(item.node.kind, Kind::Scalar { .. }) {
-        let expected = "a whole number, or requests_per_second and burst_size";
-        let number = item.parsed(expected, |text| text.parse().ok());
-        return number.map(|number| RateLimit {
-            requests_per_second: number,
-            burst_size: number,
-        });
-    }
-    let section = item.section()?;
-    section.required("requests_per_second");
-    let requests_per_second = section.number("requests_per_second");
-    let burst_size = section.number("burst_size").unwrap_or(BURST);
-    section.finish();
-    Some(RateLimit {
-        requests_per_second: requests_per_second?,
-        burst_size,
-    })
 }

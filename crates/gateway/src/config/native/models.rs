@@ -2,6 +2,7 @@
 
 use polygate_engine::config::{Fallbacks, Model, Target};
 
+use super::limits::limits;
 use super::settings::STRATEGIES;
 use crate::config::names::{Named, Reference};
 use crate::config::pieces::{affinity, deadlines, hedge, max_concurrent, price};
@@ -35,6 +36,7 @@ pub fn model(name: &str, item: &Item<'_>) -> Option<Model> {
     let strict = section.boolean("strict").unwrap_or(false);
     let (hedge, continuation) = (hedge(&section), section.boolean("continuation"));
     let (timeouts, max_concurrent) = (deadlines(&section, true), max_concurrent(&section));
+    let limits = limits(&section);
     section.finish();
     let named = Named::new(name, &item.spot);
     item.names().borrow_mut().models.push(named);
@@ -49,6 +51,7 @@ pub fn model(name: &str, item: &Item<'_>) -> Option<Model> {
         hedge,
         continuation,
         strict,
+        limits,
     })
 }
 

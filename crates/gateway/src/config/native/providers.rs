@@ -7,6 +7,7 @@ use polygate_engine::config::{Credential, Mapping, Provider};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
+use super::limits::limits;
 use crate::config::pieces::{
     WIRE_APIS, add_key, at_least_one, deadlines, headers, keep, max_concurrent, pattern, patterns,
     price, set, way,
@@ -37,6 +38,7 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     provider.ca_file = section.text("ca_file").map(PathBuf::from);
     provider.timeouts = deadlines(&section, false);
     provider.max_concurrent = max_concurrent(&section);
+    provider.limits = limits(&section);
     provider.max_connections = at_least_one(&section, "max_connections");
     provider.health_model = health_model(&section);
     let left_out = section.is_left_out(name.as_deref().unwrap_or("this provider"));

@@ -1,0 +1,54 @@
+//! Limited amounts in Redis or Valkey: what replicas lease from where there is one. It may forget; who leases tells it again.
+
+mod quota;
+
+use std::time::Duration;
+
+use polygate_core::Secret;
+use polygate_store::{Result, StoreError};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, RedisError, Script};
+use tokio::sync::OnceCell;
+
+/// How long a connection may take, and an answer. Who asks has less patience; this lets the connection go.
+const CONNECT: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A Redis server. It is connected when it is first asked, and again whenever the connection broke.
+pub struct RedisStore {
+    client: Client,
+    connection: OnceCell<ConnectionManager>,
+    lease: Script,
+}
+
+impl RedisStore {
+    /// The one at this address.
+    pub fn new(url: &Secret) -> Result<Self> {
+        // What is wrong is told without the address: there may be a password in it.
+        let client = Client::open(url.reveal()).map_err(|_| {
+            StoreError::Refused("the address must be 'redis://…' or 'rediss://…'".to_owned())
+        })?;
+        Ok(Self {
+            client,
+            connection: OnceCell::new(),
+            lease: Script::new(quota::LEASE),
+        })
+    }
+
+    async fn connection(&self) -> Result<ConnectionManager> {
+        let connect = || async {
+            let config = ConnectionManagerConfig::new()
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(ANSWER))
+                .set_number_of_retries(1);
+            ConnectionManager::new_with_config(self.client.clone(), config)
+                .await
+                .map_err(|error| away(&error))
+        };
+        self.connection.get_or_try_init(connect).await.cloned()
+    }
+}
+
+fn away(error: &RedisError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
