@@ -240,7 +240,7 @@ async fn page_of(asked: Asked, errors: bool) -> Result<Json<Value>, Problem> {
             .query("is_streaming")
             .map(|_| asked.flag("is_streaming"))
             .transpose()?,
-        errors: errors || asked.flag("error_only")?,
+        errors: asked.flag("error_only")? || errors,
     };
     let wanted = CallPage {
         offset: (page - 1).saturating_mul(size),
