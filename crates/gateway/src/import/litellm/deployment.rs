@@ -74,6 +74,14 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
         notes.missing(entry, "it has no model_name, so it is left out");
         return None;
     };
+    // Names are keys in a native file, where no variable is looked up.
+    if group.contains('$') {
+        notes.missing(
+            entry,
+            "a model's name has no dollar sign here, so it is left out",
+        );
+        return None;
+    }
     let params = entry.get("litellm_params");
     let model = params.as_ref().and_then(|params| params.get("model"));
     let Some((params, model)) = params.zip(model) else {
