@@ -109,19 +109,20 @@ impl Imported {
 
     /// What keeps the native file from being loaded, variables aside: those that are not set get a stand-in.
     pub fn problems(&self, environment: &Environment) -> Vec<Problem> {
-        let mut document = self.document.clone();
-        stand_in(&mut document, "", environment);
-        let names = variables(&document);
-        let values = names
-            .iter()
-            .map(|name| (name.as_str(), environment.get(name).unwrap_or("1")));
-        parse(
-            &yaml(&document),
-            &Environment::of(&values.collect::<Vec<_>>()),
-        )
-        .findings
-        .errors
+        problems(&self.document, environment)
     }
+}
+
+/// The same of any native configuration.
+fn problems(document: &Value, environment: &Environment) -> Vec<Problem> {
+    let mut document = document.clone();
+    stand_in(&mut document, "", environment);
+    let names = variables(&document);
+    let values = names
+        .iter()
+        .map(|name| (name.as_str(), environment.get(name).unwrap_or("1")));
+    let environment = Environment::of(&values.collect::<Vec<_>>());
+    parse(&yaml(&document), &environment).findings.errors
 }
 
 /// Addresses that variables say which are not set become some address.

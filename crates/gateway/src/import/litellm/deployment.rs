@@ -5,7 +5,8 @@ use polygate_providers::row_named;
 use serde_json::{Map, Value, json};
 
 use super::{is_on, is_reference, number, text, time};
-use crate::import::{At, Notes};
+use crate::config::env::Environment;
+use crate::import::{At, Notes, problems};
 
 /// LiteLLM's names of providers that have another one here.
 const ROWS: [(&str, &str); 19] = [
@@ -73,6 +74,14 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
         notes.missing(entry, "it has no model_name, so it is left out");
         return None;
     };
+    // Names are keys in a native file, where no variable is looked up.
+    if group.contains('$') {
+        notes.missing(
+            entry,
+            "a model's name has no dollar sign here, so it is left out",
+        );
+        return None;
+    }
     let params = entry.get("litellm_params");
     let model = params.as_ref().and_then(|params| params.get("model"));
     let Some((params, model)) = params.zip(model) else {
@@ -94,7 +103,25 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
             notes.missing(&at, "Polygate has none of this");
         }
     }
-    Some(deployment)
+    match deployment.problem() {
+        Some(problem) => {
+            let message = format!("its provider cannot be: {problem}; it is left out");
+            notes.missing(entry, message);
+            None
+        }
+        None => Some(deployment),
+    }
+}
+
+impl Deployment {
+    /// What keeps its provider from being served, whatever variables say.
+    fn problem(&self) -> Option<String> {
+        let mut provider = self.provider.clone();
+        provider.insert("name".to_owned(), self.word.as_str().into());
+        let document = json!({"providers": [provider]});
+        let problems = problems(&document, &Environment::default());
+        problems.first().map(|problem| problem.message.clone())
+    }
 }
 
 /// The member of `credential_list` that an entry names.

@@ -81,7 +81,9 @@ impl Groups {
             };
             bare.is_some_and(serves)
         };
-        self.group(name).is_some() || self.providers.iter().any(is_served)
+        // What a variable says is not known.
+        let is_known = !is_reference(name);
+        is_known && (self.group(name).is_some() || self.providers.iter().any(is_served))
     }
 
     /// The names of groups, in the file's order.

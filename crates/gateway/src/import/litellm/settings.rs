@@ -392,7 +392,7 @@ impl Reader<'_> {
         for (alias, at) in aliases.entries() {
             let said = at.get("model");
             let group = text(said.as_ref().unwrap_or(&at)).unwrap_or_default();
-            if !self.groups.alias(alias, &group) {
+            if alias.contains('$') || !self.groups.alias(alias, &group) {
                 self.notes.missing(
                     &at,
                     "there is no such group, or one of the alias's own name",
