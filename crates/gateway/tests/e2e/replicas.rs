@@ -277,8 +277,8 @@ async fn nothing_is_lost_whatever_dies() {
     for client in clients {
         client.await.expect("a client ends");
     }
-    let failed = load.failed.lock().unwrap_or_else(PoisonError::into_inner);
     let answered = load.answered.load(Ordering::Relaxed);
+    let failed = std::mem::take(&mut *load.failed.lock().unwrap_or_else(PoisonError::into_inner));
     assert!(
         failed.is_empty(),
         "{} failed beside {answered}: {:?}",
@@ -293,12 +293,6 @@ async fn nothing_is_lost_whatever_dies() {
         let rows = rows(&store).await;
         let differences = differences(&served, &rows);
         if differences.is_empty() {
-            let aborted = rows.values().flatten();
-            let aborted = aborted.filter(|row| row.state == State::Aborted).count();
-            eprintln!(
-                "{answered} answered, {aborted} aborted, {} rows",
-                rows.len()
-            );
             break;
         }
         assert!(
