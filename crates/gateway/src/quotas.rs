@@ -27,6 +27,9 @@ const BATCH: usize = 64;
 const FORGET: Duration = Duration::from_secs(600);
 const FORGOTTEN: u32 = 1_000;
 
+/// How long the start waits for the store to count the replicas.
+const MEETING: Duration = Duration::from_millis(300);
+
 /// Where limits are kept, and how.
 pub struct Place {
     /// Where.
@@ -82,7 +85,8 @@ impl Keeper {
             }
             Keeping::Leased => {
                 let mut leased = Leased::new(parts);
-                leased.meet().await;
+                // Who does not answer by then is met later.
+                let _ = tokio::time::timeout(MEETING, leased.meet()).await;
                 tokio::spawn(leased.run(stopped))
             }
         };

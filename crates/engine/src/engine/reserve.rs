@@ -35,6 +35,9 @@ impl Patience {
         news.as_mut().enable();
         let _wanting = tally.want(amount);
         self.is_over = timeout_at(until, news).await.is_err();
+        if self.is_over {
+            tally.is_late();
+        }
         // A store that went away in the meantime has left a share.
         true
     }
@@ -83,6 +86,9 @@ impl Begun {
         if quotas.peek().is_none() {
             return Ok(Ok(reservation));
         }
+        if expected.metered == Metered::Unread {
+            self.quotas().try_for_each(|quota| countable(quota))?;
+        }
         let money = match self.quotas().find(|quota| quota.limits(Measure::Money)) {
             Some(quota) => {
                 dearest(&self.route, expected).ok_or_else(|| unpriced(&self.call.model, quota))?
@@ -103,12 +109,24 @@ impl Begun {
     }
 }
 
-/// The most that a call can cost; `None`: nobody knows. What nobody here reads has no price, and is not counted.
+/// The most that a call can cost; `None`: nobody knows.
 fn dearest(route: &Route, expected: Expected) -> Option<u64> {
     match expected.metered {
         Metered::Nothing | Metered::Unread => Some(0),
         Metered::Tokens => route.dearest(expected.input, expected.output),
     }
+}
+
+/// What passes unread is one request, and nobody here knows how many tokens: a way around limits in these that must not be.
+fn countable(quota: &Quota) -> Result<(), Failure> {
+    if !quota.limits(Measure::Tokens) && !quota.limits(Measure::Money) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is limited in tokens or money, and calls of this route pass unread: nobody could count them. Use the route of the model's own endpoint",
+        quota.subject()
+    );
+    Err(Failure::new(Kind::Forbidden, message))
 }
 
 /// Nobody knows what is to be counted.

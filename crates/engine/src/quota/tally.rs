@@ -15,6 +15,13 @@ const AMOUNT_BITS: u32 = 40;
 pub const MOST: u64 = (1 << AMOUNT_BITS) - 1;
 const WINDOWS: u64 = (1 << (64 - AMOUNT_BITS)) - 1;
 
+/// What was taken without the store's word: a little, or a share.
+const LATE: u64 = 1;
+const AWAY: u64 = 2;
+
+/// A little is so many times what a call takes.
+const LITTLE: u64 = 1000;
+
 /// How it is known what others take of the same amounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keeping {
@@ -52,8 +59,10 @@ pub struct Tally {
     known: AtomicU64,
     /// When that was; seconds since 1970.
     heard: AtomicU64,
-    /// The same of a window in which a share was taken because the store was away.
+    /// The same of a window in which something was taken because the store was late, or a share because it was away.
     share: AtomicU64,
+    /// Somebody waited in vain since the store was last heard.
+    late: AtomicBool,
     /// How much there is in a window.
     most: AtomicU64,
     /// What those want who wait.
@@ -101,6 +110,7 @@ impl Tally {
             known: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             share: AtomicU64::new(0),
+            late: AtomicBool::new(false),
             most: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             low: AtomicU64::new(0),
@@ -144,7 +154,7 @@ impl Tally {
     /// Takes an amount, if so much is left here: `Err` has what is.
     pub(super) fn take(self: &Arc<Self>, window: u64, amount: u64) -> Result<(), u64> {
         match self.take_once(window, amount) {
-            Err(_) if self.take_share(window) => self.take_once(window, amount),
+            Err(_) if self.take_share(window, amount) => self.take_once(window, amount),
             taken => taken,
         }
     }
@@ -253,17 +263,36 @@ impl Tally {
         self.news.notified()
     }
 
-    /// A part of what was left when the store was last heard, once in a window, where the store is away.
-    fn take_share(self: &Arc<Self>, window: u64) -> bool {
-        if self.keeping != Keeping::Leased || !self.shared.is_away() {
-            return false;
-        }
-        let mark = packed(window, 1);
-        if self.share.swap(mark, Ordering::SeqCst) == mark {
+    /// Somebody has waited as long as a call may: the store is silent, though the keeper may not know yet.
+    pub fn is_late(&self) {
+        self.late.store(true, Ordering::SeqCst);
+    }
+
+    /// A part of what was left when the store was last heard, once in a window, where the store is away. Where it is only late, a
+    /// little of that, and only of plenty.
+    fn take_share(self: &Arc<Self>, window: u64, amount: u64) -> bool {
+        let is_away = self.shared.is_away();
+        let is_alone = is_away || self.late.load(Ordering::SeqCst);
+        if self.keeping != Keeping::Leased || !is_alone {
             return false;
         }
         let known = amount_in(self.known.load(Ordering::Relaxed), window);
-        let share = self.most().saturating_sub(known) / self.shared.replicas();
+        let mut share = self.most().saturating_sub(known) / self.shared.replicas();
+        let mut kind = AWAY;
+        if !is_away {
+            let little = amount.saturating_mul(LITTLE);
+            if little > share {
+                return false;
+            }
+            (share, kind) = (little, LATE);
+        }
+        let mark = |state| (amount_in(state, window) < kind).then(|| packed(window, kind));
+        let marked = self
+            .share
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, mark);
+        if marked.is_err() {
+            return false;
+        }
         let add = |state| {
             Some(packed(
                 window,
@@ -300,6 +329,9 @@ impl Tally {
     pub fn hear(&self, window: u64, known: u64, now: u64) {
         self.heard.store(now, Ordering::Relaxed);
         self.known.store(packed(window, known), Ordering::Relaxed);
+        if self.late.swap(false, Ordering::SeqCst) && !self.shared.is_away() {
+            self.end_share();
+        }
     }
 
     /// The store is there again: when it goes once more, there is a share once more.

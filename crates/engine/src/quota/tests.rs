@@ -158,3 +158,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whose_lease_is_late_goes_on_where_there_is_plenty_and_only_a_little() {
+    for (most, amount, goes_on) in [
+        (1_000_000, 1, true),
+        (300, 1, false),
+        (1_000_000, 400, false),
+    ] {
+        let (book, _calls) = Book::new(Keeping::Leased);
+        book.set_replicas(3);
+        let quota = quota_in(&book, &[allowance(Measure::Tokens, Period::Total, most)]);
+        let take = || reserve(&quota, amount, 100);
+        let spent = take().expect_err("nothing is leased");
+        let tally = spent.more.expect("more may come");
+        tally.is_late();
+        let first = take();
+        assert_eq!(first.is_ok(), goes_on, "{amount} of {most}");
+        if !goes_on {
+            continue;
+        }
+        let mut held: Vec<_> = first.into_iter().collect();
+        held.extend(std::iter::from_fn(|| take().ok()));
+        assert_eq!(held.len(), 1000, "a little, once");
+        // The keeper finds out that it is away: then there is the share.
+        book.set_away(true);
+        held.extend(std::iter::from_fn(|| take().ok()));
+        assert_eq!(held.len() as u64, 1000 + most / 3);
+        // It is heard again: what was taken beyond is known, and the next late lease has a little again.
+        book.set_away(false);
+        tally.end_share();
+        tally.hear(0, held.len() as u64, 101);
+        tally.is_late();
+        assert!(take().is_ok());
+    }
+}

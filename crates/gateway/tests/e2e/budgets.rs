@@ -124,6 +124,17 @@ async fn money_is_counted_to_the_millionth_and_what_has_no_price_is_refused() {
         ask(&gate, "plain-key", &chat("free", false)).await.status,
         200
     );
+    for (key, status) in [("rich-key", 403), ("plain-key", 200)] {
+        let bearer = format!("Bearer {key}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+        ];
+        let around = "/v1/free/chat/completions";
+        let body = chat("free", false).to_string();
+        let reply = gate.ask(Method::POST, around, &headers, body).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
     let dear = ask(&gate, "rich-key", &question("m", false, 50)).await;
     assert_eq!(dear.status, 429, "{}", dear.text());
     let says = "key 'rich' may take 0.050000 USD a day, of which 0.050000 USD are left, and this call may take 0.0500";
