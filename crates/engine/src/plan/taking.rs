@@ -80,7 +80,7 @@ pub fn refusal(kind: Kind, spent: &Spent) -> Failure {
     Failure::new(kind, spent.to_string()).retry_after(spent.wait)
 }
 
-/// The most that an attempt can cost; `None`: nobody knows. What nobody here reads has no price, and is not counted.
+/// The most that an attempt can cost; `None`: nobody knows. What nobody here reads is a request alone.
 fn most(candidate: &Candidate, expected: Expected) -> Option<u64> {
     match expected.metered {
         Metered::Nothing | Metered::Unread => Some(0),

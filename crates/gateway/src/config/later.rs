@@ -1,34 +1,34 @@
-//! Keys of features that come later: refused by name, never ignored.
+//! Keys of features that come later, and of features that stand under another key: refused by name, never ignored.
 
 use super::values::boolean;
 use super::yaml::{Kind, Node};
 
-/// A key whose feature is not built.
+/// A key that is known, and not read where it stands.
 pub struct Later {
     key: &'static str,
-    /// What it is for.
+    /// What it is for, or what to write instead.
     pub what: &'static str,
-    /// `false`, `0`, an empty text or list, or `enable: false` asks for nothing, so it may stay. Not so for limits, where zero blocks.
-    may_be_off: bool,
+    /// Its feature is not built: `false`, `0`, an empty text or list, or `enable: false` asks for nothing, so it may stay.
+    is_to_come: bool,
 }
 
 const fn feature(key: &'static str, what: &'static str) -> Later {
     Later {
         key,
         what,
-        may_be_off: true,
+        is_to_come: true,
     }
 }
 
-const fn limit(key: &'static str, what: &'static str) -> Later {
+const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     Later {
         key,
         what,
-        may_be_off: false,
+        is_to_come: false,
     }
 }
 
-const TABLE: [Later; 25] = [
+const TABLE: [Later; 24] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -48,15 +48,14 @@ const TABLE: [Later; 25] = [
     feature("passthrough-headers", "passing upstream headers on"),
     feature("payload", "rules that change requests"),
     feature("provider_params", "parameters of a provider"),
-    feature("redis", "limits shared by replicas"),
     feature("request_log", "request logs"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),
-    limit("budget", "budgets"),
-    limit("budgets", "budgets"),
-    limit("tokens_per_day", "limits on tokens"),
-    limit("tokens_per_minute", "limits on tokens"),
-    limit("requests_per_minute", "limits by the minute"),
+    elsewhere("budget", "limits: {usd_per_month: …}"),
+    elsewhere("budgets", "limits: {usd_per_month: …}"),
+    elsewhere("tokens_per_day", "limits: {tokens_per_day: …}"),
+    elsewhere("tokens_per_minute", "limits: {tokens_per_minute: …}"),
+    elsewhere("requests_per_minute", "limits: {requests_per_minute: …}"),
 ];
 
 /// The feature that a key belongs to.
@@ -65,9 +64,17 @@ pub fn named(key: &str) -> Option<&'static Later> {
 }
 
 impl Later {
+    /// What there is to say to who wrote it.
+    pub fn message(&self, name: &str) -> String {
+        match self.is_to_come {
+            true => format!("'{name}' is not supported yet: {}", self.what),
+            false => format!("'{name}' does not stand here: write '{}'", self.what),
+        }
+    }
+
     /// Whether this value asks for nothing.
     pub fn is_off(&self, node: &Node) -> bool {
-        node.is_null() || (self.may_be_off && asks_for_nothing(node))
+        node.is_null() || (self.is_to_come && asks_for_nothing(node))
     }
 }
 

@@ -313,10 +313,7 @@ impl<'a> Section<'a> {
             let spot = self.spot.below(key.place, &name, &name);
             match later::named(&key.text) {
                 Some(later) if later.is_off(node) => {}
-                Some(later) => {
-                    let message = format!("'{name}' is not supported yet: {}", later.what);
-                    self.reading.error(&spot, message, None);
-                }
+                Some(later) => self.reading.error(&spot, later.message(&name), None),
                 None => {
                     let known = nearest(&key.text, asked.iter().copied());
                     let hint = known.map(|known| format!("did you mean '{known}'?"));

@@ -156,13 +156,11 @@ fn problems_of_one_kind() {
 fn features_that_come_later_are_refused_by_name() {
     let cases = [
         "payload: {default: []}",
-        "budgets: 0",
         "cache: {}",
         "guards: {}",
         "strict: true",
         "observability: {}",
         "langfuse: {}",
-        "master_keys: [{key: k-1, tokens_per_minute: 0}]",
         "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",
         "request-retry: 1\npassthrough-headers: [x]",
         "request-retry: 1\nclaude-header-defaults: {a: b}",
@@ -171,6 +169,23 @@ fn features_that_come_later_are_refused_by_name() {
         let report = report(text);
         assert!(
             report.contains("' is not supported yet: ") && report.lines().count() == 1,
+            "{text}: {report}"
+        );
+    }
+}
+
+#[test]
+fn limits_in_another_place_are_told_theirs() {
+    for (text, instead) in [
+        ("budgets: 0", "write 'limits: {usd_per_month: …}'"),
+        (
+            "master_keys: [{key: k-1, tokens_per_minute: 0}]",
+            "write 'limits: {tokens_per_minute: …}'",
+        ),
+    ] {
+        let report = report(text);
+        assert!(
+            report.contains(instead) && report.lines().count() == 1,
             "{text}: {report}"
         );
     }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use polygate_core::Secret;
 use polygate_mock_provider::Mock;
-use polygate_store::config::{ConfigStore, Expect, Kind, Put, Write};
+use polygate_store::config::{ConfigStore, Kind};
 use polygate_store::{Sealer, seal};
 use polygate_store_sql::SqlStore;
 use polygate_test_services::Postgres;
 use serde_json::{Value, json};
 
-use crate::support::{Gate, calls, chat, mock, until};
+use crate::support::{Gate, calls, chat, mock, until, write_document};
 
 const KEY: &str = "a secret key of some length";
 
@@ -33,22 +33,6 @@ fn sealed(name: &str, secret: &str) -> String {
     sealer
         .seal(&format!("provider/{name}"), secret)
         .expect("sealed")
-}
-
-async fn write(store: &SqlStore, kind: Kind, name: &str, body: Option<Value>) {
-    let put = Put {
-        kind,
-        name: name.to_owned(),
-        body: body.map(|body| body.to_string()),
-        expect: Expect::Anything,
-    };
-    let write = Write {
-        actor: "test".to_owned(),
-        action: "test".to_owned(),
-        at: 1,
-        puts: vec![put],
-    };
-    store.write(write).await.expect("written");
 }
 
 async fn has(gate: &Gate, model: &str) -> bool {
@@ -86,7 +70,7 @@ async fn followed(url: &str) {
     let store = SqlStore::new(url).expect("a store");
 
     let body = provider(&other, "theirs", &sealed("p", "sk-other"));
-    write(&store, Kind::Provider, "p", Some(body)).await;
+    write_document(&store, Kind::Provider, "p", Some(body)).await;
     let took = until_all(&gates, "theirs", true).await;
     assert!(
         took < Duration::from_millis(1500),
@@ -113,12 +97,12 @@ async fn followed(url: &str) {
             json!({"type": "mock", "api_base": other.url(), "ca_file": "/nowhere.pem"}),
         ),
     ] {
-        write(&store, Kind::Provider, name, Some(body)).await;
+        write_document(&store, Kind::Provider, name, Some(body)).await;
     }
     let dangling = json!({"targets": [{"provider": "gone", "model": "m"}]});
-    write(&store, Kind::Model, "dangling", Some(dangling)).await;
+    write_document(&store, Kind::Model, "dangling", Some(dangling)).await;
     let literal = json!({"targets": [{"provider": "p", "model": "${HOME}"}]});
-    write(&store, Kind::Model, "literal", Some(literal)).await;
+    write_document(&store, Kind::Model, "literal", Some(literal)).await;
     until_all(&gates, "literal", true).await;
     for gate in &gates {
         assert!(!has(gate, "stolen").await && !has(gate, "dangling").await);
@@ -144,11 +128,11 @@ async fn followed(url: &str) {
         assert!(!log.contains("sk-other"));
     }
 
-    write(&store, Kind::Provider, "p", None).await;
+    write_document(&store, Kind::Provider, "p", None).await;
     let took = until_all(&gates, "theirs", false).await;
     assert!(took < Duration::from_millis(1500), "gone after {took:?}");
     // The file is read again: what the database says stays.
-    write(
+    write_document(
         &store,
         Kind::Provider,
         "q",
@@ -194,7 +178,7 @@ async fn a_database_that_is_gone_costs_nothing_but_staleness() {
     let gate = Gate::start_with(&file(&own), &variables);
     let store = SqlStore::new(&url).expect("a store");
     let body = provider(&other, "theirs", &sealed("p", "sk-other"));
-    write(&store, Kind::Provider, "p", Some(body)).await;
+    write_document(&store, Kind::Provider, "p", Some(body)).await;
     until_all(&[&gate], "theirs", true).await;
     let kept = data.path().join("last-good.json");
     let is_kept = || std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("theirs"));
@@ -229,7 +213,7 @@ async fn a_database_that_is_gone_costs_nothing_but_staleness() {
 
     postgres.restart();
     until_all(&[&alone, &gate], "theirs", true).await;
-    write(
+    write_document(
         &store,
         Kind::Provider,
         "q",
@@ -286,7 +270,7 @@ async fn keys_of_the_database_open_and_close() {
         (Some(json!({"key_hash": "short"})), 401, 401),
         (None, 200, 200),
     ] {
-        write(&store, Kind::Key, "k", body).await;
+        write_document(&store, Kind::Key, "k", body).await;
         slowest = slowest.max(until_both(known, unknown).await);
     }
     assert!(slowest < Duration::from_millis(1500), "{slowest:?}");

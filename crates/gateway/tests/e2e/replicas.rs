@@ -15,14 +15,14 @@ use hyper_util::rt::TokioExecutor;
 use polygate_core::Secret;
 use polygate_mock_provider::{Behaviour, Entry, Mock, Options, Outcome, Rule};
 use polygate_store::Sealer;
-use polygate_store::config::{ConfigStore, Expect, Kind, Put, Write};
+use polygate_store::config::Kind;
 use polygate_store::usage::{CallFilter, CallPage, CallRow, State, UsageStore};
 use polygate_store_sql::SqlStore;
 use polygate_test_services::Postgres;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::{Gate, signal};
+use crate::support::{Gate, signal, write_document};
 
 const SECRET_KEY: &str = "a secret key of some length";
 const REPLICAS: usize = 3;
@@ -119,22 +119,6 @@ async fn ask(
     } else {
         Err(format!("{} {text}", head.status))
     }
-}
-
-async fn write_key(store: &SqlStore, name: &str, body: Option<Value>) {
-    let put = Put {
-        kind: Kind::Key,
-        name: name.to_owned(),
-        body: body.map(|body| body.to_string()),
-        expect: Expect::Anything,
-    };
-    let write = Write {
-        actor: "test".to_owned(),
-        action: "test".to_owned(),
-        at: 1,
-        puts: vec![put],
-    };
-    store.write(write).await.expect("written");
 }
 
 /// Waits until a key works at every replica, or at none; how long that took.
@@ -248,9 +232,9 @@ async fn nothing_is_lost_whatever_dies() {
     let clients = load.start();
 
     // A key comes and goes under load.
-    write_key(&store, "guest", Some(key.clone())).await;
+    write_document(&store, Kind::Key, "guest", Some(key.clone())).await;
     let came = until_everywhere(&load, "sk-guest", true).await;
-    write_key(&store, "guest", None).await;
+    write_document(&store, Kind::Key, "guest", None).await;
     let gone = until_everywhere(&load, "sk-guest", false).await;
     assert!(came < EVERYWHERE && gone < EVERYWHERE, "{came:?} {gone:?}");
 
@@ -271,7 +255,7 @@ async fn nothing_is_lost_whatever_dies() {
     sleep(Duration::from_secs(1)).await;
 
     postgres.restart();
-    write_key(&store, "guest", Some(key)).await;
+    write_document(&store, Kind::Key, "guest", Some(key)).await;
     until_everywhere(&load, "sk-guest", true).await;
     load.is_over.store(true, Ordering::Relaxed);
     for client in clients {

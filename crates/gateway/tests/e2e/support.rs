@@ -13,6 +13,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use polygate_mock_provider::{Mock, Options};
+use polygate_store::config::{ConfigStore, Expect, Kind, Put, Write};
+use polygate_store_sql::SqlStore;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -320,4 +322,21 @@ pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
 /// A chat question.
 pub fn chat(model: &str, stream: bool) -> Value {
     serde_json::json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "Hello there"}]})
+}
+
+/// Writes a document into a store, or deletes it, as another replica would.
+pub async fn write_document(store: &SqlStore, kind: Kind, name: &str, body: Option<Value>) {
+    let put = Put {
+        kind,
+        name: name.to_owned(),
+        body: body.map(|body| body.to_string()),
+        expect: Expect::Anything,
+    };
+    let write = Write {
+        actor: "test".to_owned(),
+        action: "test".to_owned(),
+        at: 1,
+        puts: vec![put],
+    };
+    store.write(write).await.expect("written");
 }
