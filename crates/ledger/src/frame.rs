@@ -11,6 +11,9 @@ const MARK: [u8; 4] = [0xF5, b'P', b'G', 1];
 /// Mark, length, checksum, kind.
 const HEAD: usize = 13;
 
+/// As long as most are, at most.
+pub(crate) const USUAL: usize = 1024;
+
 /// No body is longer; what says so is damaged.
 const LONGEST: usize = 64 << 20;
 
@@ -63,20 +66,32 @@ impl Kind {
 
 /// A frame's bytes.
 pub(crate) fn encode(kind: Kind, body: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(640);
-    bytes.resize(HEAD, 0);
-    serde_json::to_writer(&mut bytes, body)?;
-    let length = bytes.len() - HEAD;
+    let mut bytes = Vec::with_capacity(USUAL);
+    encode_into(&mut bytes, kind, body)?;
+    Ok(bytes)
+}
+
+/// Adds a frame's bytes to others.
+pub(crate) fn encode_into(
+    bytes: &mut Vec<u8>,
+    kind: Kind,
+    body: &impl Serialize,
+) -> io::Result<()> {
+    let start = bytes.len();
+    bytes.resize(start + HEAD, 0);
+    serde_json::to_writer(&mut *bytes, body)?;
+    let frame = bytes.get_mut(start..).unwrap_or_default();
+    let length = frame.len().saturating_sub(HEAD);
     let stated = u32::try_from(length).ok().filter(|_| length <= LONGEST);
     let stated = stated.ok_or_else(|| io::Error::other("a record is too long"))?;
-    let (head, body) = bytes.split_at_mut(HEAD);
+    let (head, body) = frame.split_at_mut(HEAD);
     let sum = checksum(stated, kind.byte(), body);
     let parts = MARK.into_iter().chain(stated.to_le_bytes());
     let parts = parts.chain(sum.to_le_bytes()).chain([kind.byte()]);
     for (to, from) in head.iter_mut().zip(parts) {
         *to = from;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 impl<'a> Frames<'a> {

@@ -16,12 +16,16 @@ use tokio::runtime::Handle;
 use crate::disk::{Disk, Machine};
 use crate::error::{LedgerError, Result};
 use crate::frame::{self, Kind};
+use crate::fresh::Fresh;
 use crate::instance::{self, Instance};
 use crate::log::{AppendError, Log};
 use crate::record::Intent;
 use crate::ship::{Shipper, Wake};
 use crate::spare::Spares;
 use settle::{Ending, Message};
+
+/// So many batches of rows stay in memory for the shipper.
+const BATCHES_AT_HAND: usize = 4;
 
 /// When the disk has to have what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +112,7 @@ pub struct Slot {
 /// What calls and both threads share.
 pub(crate) struct Shared {
     pub(crate) log: Log,
+    pub(crate) fresh: Fresh,
     pub(crate) folder: PathBuf,
     pub(crate) options: Options,
     pub(crate) counts: Counts,
@@ -310,9 +315,8 @@ impl Slot {
     /// An id for its call, which began at this moment (microseconds since 1970): no other call has it, and later ones have a greater.
     pub fn id(&self, began: i64) -> String {
         let number = self.seat.as_ref().map_or(0, |Seat(shared)| shared.number);
-        let began = u128::from(began.unsigned_abs()) << 64;
-        let count = u128::from(self.call as u32) | u128::from(number) << 32;
-        format!("{:032x}", began | count)
+        let (began, count) = (began.unsigned_abs(), self.call as u32);
+        format!("{began:016x}{number:08x}{count:08x}")
     }
 
     /// How the call ended. Never waits, and takes the place of its intents.
@@ -373,6 +377,7 @@ impl Shared {
         let (queue, queued) = mpsc::channel();
         Ok(Self {
             log: Log::new(instance, Arc::clone(&disk), segment, most)?,
+            fresh: Fresh::new(options.batch_rows.saturating_mul(BATCHES_AT_HAND)),
             folder: folder.to_owned(),
             options,
             counts: Counts::default(),

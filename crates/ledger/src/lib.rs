@@ -3,6 +3,7 @@
 mod disk;
 mod error;
 mod frame;
+mod fresh;
 mod instance;
 mod ledger;
 mod log;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::disk::Disk;
 use crate::error::LedgerError;
 use crate::frame::{Frames, Kind};
+use crate::fresh::Place;
 use crate::instance::{self, Instance};
 use crate::record::Intent;
 
@@ -122,12 +123,19 @@ impl Log {
         Ok(())
     }
 
-    /// Writes how a call ended.
-    pub(crate) fn settle(&self, call: u64, frame: &[u8]) -> io::Result<()> {
+    /// Writes how calls ended, at one go; where the last frame ends.
+    pub(crate) fn settle(
+        &self,
+        calls: impl Iterator<Item = u64>,
+        frames: &[u8],
+    ) -> io::Result<Place> {
         let mut state = self.state();
-        self.append(&mut state, frame)?;
-        state.close(call);
-        Ok(())
+        let segment = self.append(&mut state, frames)?;
+        calls.for_each(|call| state.close(call));
+        Ok(Place {
+            segment,
+            offset: state.active.length,
+        })
     }
 
     /// Forgets a call without a word.

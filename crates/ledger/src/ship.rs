@@ -144,11 +144,18 @@ impl Shipper {
         }
     }
 
-    /// Ships what this process has written.
+    /// Ships what this process has written: whole batches, and what is left behind them.
     fn ship_new(&self, tail: &mut Tail) -> Result<(), Stopped> {
-        let Shared { log, counts, .. } = &*self.shared;
+        let Shared {
+            log,
+            fresh,
+            counts,
+            options,
+            wake,
+            ..
+        } = &*self.shared;
         loop {
-            let rows = tail.next(log, self.shared.options.batch_rows);
+            let rows = tail.next(log, fresh, options.batch_rows);
             counts
                 .damaged
                 .fetch_add(tail.take_damaged(), Ordering::SeqCst);
@@ -156,14 +163,16 @@ impl Shipper {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(%error, "the ledger's log cannot be read");
-                    self.pause(self.shared.options.backoff.1)?;
+                    self.pause(options.backoff.1)?;
                     continue;
                 }
             };
-            let is_all = rows.is_empty();
+            let count = rows.len();
             self.ship(rows)?;
             log.shipped_before(tail.segment());
-            if is_all {
+            // Few rows wait for others, so that a busy gateway sends no small batches.
+            let is_last = count < options.batch_rows && !wake.is_stopping();
+            if count == 0 || is_last {
                 return Ok(());
             }
         }

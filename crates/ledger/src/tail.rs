@@ -1,10 +1,11 @@
-//! Reads this process's own log behind those who write it: a store that is away costs disk, not memory.
+//! Follows this process's own log behind those who write it: rows still at hand are taken, others read.
 
 use std::io;
 
 use polygate_store::usage::CallRow;
 
 use crate::frame::{Frames, Kind};
+use crate::fresh::{Fresh, Place};
 use crate::log::{Log, More};
 
 /// How far the log is read.
@@ -30,14 +31,46 @@ impl Tail {
     }
 
     /// The next rows, so many at most; none where all are read.
-    pub(crate) fn next(&mut self, log: &Log, most: usize) -> io::Result<Vec<CallRow>> {
+    pub(crate) fn next(
+        &mut self,
+        log: &Log,
+        fresh: &Fresh,
+        most: usize,
+    ) -> io::Result<Vec<CallRow>> {
+        match fresh.take(self.place(), most) {
+            Some((rows, end)) => {
+                self.go_on(end);
+                Ok(rows)
+            }
+            None => self.read(log, most),
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            segment: self.segment,
+            offset: self.base + self.at as u64,
+        }
+    }
+
+    /// From there on.
+    fn go_on(&mut self, from: Place) {
+        *self = Self {
+            segment: from.segment,
+            base: from.offset,
+            damaged: self.damaged,
+            ..Self::default()
+        };
+    }
+
+    fn read(&mut self, log: &Log, most: usize) -> io::Result<Vec<CallRow>> {
         let mut rows = Vec::new();
         loop {
             self.scan(most, &mut rows);
             if rows.len() >= most {
                 return Ok(rows);
             }
-            let from = self.base + self.at as u64;
+            let from = self.place().offset;
             let seen = self.base + self.buffer.len() as u64;
             match log.more(self.segment, from, seen) {
                 Ok(More::Bytes(bytes)) => {
@@ -47,12 +80,7 @@ impl Tail {
                 }
                 Ok(More::Next(segment)) => {
                     self.damaged += u64::from(self.at < self.buffer.len());
-                    let damaged = self.damaged;
-                    *self = Self {
-                        segment,
-                        damaged,
-                        ..Self::default()
-                    };
+                    self.go_on(Place { segment, offset: 0 });
                 }
                 Ok(More::Wait) => return Ok(rows),
                 // What was read is shipped first, and this tried again.

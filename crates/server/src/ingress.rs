@@ -299,7 +299,10 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
         .and_then(|value| value.to_str().ok())
         .filter(is_harmless);
     brought.map_or_else(
-        || uuid::Uuid::now_v7().simple().to_string().into(),
+        || {
+            let mut text = uuid::Uuid::encode_buffer();
+            Arc::from(&*uuid::Uuid::now_v7().simple().encode_lower(&mut text))
+        },
         Arc::from,
     )
 }

@@ -12,6 +12,7 @@ use polygate_store::usage::CallRow;
 
 use super::{Fsync, Seat, Shared};
 use crate::frame::{self, Kind};
+use crate::fresh::Place;
 use crate::record;
 
 /// How often a full disk is asked again.
@@ -20,8 +21,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// With less room than this a full disk is still full.
 const PROBE: u64 = 64 * 1024;
 
-/// How long the writer lets messages come together: who sends one in that time wakes nobody.
-const NAP: Duration = Duration::from_millis(1);
+/// How long the writer lets messages come together: who sends one in that time wakes nobody, and they are written at one go.
+const NAP: Duration = Duration::from_millis(4);
+
+/// So many are written at one go.
+const TOGETHER: usize = 256;
 
 /// How a call ended.
 pub(crate) enum Ending {
@@ -37,6 +41,24 @@ impl Ending {
             Ending::Made(row) => row,
             Ending::ToMake(make) => Box::new(make()),
         }
+    }
+}
+
+/// A call that ended, with its row.
+struct Ended {
+    call: u64,
+    row: Box<CallRow>,
+    /// Free once this is written.
+    seat: Seat,
+}
+
+/// What is not written, and why.
+type Unwritten = (Vec<Message>, io::Error);
+
+impl From<Ended> for Message {
+    fn from(Ended { call, row, seat }: Ended) -> Self {
+        let ending = Ending::Made(row);
+        Message::Settle { call, ending, seat }
     }
 }
 
@@ -67,10 +89,19 @@ impl Shared {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(message) => {
-                    goes_on = self.take(message, &mut backlog);
                     thread::park_timeout(NAP);
-                    let mut more = queued.try_iter();
-                    goes_on &= more.all(|message| self.take(message, &mut backlog));
+                    let more = std::iter::once(message).chain(queued.try_iter());
+                    let before = backlog.len();
+                    for message in more {
+                        match message {
+                            Message::Stop => goes_on = false,
+                            message => backlog.push_back(message),
+                        }
+                    }
+                    // Others wait before them where the disk is full.
+                    if before == 0 {
+                        self.clear(&mut backlog);
+                    }
                 }
             }
             if self.full.load(Ordering::SeqCst) && asked.elapsed() >= ASK_AGAIN {
@@ -106,7 +137,7 @@ impl Shared {
 
     /// Writes it, or says that it could not be: its intents are still there then.
     pub(super) fn write_now(&self, message: Message) {
-        if let Err((_, error)) = self.put_somehow(message) {
+        if let Err((_, error)) = self.put_somehow(vec![message]) {
             tracing::error!(%error, "the ledger cannot write how a call ended: its estimate counts");
         }
     }
@@ -119,26 +150,24 @@ impl Shared {
         interval.clamp(Duration::from_millis(1), ASK_AGAIN)
     }
 
-    /// Writes it, unless others wait before it; false where it is the last.
-    fn take(&self, message: Message, backlog: &mut VecDeque<Message>) -> bool {
-        if matches!(message, Message::Stop) {
-            return false;
-        }
-        backlog.push_back(message);
-        if backlog.len() == 1 {
-            self.clear(backlog);
-        }
-        true
-    }
-
     /// Writes what waits, in order, as far as there is room.
     fn clear(&self, backlog: &mut VecDeque<Message>) {
-        while let Some(message) = backlog.pop_front() {
-            if let Err((message, error)) = self.put_somehow(message) {
-                self.is_full(&error);
-                backlog.push_front(message);
+        let mut together = TOGETHER;
+        while !backlog.is_empty() {
+            let some = backlog.drain(..together.min(backlog.len())).collect();
+            let Err((some, error)) = self.put_somehow(some) else {
+                continue;
+            };
+            self.is_full(&error);
+            let is_alone = some.len() == 1;
+            some.into_iter()
+                .rev()
+                .for_each(|message| backlog.push_front(message));
+            if is_alone {
                 return;
             }
+            // There may be room for one.
+            together = 1;
         }
     }
 
@@ -161,49 +190,84 @@ impl Shared {
         }
     }
 
-    /// Writes it, into the room of the reserve where there is no other.
-    fn put_somehow(&self, message: Message) -> Result<(), (Message, io::Error)> {
-        self.put(message).or_else(|(message, error)| {
-            self.is_full(&error);
-            match self.disk.release(&self.log.instance().reserve()) {
-                Ok(()) => self.put(message),
-                Err(_) => Err((message, error)),
-            }
-        })
+    /// Writes them, into the room of the reserve where there is no other.
+    fn put_somehow(&self, messages: Vec<Message>) -> Result<(), Unwritten> {
+        let (ended, error) = match self.put(self.ended(messages)) {
+            Ok(()) => return Ok(()),
+            Err(unwritten) => unwritten,
+        };
+        self.is_full(&error);
+        let written = match self.disk.release(&self.log.instance().reserve()) {
+            Ok(()) => self.put(ended),
+            Err(_) => Err((ended, error)),
+        };
+        written.map_err(|(ended, error)| (ended.into_iter().map(Message::from).collect(), error))
     }
 
-    fn put(&self, message: Message) -> Result<(), (Message, io::Error)> {
-        let (call, row, seat) = match message {
-            Message::Settle { call, ending, seat } => (call, ending.row(), seat),
+    /// The rows of those that have one.
+    fn ended(&self, messages: Vec<Message>) -> Vec<Ended> {
+        let ended = messages.into_iter().filter_map(|message| match message {
+            Message::Settle { call, ending, seat } => Some(Ended {
+                call,
+                row: ending.row(),
+                seat,
+            }),
             Message::Abandon { call, seat } => {
                 let Some(row) = record::aborted(&self.log.intents(call)) else {
                     self.log.close(call);
-                    return Ok(());
+                    return None;
                 };
                 self.counts.aborted.fetch_add(1, Ordering::SeqCst);
                 let row = Box::new(row);
-                (call, row, seat)
+                Some(Ended { call, row, seat })
             }
-            Message::Stop => return Ok(()),
+            Message::Stop => None,
+        });
+        ended.collect()
+    }
+
+    fn put(&self, ended: Vec<Ended>) -> Result<(), (Vec<Ended>, io::Error)> {
+        let Some(first) = ended.first() else {
+            return Ok(());
         };
-        let written =
-            frame::encode(Kind::Settled, &row).and_then(|frame| self.log.settle(call, &frame));
-        if let Err(error) = written {
-            let ending = Ending::Made(row);
-            return Err((Message::Settle { call, ending, seat }, error));
-        }
+        let oldest = first.row.started.saturating_add(first.row.duration);
+        let (last, ends) = match self.append(&ended) {
+            Ok(written) => written,
+            Err(error) => return Err((ended, error)),
+        };
         if self.options.fsync == Fsync::Always {
             self.log.sync();
         }
-        let ended = row.started.saturating_add(row.duration);
-        let before = self.counts.waiting.fetch_add(1, Ordering::SeqCst);
+        let count = ended.len() as u64;
+        let length = ends.last().copied().unwrap_or_default();
+        let start = last.offset.saturating_sub(length as u64);
+        let rows = ended.into_iter().zip(ends).map(|(ended, end)| {
+            let offset = start + end as u64;
+            (Place { offset, ..last }, *ended.row)
+        });
+        // Counted before they are to be had, and before their seats are free.
+        let before = self.counts.waiting.fetch_add(count, Ordering::SeqCst);
         if before == 0 {
-            self.counts.oldest.store(ended, Ordering::Relaxed);
+            self.counts.oldest.store(oldest, Ordering::Relaxed);
         }
+        self.fresh.put(rows);
         // Who ships waits for the first of a batch, and then for the last.
-        if before == 0 || before + 1 == self.options.batch_rows as u64 {
+        let batch = self.options.batch_rows as u64;
+        if before == 0 || (before < batch && before + count >= batch) {
             self.wake.notify();
         }
         Ok(())
+    }
+
+    /// Writes their rows at one go: where the last ends in the log, and where each ends among them.
+    fn append(&self, ended: &[Ended]) -> io::Result<(Place, Vec<usize>)> {
+        let mut frames = Vec::with_capacity(ended.len() * frame::USUAL);
+        let mut ends = Vec::with_capacity(ended.len());
+        for Ended { row, .. } in ended {
+            frame::encode_into(&mut frames, Kind::Settled, row)?;
+            ends.push(frames.len());
+        }
+        let calls = ended.iter().map(|ended| ended.call);
+        Ok((self.log.settle(calls, &frames)?, ends))
     }
 }
