@@ -192,16 +192,21 @@ pub fn authenticate(
 }
 
 fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
+    // Made once: a name from text is read and hashed anew each time.
+    const PROVIDER: HeaderName = HeaderName::from_static("x-polygate-provider");
+    const MODEL: HeaderName = HeaderName::from_static("x-polygate-model");
+    const ATTEMPTS: HeaderName = HeaderName::from_static("x-polygate-attempts");
+    const DROPPED: HeaderName = HeaderName::from_static("x-polygate-dropped");
     let text = |text: &str| HeaderValue::from_str(text).ok();
     if let Some(provider) = trail.provider.as_deref().and_then(text) {
-        headers.insert("x-polygate-provider", provider);
+        headers.insert(PROVIDER, provider);
     }
     if let Some(model) = trail.model.as_deref().and_then(text) {
-        headers.insert("x-polygate-model", model);
+        headers.insert(MODEL, model);
     }
-    headers.insert("x-polygate-attempts", HeaderValue::from(trail.attempts));
+    headers.insert(ATTEMPTS, HeaderValue::from(trail.attempts));
     if let Some(dropped) = dropped(&trail.losses).as_deref().and_then(text) {
-        headers.insert("x-polygate-dropped", dropped);
+        headers.insert(DROPPED, dropped);
     }
 }
 

@@ -195,7 +195,7 @@ where
             .push_bind(call.losses.as_deref())
             .push_bind(call.tags.as_deref());
     });
-    query.push(" ON CONFLICT (id) DO NOTHING RETURNING id");
+    query.push(" ON CONFLICT (id) DO NOTHING");
     Ok(query)
 }
 
@@ -479,16 +479,10 @@ impl UsageStore for SqlStore {
     }
 }
 
-/// The rows that were new, and what they add: the same for both databases.
-macro_rules! recorded {
-    ($transaction:expr, $calls:expr) => {{
-        let new: Vec<(String,)> = insert_calls($calls)?
-            .build_query_as()
-            .fetch_all(&mut *$transaction)
-            .await
-            .map_err(of_row)?;
-        let new: Vec<String> = new.into_iter().map(|(id,)| id).collect();
-        let rows = new_rows($calls, &new);
+/// Keeps what belongs to calls that were new: the same for both databases.
+macro_rules! added {
+    ($transaction:expr, $rows:expr) => {{
+        let rows: &[&CallRow] = $rows;
         let attempts: Vec<_> = rows
             .iter()
             .flat_map(|call| {
@@ -503,7 +497,7 @@ macro_rules! recorded {
                 .await
                 .map_err(of_row)?;
         }
-        let sums = sums_of(&rows);
+        let sums = sums_of(rows);
         if !sums.is_empty() {
             add_sums(&sums)
                 .build()
@@ -511,13 +505,41 @@ macro_rules! recorded {
                 .await
                 .map_err(of_row)?;
         }
-        number(new.len()).unsigned_abs()
+        number(rows.len()).unsigned_abs()
     }};
 }
 
 impl SqlStore {
+    /// As a rule all are new, which their number shows: to be told of each is dear.
     async fn record_some(&self, calls: &[CallRow]) -> Result<u64> {
-        writing!(self, transaction => recorded!(transaction, calls))
+        writing!(self, transaction => {
+            let inserted = insert_calls(calls)?
+                .build()
+                .execute(&mut *transaction)
+                .await
+                .map_err(of_row)?
+                .rows_affected();
+            if inserted < calls.len() as u64 {
+                transaction.rollback().await.map_err(from_sqlx)?;
+                return self.record_new(calls).await;
+            }
+            let rows: Vec<&CallRow> = calls.iter().collect();
+            added!(transaction, &rows)
+        })
+    }
+
+    /// Those of them that are not there yet.
+    async fn record_new(&self, calls: &[CallRow]) -> Result<u64> {
+        writing!(self, transaction => {
+            let new: Vec<(String,)> = insert_calls(calls)?
+                .push(" RETURNING id")
+                .build_query_as()
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(of_row)?;
+            let new: Vec<String> = new.into_iter().map(|(id,)| id).collect();
+            added!(transaction, &new_rows(calls, &new))
+        })
     }
 }
 
