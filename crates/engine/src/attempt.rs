@@ -22,6 +22,7 @@ use crate::count;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
+use crate::observe::Trace;
 use crate::route::Candidate;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
@@ -46,6 +47,8 @@ pub struct Attempt<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// When the call's own time is over.
     pub until: Option<Instant>,
+    /// Its place in a trace: the call's, and its own number there.
+    pub trace: Option<(Trace, usize)>,
     /// What translation lost, once that is known.
     pub losses: OnceLock<Vec<Loss>>,
     /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
@@ -176,7 +179,11 @@ impl Attempt<'_> {
         mut request: Request<UpstreamBody>,
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
-        hops::count(&self.call.inbound.headers, request.headers_mut());
+        let client = &self.call.inbound.headers;
+        hops::count(client, request.headers_mut());
+        if let Some((trace, number)) = self.trace {
+            trace.tell(number, client, request.headers_mut());
+        }
         let sent = timeout_at(
             started + self.patience(),
             self.candidate.credential.transport.send(request),

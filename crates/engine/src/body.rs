@@ -132,6 +132,7 @@ impl Whole {
     fn take(&mut self) -> Option<Bytes> {
         let bytes = self.bytes.take()?;
         if let Some(recorder) = &mut self.recorder {
+            recorder.answers(&bytes);
             recorder.update(|record| {
                 record.outcome = if record.status < 400 {
                     Outcome::Completed

@@ -7,6 +7,7 @@ mod health;
 mod hedge;
 mod ledger;
 mod price;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
 pub use price::PriceOverride;
+pub use telemetry::{Encoding, Langfuse, Otlp, Telemetry};
 
 /// Everything a running gateway was told.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub way: Way,
     /// Where replicas lease limits from. Heeded at the start only.
     pub redis_url: Option<Secret>,
+    /// Who is told of calls beside metrics and log. Heeded at the start only.
+    pub telemetry: Telemetry,
 }
 
 /// How upstreams are reached.
@@ -536,6 +540,7 @@ impl Default for Config {
             ca_file: None,
             way: Way::Direct,
             redis_url: None,
+            telemetry: Telemetry::default(),
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{CallRecord, Charge, Metrics, Outcome, Recorder, Recorders};
+use crate::observe::{CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Trace};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
@@ -54,10 +54,20 @@ pub struct Engine {
     recorders: Recorders,
     metrics: Arc<Metrics>,
     hedges: Hedges,
+    telling: Telling,
     /// Answers instead of the network, in simulations.
     stand_in: Option<Arc<dyn StandIn>>,
     /// Set where calls without an answer must end.
     cut: OnceLock<Failure>,
+}
+
+/// What calls keep for those who are told of them.
+#[derive(Clone, Copy)]
+struct Telling {
+    /// So many of the traces that begin here are sampled; `None`: there are none.
+    sample: Option<f64>,
+    /// So many bytes of a prompt and of an answer; `None`: neither.
+    content: Option<usize>,
 }
 
 /// How a call came out, with what its headers say of the way.
@@ -138,6 +148,10 @@ impl Engine {
             ..HealthBook::default()
         };
         let keys = KeyRing::new(&config.access, None);
+        let telling = Telling {
+            sample: config.telemetry.sample(),
+            content: config.telemetry.content(),
+        };
         let snapshot = Snapshot::compile(config, &book, None)?;
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -148,6 +162,7 @@ impl Engine {
             recorders,
             metrics,
             hedges: Hedges::default(),
+            telling,
             stand_in: None,
             cut: OnceLock::new(),
         })
@@ -289,9 +304,11 @@ impl Engine {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
         let (mut call, body) = Call::read(&snapshot, inbound)?;
+        let content = self.content(&call, &body);
         recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
+            record.content = content;
         });
         let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
         recorder.keep(seats);
@@ -325,6 +342,16 @@ impl Engine {
             taking: Taking::default(),
             patience: Patience::default(),
         })
+    }
+
+    /// What was asked, where somebody is to be told.
+    fn content(&self, call: &Call, body: &InboundBody) -> Option<Box<Content>> {
+        let most = self.telling.content?;
+        let InboundBody::Whole(bytes) = body else {
+            return None;
+        };
+        let format = call.inbound.endpoint.format();
+        Some(Box::new(Content::asked(format, bytes, most)))
     }
 
     /// Asks one candidate after another.
@@ -416,6 +443,11 @@ impl Engine {
             charge: Charge::NOTHING,
             unpriced: false,
             losses: Vec::new(),
+            trace: self
+                .telling
+                .sample
+                .map(|sample| Trace::of(&inbound.headers, sample)),
+            content: None,
             began: self.clock.unix_micros(),
             started: self.clock.now(),
             first_event: None,

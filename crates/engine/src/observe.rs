@@ -1,4 +1,5 @@
-//! What is known of a call when it is over, and where that goes: a bounded queue, emptied off the request path into metrics and the log.
+//! What is known of a call when it is over, and where that goes: a bounded queue, emptied off the request path into metrics, the log
+//! and whoever else is told.
 
 mod charge;
 mod log;
@@ -6,8 +7,10 @@ pub mod metrics;
 mod pump;
 mod record;
 mod row;
+mod trace;
 
 pub use charge::Charge;
-pub use metrics::{Metrics, SignalCounters};
-pub use pump::{Flush, Pump, Recorders};
-pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};
+pub use metrics::{Metrics, SignalCounters, Told};
+pub use pump::{Flush, Pump, Recorders, Sink};
+pub use record::{AttemptRecord, CallRecord, Content, Outcome, Recorder};
+pub use trace::{Trace, is_part};

@@ -25,6 +25,9 @@ use answer::Lease;
 use connect::{Connector, NoSuchName};
 use pool::{Gauge, NoRoom, Pool, Taken};
 
+use crate::config::{Config, Way};
+use crate::tls::{Profiles, Trust};
+
 pub use answer::AnswerBody;
 pub use pool::Keeping;
 pub use proxy::Proxy;
@@ -108,6 +111,25 @@ impl Transport {
             gauge: Arc::default(),
             pools: ArcSwap::default(),
         }
+    }
+
+    /// For what the gateway sends beside calls: as this configuration reaches those that have no word of their own on it.
+    pub fn beside_calls(config: &Config) -> Result<Self, String> {
+        let trust = Trust::new(config.verify_ssl, config.ca_file.as_deref())?;
+        let timeouts = &config.timeouts;
+        Ok(Self::new(Reach {
+            proxy: match &config.way {
+                Way::Direct => None,
+                Way::Through(proxy) => Some(proxy.clone()),
+            },
+            tls: Profiles::default().get(trust, None)?,
+            connect: timeouts.connect,
+            keeping: Keeping {
+                idle: timeouts.connection_idle,
+                lifetime: timeouts.connection_lifetime,
+            },
+            most: None,
+        }))
     }
 
     /// How it reaches.

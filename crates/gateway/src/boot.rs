@@ -37,6 +37,7 @@ use crate::reload::{Merge, Reloader, Renewal};
 use crate::signals::Sharing;
 use crate::storage::Opened;
 use crate::systemd::Notifier;
+use crate::telling::Telling;
 use crate::upgrade::{Program, Upgrader};
 
 /// The delay between two words of the demo, so that a stream looks like one.
@@ -90,7 +91,8 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let server = loaded.config.server.clone();
     let model = example_model(&loaded.config, is_demo);
     let metrics = Arc::new(Metrics::new());
-    let (recorders, pump, flush) = Recorders::new(metrics.clone());
+    let (recorders, mut pump, flush) = Recorders::new(metrics.clone());
+    let telling = Telling::start(&loaded.config, &metrics, &mut pump)?;
     let engine = Engine::new(loaded.config, clock.clone(), metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
     let ledger = ledger::open(
@@ -227,6 +229,8 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         writer.abort();
     }
     pump.abort();
+    let _ = pump.await;
+    telling.end().await;
     if let Some(ledger) = ledger {
         ledger::end(ledger, engine.snapshot().config.server.shutdown_grace).await;
     }

@@ -18,6 +18,7 @@ mod pool;
 mod problem;
 mod reader;
 mod summary;
+mod telemetry;
 pub(crate) mod values;
 pub(crate) mod yaml;
 mod zero;

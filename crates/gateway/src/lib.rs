@@ -17,5 +17,6 @@ mod reload;
 mod signals;
 pub mod storage;
 pub mod systemd;
+pub mod telling;
 mod upgrade;
 pub mod watch;

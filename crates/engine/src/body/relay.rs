@@ -181,6 +181,9 @@ impl Relay {
         loop {
             if let Some(piece) = self.out.pop() {
                 self.watch.sent();
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.answers(&piece);
+                }
                 return Poll::Ready(Some(piece));
             }
             if matches!(self.rest, Rest::Asked(_)) {

@@ -14,7 +14,7 @@ use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::config::Hedge;
-use crate::observe::Recorder;
+use crate::observe::{Recorder, Trace};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
 use crate::route::{Candidate, Place};
@@ -52,6 +52,8 @@ struct Entry<'a> {
     started: Duration,
     /// Its number in the record.
     number: usize,
+    /// The call's place in a trace.
+    trace: Option<Trace>,
 }
 
 /// An attempt that came out.
@@ -130,6 +132,7 @@ impl Engine {
             kept: &self.kept,
             clock: &self.clock,
             until: begun.until,
+            trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
             losses: OnceLock::new(),
             redirects_blocked: begun
                 .route
@@ -208,6 +211,7 @@ impl<'a> Attempts<'a, '_> {
                 candidate,
                 started: self.engine.clock.now(),
                 number,
+                trace: self.recorder.record().and_then(|record| record.trace),
             },
             flight: candidate.begin(pass.seat.take()),
             pass,

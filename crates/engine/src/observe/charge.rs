@@ -157,6 +157,8 @@ pub(super) mod tests {
             charge: Charge::NOTHING,
             unpriced: false,
             losses: Vec::new(),
+            trace: None,
+            content: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),
             first_event: None,
@@ -167,6 +169,7 @@ pub(super) mod tests {
     /// One that was asked and of which nothing else is known: it may have been paid.
     pub(in crate::observe) fn asked() -> AttemptRecord {
         AttemptRecord {
+            row: "mock",
             provider: "p".into(),
             credential: "p#1".into(),
             model: "m".into(),

@@ -4,6 +4,7 @@ mod ledger;
 mod limiter;
 mod providers;
 mod signals;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -27,6 +28,8 @@ use limiter::Limiter;
 use providers::Providers;
 
 pub use signals::SignalCounters;
+use told::TellingCounters;
+pub use told::Told;
 
 /// Seconds; fit for models that think.
 const BUCKETS: [f64; 15] = [
@@ -46,6 +49,7 @@ pub struct Metrics {
     dropped: Counter,
     tasks: Gauge,
     signals: SignalCounters,
+    told: TellingCounters,
     active_now: [(&'static str, AtomicI64); crate::call::ENDPOINTS],
     totals: Totals,
     /// Written by the pump only, never on the request path.
@@ -217,6 +221,8 @@ impl Metrics {
         );
         let signals = SignalCounters::default();
         signals.register(&mut registry);
+        let told = TellingCounters::default();
+        told.register(&mut registry);
         let providers = Mutex::new(Providers::new(&mut registry));
         let limiter = Limiter::new(&mut registry);
         let ledger = Ledger::new(&mut registry);
@@ -233,6 +239,7 @@ impl Metrics {
             dropped,
             tasks,
             signals,
+            told,
             active_now,
             totals: Totals::default(),
             breakdown: Mutex::default(),
@@ -241,6 +248,11 @@ impl Metrics {
             limiter,
             ledger,
         }
+    }
+
+    /// Counts of those who are told of calls beside metrics and log.
+    pub fn told(&self, destination: &'static str) -> Told {
+        self.told.of(destination)
     }
 
     /// Of what replicas tell one another.

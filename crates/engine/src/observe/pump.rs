@@ -25,11 +25,19 @@ pub struct Recorders {
     ledger: Option<Arc<Ledger>>,
 }
 
-/// Empties the queue into metrics and the log.
+/// Empties the queue into metrics, the log and further sinks.
 pub struct Pump {
     queue: mpsc::Receiver<Arc<CallRecord>>,
     flushes: mpsc::Receiver<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
+    sinks: Vec<Box<dyn Sink>>,
+}
+
+/// Who else is told of calls that are over: off the request path, and never so that it holds up the next. What it has no room for it drops,
+/// and counts.
+pub trait Sink: Send {
+    /// A call is over.
+    fn take(&mut self, record: &Arc<CallRecord>);
 }
 
 /// Asks for everything so far to be in the sinks.
@@ -45,6 +53,7 @@ impl Recorders {
             queue: records,
             flushes,
             metrics: metrics.clone(),
+            sinks: Vec::new(),
         };
         let recorders = Self {
             queue,
@@ -103,6 +112,11 @@ impl Flush {
 }
 
 impl Pump {
+    /// One more is told.
+    pub fn telling(&mut self, sink: impl Sink + 'static) {
+        self.sinks.push(Box::new(sink));
+    }
+
     /// The next record, where there is one: for who wants the records themselves, and runs no pump.
     pub fn take(&mut self) -> Option<Arc<CallRecord>> {
         self.queue.try_recv().ok()
@@ -133,6 +147,7 @@ impl Pump {
                 Ok(record) => {
                     self.metrics.observe(&record);
                     log::write(&record);
+                    self.sinks.iter_mut().for_each(|sink| sink.take(&record));
                 }
                 Err(mpsc::error::TryRecvError::Empty) => return true,
                 Err(mpsc::error::TryRecvError::Disconnected) => return false,

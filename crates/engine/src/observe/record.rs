@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use polygate_core::clock::micros;
 use polygate_core::{Clock, Failure, Usage};
 use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
-use polygate_wire::Loss;
+use polygate_wire::{Format, Loss};
 
 use super::charge::Charge;
 use super::pump::Recorders;
 use super::row;
+use super::trace::Trace;
 use crate::expect::Expected;
 use crate::pulse::Flight;
 use crate::quota::{Amounts, Reservation};
@@ -71,6 +73,10 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Its place in a trace, where traces are kept.
+    pub trace: Option<Trace>,
+    /// What was said, where somebody is told.
+    pub content: Option<Box<Content>>,
     /// When it began; microseconds since 1970.
     pub began: i64,
     /// When it began, on the clock.
@@ -79,6 +85,45 @@ pub struct CallRecord {
     pub first_event: Option<Duration>,
     /// From the start to the end.
     pub duration: Duration,
+}
+
+/// What was asked and answered, in the client's format: so many bytes of each at most.
+#[derive(Clone, Default)]
+pub struct Content {
+    /// The client's request.
+    pub format: Option<Format>,
+    /// Its body; cut off where it is longer.
+    pub asked: Bytes,
+    /// The answer's body, as far as it went to the client; cut off where it is longer.
+    pub answered: Vec<u8>,
+    /// Of each no more than this.
+    most: usize,
+}
+
+/// It is what prompts and answers say, which logs do not show.
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (asked, answered) = (self.asked.len(), self.answered.len());
+        write!(f, "Content({asked} bytes asked, {answered} answered)")
+    }
+}
+
+impl Content {
+    /// Of a request in this format.
+    pub(crate) fn asked(format: Format, body: &Bytes, most: usize) -> Self {
+        Self {
+            format: Some(format),
+            asked: body.slice(..body.len().min(most)),
+            answered: Vec::new(),
+            most,
+        }
+    }
+
+    fn answer(&mut self, piece: &[u8]) {
+        let room = self.most.saturating_sub(self.answered.len());
+        let part = piece.get(..room.min(piece.len())).unwrap_or_default();
+        self.answered.extend_from_slice(part);
+    }
 }
 
 /// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
@@ -140,6 +185,8 @@ impl CallRecord {
 pub struct AttemptRecord {
     /// The provider.
     pub provider: Arc<str>,
+    /// The row of the provider table that it is of.
+    pub row: &'static str,
     /// Its key, by name.
     pub credential: Arc<str>,
     /// The model there.
@@ -180,6 +227,7 @@ impl AttemptRecord {
     fn asked(candidate: &Candidate, now: Duration) -> Self {
         Self {
             provider: candidate.upstream.name.clone(),
+            row: candidate.upstream.row,
             credential: candidate.credential.name.clone(),
             model: candidate.model.clone(),
             tariff: candidate.tariff.clone(),
@@ -320,6 +368,14 @@ impl Recorder {
     /// Nothing is in flight: the attempt is over, the call is not.
     pub fn land(&mut self) {
         self.flight = None;
+    }
+
+    /// More of the answer goes to the client.
+    pub(crate) fn answers(&mut self, piece: &[u8]) {
+        let record = self.record.as_mut();
+        if let Some(content) = record.and_then(|record| record.content.as_mut()) {
+            content.answer(piece);
+        }
     }
 
     /// The call keeps its seats until it ends.

@@ -158,6 +158,7 @@ pub(super) async fn chat(
         kept: engine.kept(),
         clock: engine.clock(),
         until: None,
+        trace: None,
         losses: OnceLock::new(),
         redirects_blocked: false,
     };

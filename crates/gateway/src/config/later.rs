@@ -28,7 +28,7 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 24] = [
+const TABLE: [Later; 22] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -38,13 +38,11 @@ const TABLE: [Later; 24] = [
     feature("guards", "guard rails"),
     feature("guardrails", "guard rails"),
     feature("jsonl_log", "request logs"),
-    feature("langfuse", "export to Langfuse"),
     feature(
         "logging",
         "log settings in the file (use --log-level or RUST_LOG)",
     ),
-    feature("observability", "export of traces and logs"),
-    feature("otlp", "export of traces and logs"),
+    elsewhere("observability", "otlp: {…} or langfuse: {…}"),
     feature("passthrough-headers", "passing upstream headers on"),
     feature("payload", "rules that change requests"),
     feature("provider_params", "parameters of a provider"),

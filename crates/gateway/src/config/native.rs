@@ -17,6 +17,7 @@ use super::Dialect;
 use super::database::{NO_REDIS, is_redis};
 use super::pieces::{hedge, set, way};
 use super::reader::Section;
+use super::telemetry;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
@@ -154,6 +155,12 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     if let Some(section) = top.section("metrics") {
         set(&mut config.metrics_open, section.boolean("open"));
         section.finish();
+    }
+    if let Some(section) = top.section("otlp") {
+        telemetry::otlp(section, &mut config.telemetry);
+    }
+    if let Some(section) = top.section("langfuse") {
+        telemetry::langfuse(section, &mut config.telemetry);
     }
     set(&mut config.shared_health, top.boolean("shared_health"));
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));

@@ -7,13 +7,11 @@ use super::Flags;
 use super::check::is_sample;
 use super::env::Environment;
 use super::problem::Findings;
+use super::telemetry;
 use super::values;
 
 /// Variables of features that come later: the beginnings of their names, and the switch that turns them off.
-const LATER: [(&str, &str); 2] = [
-    ("LANGFUSE_", "LANGFUSE_ENABLED"),
-    ("JSONL_LOG_", "JSONL_LOG_ENABLED"),
-];
+const LATER: [(&str, &str); 1] = [("JSONL_LOG_", "JSONL_LOG_ENABLED")];
 
 /// Puts flags and variables in force; notes what is wrong with them.
 pub fn apply(
@@ -52,6 +50,7 @@ pub fn apply(
     if suffix.is_some() {
         config.routing.provider_suffix = suffix;
     }
+    telemetry::variables(environment, &mut config.telemetry, findings);
     unsupported(environment, findings);
 }
 

@@ -38,6 +38,7 @@ mod soak;
 mod stopping;
 mod strategies;
 mod support;
+mod telemetry;
 mod tls;
 mod usage;
 mod wall;

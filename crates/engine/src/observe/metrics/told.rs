@@ -1,0 +1,64 @@
+//! Counts of calls that others were told of, and of those that were lost on the way.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Calls by whom they were to be told to, and what became of that.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TellingCounters(Family<ToldLabels, Counter>);
+
+/// The counts of one of them.
+#[derive(Clone, Debug)]
+pub struct Told {
+    sent: Counter,
+    dropped: Counter,
+    refused: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToldLabels {
+    destination: &'static str,
+    fate: &'static str,
+}
+
+impl TellingCounters {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "polygate_telemetry_calls",
+            "Calls that others are told of: sent, dropped (no room in the queue), refused (not taken, or never reached)",
+            self.0.clone(),
+        );
+    }
+
+    /// Of one destination.
+    pub(super) fn of(&self, destination: &'static str) -> Told {
+        let of = |fate| {
+            let labels = ToldLabels { destination, fate };
+            self.0.get_or_create(&labels).clone()
+        };
+        Told {
+            sent: of("sent"),
+            dropped: of("dropped"),
+            refused: of("refused"),
+        }
+    }
+}
+
+impl Told {
+    /// So many were told.
+    pub fn sent(&self, calls: u64) {
+        self.sent.inc_by(calls);
+    }
+
+    /// One had no room.
+    pub fn dropped(&self) {
+        self.dropped.inc();
+    }
+
+    /// So many were not taken.
+    pub fn refused(&self, calls: u64) {
+        self.refused.inc_by(calls);
+    }
+}

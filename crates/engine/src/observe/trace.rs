@@ -1,0 +1,177 @@
+//! W3C trace context: whose trace a call belongs to, and which spans of it are the call's own.
+
+use std::num::{NonZeroU64, NonZeroU128};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::chance;
+
+/// What says so, from the caller and to upstreams.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// No trace state is longer; a longer one is not passed on.
+const LONGEST_STATE: usize = 512;
+
+/// A call's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace.
+    pub id: NonZeroU128,
+    /// The caller's span, where the caller said so.
+    pub parent: Option<NonZeroU64>,
+    /// The call's own span.
+    pub span: NonZeroU64,
+    /// It is told to collectors.
+    pub is_sampled: bool,
+}
+
+impl Trace {
+    /// The caller's trace, which the caller has decided to sample or not; or a new one, of which so many of a whole are sampled.
+    pub fn of(headers: &HeaderMap, sample: f64) -> Self {
+        let span = some_number();
+        let said = headers.get(&TRACEPARENT);
+        if let Some((id, parent, is_sampled)) = said.and_then(read) {
+            return Self {
+                id,
+                parent: Some(parent),
+                span,
+                is_sampled,
+            };
+        }
+        let id = some_number();
+        let id = NonZeroU128::from(id).saturating_mul(NonZeroU128::from(some_number()));
+        Self {
+            id,
+            parent: None,
+            span,
+            is_sampled: is_part(id, sample),
+        }
+    }
+
+    /// The span of an attempt, by its number.
+    pub fn attempt(&self, number: usize) -> NonZeroU64 {
+        let number = (number as u64).wrapping_add(1);
+        let mixed = chance::mixed(self.span.get().wrapping_add(number));
+        NonZeroU64::new(mixed).unwrap_or(NonZeroU64::MIN)
+    }
+
+    /// Tells the upstream of an attempt, by its number; with the caller's own state of the trace.
+    pub(crate) fn tell(&self, number: usize, client: &HeaderMap, upstream: &mut HeaderMap) {
+        let span = self.attempt(number);
+        let flags = u8::from(self.is_sampled);
+        let text = format!("00-{:032x}-{span:016x}-{flags:02x}", self.id);
+        let Ok(value) = HeaderValue::try_from(text) else {
+            return;
+        };
+        upstream.insert(TRACEPARENT, value);
+        let state = client.get(&TRACESTATE).filter(|_| self.parent.is_some());
+        if let Some(state) = state.filter(|state| state.len() <= LONGEST_STATE) {
+            upstream.insert(TRACESTATE, state.clone());
+        }
+    }
+}
+
+/// Whether a trace is of this part of all: the same for everyone who asks.
+pub fn is_part(id: NonZeroU128, part: f64) -> bool {
+    let low = (id.get() as u64) >> 11;
+    (low as f64) < part * (1_u64 << 53) as f64
+}
+
+fn some_number() -> NonZeroU64 {
+    NonZeroU64::new(chance::number()).unwrap_or(NonZeroU64::MIN)
+}
+
+/// `version-trace-parent-flags`; what is no such thing says nothing.
+fn read(value: &HeaderValue) -> Option<(NonZeroU128, NonZeroU64, bool)> {
+    let text = value.to_str().ok()?.trim();
+    let mut parts = text.split('-');
+    let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_known = match version {
+        "00" => parts.next().is_none(),
+        // Later versions may say more behind it.
+        other => is_hex(other, 2) && other != "ff",
+    };
+    if !is_known || !is_hex(id, 32) || !is_hex(parent, 16) || !is_hex(flags, 2) {
+        return None;
+    }
+    let id = NonZeroU128::new(u128::from_str_radix(id, 16).ok()?)?;
+    let parent = NonZeroU64::new(u64::from_str_radix(parent, 16).ok()?)?;
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    Some((id, parent, flags & 1 == 1))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == length && text.bytes().all(is_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| {
+                let value = HeaderValue::from_str(value).expect("a value");
+                (HeaderName::from_static(name), value)
+            })
+            .collect()
+    }
+
+    const SAID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn the_callers_trace_goes_on() {
+        let client = headers(&[("traceparent", SAID), ("tracestate", "a=1")]);
+        let trace = Trace::of(&client, 0.0);
+        assert!(trace.is_sampled, "the caller decides");
+        assert_eq!(trace.parent.map(NonZeroU64::get), Some(0xb7ad6b7169203331));
+        let mut upstream = HeaderMap::new();
+        trace.tell(0, &client, &mut upstream);
+        let told = upstream["traceparent"].to_str().expect("text");
+        let (id, parent, sampled) = read(&upstream["traceparent"]).expect("a trace");
+        assert!(told.starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+        assert_eq!((id, parent, sampled), (trace.id, trace.attempt(0), true));
+        assert_eq!(upstream["tracestate"], "a=1");
+        assert_ne!(trace.attempt(0), trace.attempt(1));
+        assert_ne!(trace.attempt(0), trace.span);
+    }
+
+    #[test]
+    fn what_is_no_trace_begins_a_new_one() {
+        for no in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            let client = headers(&[("traceparent", no), ("tracestate", "a=1")]);
+            let trace = Trace::of(&client, 1.0);
+            assert_eq!((trace.parent, trace.is_sampled), (None, true), "{no}");
+            let mut upstream = HeaderMap::new();
+            trace.tell(0, &client, &mut upstream);
+            assert!(!upstream.contains_key("tracestate"));
+        }
+        let later = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00-more";
+        let trace = Trace::of(&headers(&[("traceparent", later)]), 1.0);
+        assert!(trace.parent.is_some() && !trace.is_sampled);
+    }
+
+    #[test]
+    fn a_part_of_the_traces_is_sampled() {
+        let _seeded = chance::seed(7);
+        let sampled = |part| {
+            let all = (0..4000).map(|_| Trace::of(&HeaderMap::new(), part));
+            all.filter(|trace| trace.is_sampled).count()
+        };
+        assert_eq!((sampled(0.0), sampled(1.0)), (0, 4000));
+        let some = sampled(0.25);
+        assert!((850..1150).contains(&some), "{some}");
+    }
+}

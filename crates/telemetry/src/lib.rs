@@ -1,0 +1,69 @@
+//! Tells others of calls that are over, in OTLP: an OpenTelemetry collector, and Langfuse. Nobody waits for them; what they do not take is
+//! counted and lost.
+
+mod attributes;
+mod export;
+mod langfuse;
+mod message;
+mod meter;
+mod post;
+mod span;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use polygate_engine::config::Config;
+use polygate_engine::observe::Metrics;
+use polygate_engine::transport::Transport;
+
+pub use export::{Entrance, Exporter};
+
+use export::{Book, Pace};
+use langfuse::Langfuse;
+use meter::Meter;
+use post::Post;
+use span::Spans;
+
+/// So many finished calls wait to be told of.
+const QUEUE: usize = 4096;
+
+/// How long spans wait for others.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What tells a collector and Langfuse, as far as the configuration names them.
+pub fn exporters(config: &Config, metrics: &Metrics) -> Result<Vec<Exporter>, String> {
+    let telemetry = &config.telemetry;
+    let mut exporters = Vec::new();
+    if telemetry.otlp.is_none() && telemetry.langfuse.is_none() {
+        return Ok(exporters);
+    }
+    let transport = Arc::new(Transport::beside_calls(config)?);
+    let post = |uri: &http::Uri| Post::new(transport.clone(), uri.clone());
+    if let Some(otlp) = &telemetry.otlp {
+        let resource = attributes::resource(otlp);
+        if let Some(uri) = &otlp.traces {
+            let post = post(uri).of(otlp);
+            let book: Box<dyn Book> = Box::new(Spans::new(resource.clone(), otlp.content));
+            let pace = Pace::of(QUEUE, LINGER);
+            exporters.push(Exporter::new(metrics.told("otlp_traces"), book, post, pace));
+        }
+        if let Some(uri) = &otlp.metrics {
+            let post = post(uri).of(otlp);
+            let book: Box<dyn Book> = Box::new(Meter::new(resource));
+            let pace = Pace::of(QUEUE, otlp.every);
+            exporters.push(Exporter::new(
+                metrics.told("otlp_metrics"),
+                book,
+                post,
+                pace,
+            ));
+        }
+    }
+    if let Some(own) = &telemetry.langfuse {
+        let post = Post::new(transport.clone(), langfuse::address(&own.host)?).of_langfuse(own);
+        let book: Box<dyn Book> = Box::new(Langfuse::new(own));
+        let pace = Pace::of(QUEUE, own.flush);
+        exporters.push(Exporter::new(metrics.told("langfuse"), book, post, pace));
+    }
+    Ok(exporters)
+}
