@@ -4,9 +4,11 @@ pub mod clock;
 pub mod failure;
 pub mod moment;
 pub mod secret;
+pub mod tier;
 pub mod usage;
 
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use failure::{Failure, Kind, Origin, Scope, Why};
 pub use secret::Secret;
+pub use tier::ServiceTier;
 pub use usage::Usage;

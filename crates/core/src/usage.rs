@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ServiceTier;
+
 /// Tokens as the provider reported them. `input` includes what came from a cache; `output` includes reasoning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,9 @@ pub struct Usage {
     pub input_audio: u64,
     /// Output tokens that are sound.
     pub output_audio: u64,
+    /// How the provider served them, where it said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served: Option<ServiceTier>,
 }
 
 impl Usage {
@@ -42,6 +47,16 @@ impl Usage {
             reasoning: self.reasoning.saturating_add(other.reasoning),
             input_audio: self.input_audio.saturating_add(other.input_audio),
             output_audio: self.output_audio.saturating_add(other.output_audio),
+            served: self.served.filter(|served| other.served == Some(*served)),
+        }
+    }
+
+    /// The same, served as these words say.
+    #[must_use]
+    pub fn served_as(self, word: Option<&str>) -> Self {
+        Self {
+            served: word.and_then(ServiceTier::served).or(self.served),
+            ..self
         }
     }
 
@@ -55,6 +70,7 @@ impl Usage {
         self.reasoning = self.reasoning.max(later.reasoning);
         self.input_audio = self.input_audio.max(later.input_audio);
         self.output_audio = self.output_audio.max(later.output_audio);
+        self.served = later.served.or(self.served);
     }
 }
 

@@ -12,10 +12,11 @@ mod telemetry;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polygate_core::Secret;
-use polygate_providers::Price;
+use polygate_providers::{Catalogue, Price};
 
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
@@ -23,7 +24,7 @@ pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, R
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
-pub use price::PriceOverride;
+pub use price::{PriceList, PriceOverride};
 pub use telemetry::{Encoding, Langfuse, Otlp, Telemetry};
 
 /// Everything a running gateway was told.
@@ -51,6 +52,10 @@ pub struct Config {
     pub health_check: HealthCheck,
     /// What models cost, where a target does not say so itself.
     pub price_overrides: Vec<PriceOverride>,
+    /// What else is listed of models and prices.
+    pub catalogue: Arc<Catalogue>,
+    /// Where a newer list is fetched.
+    pub price_list: Option<PriceList>,
     /// How calls are accounted for.
     pub ledger: Ledger,
     /// `/metrics` answers without a key.
@@ -533,6 +538,8 @@ impl Default for Config {
             continuation: false,
             health_check: HealthCheck::default(),
             price_overrides: Vec::new(),
+            catalogue: Catalogue::built_in(),
+            price_list: None,
             ledger: Ledger::default(),
             metrics_open: true,
             shared_health: true,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use polygate_core::Usage;
 use polygate_providers::price::{ServiceTier, Source};
-use polygate_providers::{Price, PriceLine, listing};
+use polygate_providers::{Catalogue, Price, PriceLine};
 
 use crate::config::PriceOverride;
 use crate::snapshot::Upstream;
@@ -32,7 +32,7 @@ impl Tariff {
         upstream: &Upstream,
         model: &str,
         own: Option<Price>,
-        overrides: &[PriceOverride],
+        (overrides, catalogue): (&[PriceOverride], &Catalogue),
     ) -> Option<Self> {
         let best = best(overrides, &upstream.name, model);
         let made_later = best.filter(|one| one.source == Source::Override);
@@ -53,7 +53,7 @@ impl Tariff {
                 others: Vec::new(),
             });
         }
-        let listing = listing(upstream.said, model)?;
+        let listing = catalogue.listing(upstream.said, model)?;
         let usual = Line::of(listing.line(ServiceTier::Standard)?);
         let tiers = listing.tiers.iter();
         let others = tiers.filter_map(|(tier, _)| listing.line(*tier).map(Line::of));
@@ -129,7 +129,7 @@ fn best<'a>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::pattern::Pattern;
 
@@ -167,8 +167,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_most_is_that_of_the_dearest_tier() {
+    /// Two dollars a million tokens of input, one where it is flexible, four before others.
+    pub(crate) fn tiered() -> Tariff {
         let line = |tier, input| {
             Line::of(PriceLine {
                 source: Source::Catalogue,
@@ -179,13 +179,18 @@ mod tests {
                 price: Price::of_dollars(input, 10.0).expect("a price"),
             })
         };
-        let tariff = Tariff {
+        Tariff {
             usual: line(ServiceTier::Standard, 2.0),
             others: vec![
                 line(ServiceTier::Flex, 1.0),
                 line(ServiceTier::Priority, 4.0),
             ],
-        };
+        }
+    }
+
+    #[test]
+    fn the_most_is_that_of_the_dearest_tier() {
+        let tariff = tiered();
         assert_eq!(tariff.most(1000, 100), 5000);
         let usage = Usage {
             input: 1000,

@@ -32,6 +32,7 @@ use crate::last_good::LastGood;
 use crate::ledger;
 use crate::listen::Given;
 use crate::live::Live;
+use crate::price_list::Prices;
 use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::signals::Sharing;
@@ -79,7 +80,10 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let last_good = LastGood::new(&loaded.storage.data_dir, opened.sealer.check());
     let base = Base::of(&loaded, demo(&loaded).await?);
     let follower = Follower::start(opened.clone(), last_good, keys.clone(), &base).await?;
-    let mut merge = Merge::new(base, follower.documents(), opened.sealer.clone());
+    let data_dir = &loaded.storage.data_dir;
+    let prices = Prices::new(data_dir, loaded.config.price_list.as_ref());
+    let documents = follower.documents();
+    let mut merge = Merge::new(base, documents, prices.listed(), opened.sealer.clone());
     let (config, in_force) = merge.merged();
     merge.told.send_replace(in_force);
     loaded.config = config;
@@ -157,6 +161,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         "http"
     };
     let probes = tokio::spawn(probe::run(engine.clone()));
+    let prices = tokio::spawn(prices.run(engine.clone()));
     let acceptor = certificates.as_ref().map(|(_, tls)| tls.acceptor());
     let acceptor = acceptor.transpose()?;
     let (reload, asked) = mpsc::channel(1);
@@ -218,6 +223,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     }
     upgrader.abort();
     probes.abort();
+    prices.abort();
     reloader.abort();
     follower.abort();
     forgetter.abort();

@@ -12,6 +12,7 @@ mod ledger;
 pub mod limits;
 pub mod listen;
 pub mod live;
+mod price_list;
 mod quotas;
 mod reload;
 mod signals;

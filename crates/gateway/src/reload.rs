@@ -11,6 +11,7 @@ use notify::RecommendedWatcher;
 use polygate_engine::admit::SharedKeys;
 use polygate_engine::config::Tls;
 use polygate_engine::{Config, Engine};
+use polygate_providers::Catalogue;
 use polygate_server::admin::configuration;
 use polygate_server::tls::Certificates;
 use polygate_store::Sealer;
@@ -71,6 +72,8 @@ pub struct Merge {
     pub base: Arc<Base>,
     /// What the database says.
     pub documents: watch::Receiver<Arc<Documents>>,
+    /// What is listed of models and prices.
+    pub listed: watch::Receiver<Arc<Catalogue>>,
     /// Opens its secrets.
     pub sealer: Arc<Sealer>,
     /// Which documents were said to be left out, and why.
@@ -84,6 +87,7 @@ impl Merge {
     pub fn new(
         base: Base,
         documents: watch::Receiver<Arc<Documents>>,
+        listed: watch::Receiver<Arc<Catalogue>>,
         sealer: Arc<Sealer>,
     ) -> Self {
         let base = Arc::new(base);
@@ -95,6 +99,7 @@ impl Merge {
         Self {
             base,
             documents,
+            listed,
             sealer,
             said: HashSet::new(),
             told: watch::Sender::new(in_force),
@@ -104,7 +109,8 @@ impl Merge {
     /// Both together, and what there is to say of that once it is in force.
     pub fn merged(&mut self) -> (Config, InForce) {
         let documents = self.documents.borrow_and_update().clone();
-        let composed = self.base.with(&documents, &self.sealer, &Engine::check);
+        let mut composed = self.base.with(&documents, &self.sealer, &Engine::check);
+        composed.config.catalogue = self.listed.borrow_and_update().clone();
         say(&composed.left_out, &mut self.said);
         let in_force = InForce {
             version: documents.version,
@@ -137,11 +143,16 @@ impl Reloader {
         let mut watchers = self.watch_pair(&told);
         // The file may have changed between its first reading and now.
         let _ = self.reload(false);
-        let mut is_followed = true;
+        let (mut is_followed, mut is_listed) = (true, true);
         loop {
             let asked = tokio::select! {
                 told = self.merge.documents.changed(), if is_followed => {
                     is_followed = told.is_ok();
+                    self.follow();
+                    continue;
+                }
+                told = self.merge.listed.changed(), if is_listed => {
+                    is_listed = told.is_ok();
                     self.follow();
                     continue;
                 }

@@ -1,19 +1,25 @@
-//! What is listed of models: `data/catalogue.txt`, whose lines are found once and read when somebody asks for them.
+//! What is listed of models: a text whose lines are found once and read when somebody asks for them. `data/catalogue.txt` is built in;
+//! others have its form.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 use crate::price::{Long, Price, PriceLine, Rates, ServiceTier, Source};
 use crate::table::Row;
 
 /// A model of a provider. Nothing is known of what is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
+    /// Who listed it.
+    pub source: Source,
+    /// Of when the list is.
+    pub date: Arc<str>,
     /// The provider's row.
-    pub row: &'static str,
+    pub row: String,
     /// The model as the provider calls it.
-    pub model: &'static str,
+    pub model: String,
     /// Tokens that a prompt may have.
     pub context: Option<u64>,
     /// Tokens that an answer may have.
@@ -65,28 +71,135 @@ const CAPABILITIES: [(&str, Capability); 7] = [
     ("pdf", Capability::Pdf),
 ];
 
-/// What is listed of a model at a provider of this row.
-pub fn listing(row: &Row, model: &str) -> Option<Listing> {
-    let listed = |row: &str| {
-        let (row, models) = LINES.rows.get_key_value(row)?;
-        let bare = FRONTS.iter().find_map(|front| model.strip_prefix(front));
-        let (model, line) = models
-            .get_key_value(model)
-            .or_else(|| bare.and_then(|bare| models.get_key_value(bare)))?;
-        read(row, model, line)
-    };
-    // The same vendor's other address.
-    listed(&row.name).or_else(|| row.dialect.as_deref().and_then(listed))
+/// A list of models.
+pub struct Catalogue {
+    source: Source,
+    date: Arc<str>,
+    text: String,
+    /// The lines' ends behind each name.
+    rows: HashMap<String, HashMap<String, Range<usize>>>,
 }
 
-/// What a model costs at a provider of this row; `None` where nobody listed it.
-pub fn price_of(row: &Row, model: &str) -> Option<Price> {
-    listing(row, model)?.price
+static BUILT_IN: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
+    let text = include_str!("../data/catalogue.txt").to_owned();
+    Arc::new(Catalogue::of(Source::Catalogue, text))
+});
+
+impl Catalogue {
+    /// The one that is built in.
+    pub fn built_in() -> Arc<Self> {
+        BUILT_IN.clone()
+    }
+
+    /// One that came from elsewhere; or what is wrong with it. Rows that nobody knows here are passed over.
+    pub fn fetched(text: String) -> Result<Self, String> {
+        let catalogue = Self::of(Source::Fetched, text);
+        if catalogue.date.is_empty() {
+            return Err("it has no line '# Date: …'".to_owned());
+        }
+        for (row, models) in &catalogue.rows {
+            for (model, line) in models {
+                if catalogue.read(row, model, line).is_none() {
+                    return Err(format!("'{model}' of '{row}' cannot be read"));
+                }
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// What is listed of a model at a provider of this row.
+    pub fn listing(&self, row: &Row, model: &str) -> Option<Listing> {
+        let listed = |row: &str| {
+            let (row, models) = self.rows.get_key_value(row)?;
+            let bare = FRONTS.iter().find_map(|front| model.strip_prefix(front));
+            let (model, line) = models
+                .get_key_value(model)
+                .or_else(|| bare.and_then(|bare| models.get_key_value(bare)))?;
+            self.read(row, model, line)
+        };
+        // The same vendor's other address.
+        listed(&row.name).or_else(|| row.dialect.as_deref().and_then(listed))
+    }
+
+    /// Who made it.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// When it was made of its source.
+    pub fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// It as text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// All that is listed.
+    pub fn listings(&self) -> impl Iterator<Item = Listing> {
+        let rows = self.rows.iter();
+        rows.flat_map(|(row, models)| {
+            let models = models.iter();
+            models.filter_map(|(model, line)| self.read(row, model, line))
+        })
+    }
+
+    /// What is listed under these very names.
+    pub fn exactly(&self, row: &str, model: &str) -> Option<Listing> {
+        self.read(row, model, self.rows.get(row)?.get(model)?)
+    }
+
+    fn of(source: Source, text: String) -> Self {
+        let mut date = "";
+        let mut rows: HashMap<String, HashMap<String, Range<usize>>> = HashMap::new();
+        let mut row = String::new();
+        let mut at = 0;
+        for whole in text.split_inclusive('\n') {
+            let line = whole.trim_end();
+            if let Some(said) = line.strip_prefix("# Date: ") {
+                date = said;
+            } else if let Some(name) = line.strip_prefix('[') {
+                row = name.trim_end_matches(']').to_owned();
+            } else if let Some((model, _)) = line.split_once(' ')
+                && model != "#"
+                && !row.is_empty()
+            {
+                let rest = at + model.len() + 1..at + line.len();
+                let models = rows.entry(row.clone()).or_default();
+                models.insert(model.to_owned(), rest);
+            }
+            at += whole.len();
+        }
+        Self {
+            source,
+            date: date.into(),
+            rows,
+            text,
+        }
+    }
+
+    fn read(&self, row: &str, model: &str, line: &Range<usize>) -> Option<Listing> {
+        let mut listing = Listing {
+            source: self.source,
+            date: self.date.clone(),
+            row: row.to_owned(),
+            model: model.to_owned(),
+            context: None,
+            output_cap: None,
+            capabilities: Capabilities::default(),
+            price: None,
+            tiers: Vec::new(),
+        };
+        listing.read(self.text.get(line.clone())?)?;
+        Some(listing)
+    }
 }
 
-/// When the catalogue was made of its source.
-pub fn date() -> &'static str {
-    LINES.date
+impl std::fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Catalogue({:?} of {})", self.source, self.date)
+    }
 }
 
 impl Listing {
@@ -96,69 +209,35 @@ impl Listing {
         let usual = self.price.map(|price| (ServiceTier::Standard, price));
         let (tier, price) = special.copied().or(usual)?;
         Some(PriceLine {
-            source: Source::Catalogue,
-            date: Cow::Borrowed(date()),
-            provider: self.row.to_owned(),
-            model: self.model.to_owned(),
+            source: self.source,
+            date: Cow::Owned(self.date.to_string()),
+            provider: self.row.clone(),
+            model: self.model.clone(),
             tier,
             price,
         })
     }
-}
 
-impl Capabilities {
-    /// Whether it is one of them.
-    pub fn has(self, one: Capability) -> bool {
-        self.0 & (1 << one as u8) != 0
-    }
-}
-
-/// The file's lines, by row and model.
-struct Lines {
-    date: &'static str,
-    rows: HashMap<&'static str, HashMap<&'static str, &'static str>>,
-}
-
-static LINES: LazyLock<Lines> = LazyLock::new(|| found(include_str!("../data/catalogue.txt")));
-
-fn found(text: &'static str) -> Lines {
-    let (mut date, mut rows) = ("", HashMap::new());
-    let mut models: &mut HashMap<_, _> = rows.entry("").or_default();
-    for line in text.lines() {
-        if let Some(said) = line.strip_prefix("# Date: ") {
-            date = said;
-        } else if let Some(row) = line.strip_prefix('[') {
-            models = rows.entry(row.trim_end_matches(']')).or_default();
-        } else if let Some((model, rest)) = line.split_once(' ').filter(|(name, _)| *name != "#") {
-            models.insert(model, rest);
+    /// Groups between semicolons: what the model is, then prices, each group's own kind first. `None`: not a line of ours.
+    fn read(&mut self, line: &str) -> Option<()> {
+        let mut groups = line.split(';');
+        for word in groups.next()?.split_ascii_whitespace() {
+            match word.split_once('=')? {
+                ("context", count) => self.context = Some(count.parse().ok()?),
+                ("cap", count) => self.output_cap = Some(count.parse().ok()?),
+                ("can", words) => self.capabilities = capabilities(words)?,
+                _ => return None,
+            }
         }
+        groups.try_for_each(|group| self.group(group))
     }
-    rows.remove("");
-    Lines { date, rows }
-}
 
-/// Groups between semicolons: what the model is, then prices, each group's own kind first. `None`: not a line of ours.
-fn read(row: &'static str, model: &'static str, line: &str) -> Option<Listing> {
-    let mut groups = line.split(';');
-    let mut listing = Listing {
-        row,
-        model,
-        ..Listing::default()
-    };
-    for word in groups.next()?.split_ascii_whitespace() {
-        match word.split_once('=')? {
-            ("context", count) => listing.context = Some(count.parse().ok()?),
-            ("cap", count) => listing.output_cap = Some(count.parse().ok()?),
-            ("can", words) => listing.capabilities = capabilities(words)?,
-            _ => return None,
-        }
-    }
-    for group in groups {
+    fn group(&mut self, group: &str) -> Option<()> {
         let (tier, above, rates) = prices(group)?;
-        let usual = listing.price.unwrap_or_default();
+        let usual = self.price.unwrap_or_default();
         let own = match tier {
-            ServiceTier::Standard => listing.price.as_mut(),
-            _ => listing
+            ServiceTier::Standard => self.price.as_mut(),
+            _ => self
                 .tiers
                 .iter_mut()
                 .find_map(|(one, price)| (*one == tier).then_some(price)),
@@ -170,9 +249,9 @@ fn read(row: &'static str, model: &'static str, line: &str) -> Option<Listing> {
                 let long = usual.long.filter(|long| long.rates.input >= rates.input);
                 let price = Price { rates, long };
                 if tier == ServiceTier::Standard {
-                    listing.price = Some(price);
+                    self.price = Some(price);
                 } else {
-                    listing.tiers.push((tier, price));
+                    self.tiers.push((tier, price));
                 }
             }
             (Some(above), Some(price)) => {
@@ -181,8 +260,15 @@ fn read(row: &'static str, model: &'static str, line: &str) -> Option<Listing> {
             }
             _ => return None,
         }
+        Some(())
     }
-    Some(listing)
+}
+
+impl Capabilities {
+    /// Whether it is one of them.
+    pub fn has(self, one: Capability) -> bool {
+        self.0 & (1 << one as u8) != 0
+    }
 }
 
 fn capabilities(words: &str) -> Option<Capabilities> {

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod classify;
 pub mod compat;
 pub mod price;
+pub mod price_map;
 pub mod registry;
 mod sigv4;
 pub mod table;
@@ -20,7 +21,7 @@ use polygate_core::{Failure, Secret};
 use polygate_wire::{Format, Quirks};
 use std::time::SystemTime;
 
-pub use catalogue::{Listing, listing, price_of};
+pub use catalogue::{Catalogue, Listing};
 pub use price::{Price, PriceLine};
 pub use registry::{Settings, build};
 pub use table::{Row, row_for_host, row_named, table};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+pub use polygate_core::ServiceTier;
 use polygate_core::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -55,27 +56,14 @@ pub struct Long {
     pub rates: Rates,
 }
 
-/// How a provider was asked to serve a call, where that has a price.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ServiceTier {
-    /// As usual.
-    #[default]
-    Standard,
-    /// Within a day.
-    Batch,
-    /// When there is room.
-    Flex,
-    /// Before others.
-    Priority,
-}
-
 /// Who said what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// The catalogue.
+    /// The catalogue that is built in.
     Catalogue,
+    /// A list that was fetched from where the operator said.
+    Fetched,
     /// The configuration's file.
     Configuration,
     /// An override that was made while the gateway ran.
@@ -220,33 +208,6 @@ pub fn aborted(reported: Usage, sent: u64, come: u64) -> Usage {
         input: if knows_input { reported.input } else { sent },
         output: reported.output.max(come),
         ..reported
-    }
-}
-
-impl ServiceTier {
-    /// All of them.
-    pub const ALL: [ServiceTier; 4] = [
-        ServiceTier::Standard,
-        ServiceTier::Batch,
-        ServiceTier::Flex,
-        ServiceTier::Priority,
-    ];
-
-    /// The tier of this name. What providers call otherwise is served as usual.
-    pub fn named(word: &str) -> Option<Self> {
-        ServiceTier::ALL
-            .into_iter()
-            .find(|tier| tier.as_str() == word)
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ServiceTier::Standard => "standard",
-            ServiceTier::Batch => "batch",
-            ServiceTier::Flex => "flex",
-            ServiceTier::Priority => "priority",
-        }
     }
 }
 

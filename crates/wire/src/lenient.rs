@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
+use polygate_core::ServiceTier;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_json::value::RawValue;
 
 /// A JSON string, borrowed where it has no escapes. Half a surrogate pair becomes the replacement character:
 /// providers cut emoji in two between chunks, and serde refuses such strings.
@@ -109,9 +111,77 @@ impl Visitor<'_> for CountVisitor {
     }
 }
 
+/// The tier that a provider says it served by: a word. Anything else says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Served(pub Option<ServiceTier>);
+
+impl<'de> Deserialize<'de> for Served {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(ServiceTier::served(raw.get().trim_matches('"'))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_format_says_how_it_served() {
+        use crate::{Format, Frame, dialect};
+        use ServiceTier::{Flex, Priority, Standard};
+        for (format, answer, served) in [
+            (
+                Format::OpenaiChat,
+                r#"{"choices":[{"message":{"content":"hi"}}],"service_tier":"default","usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+                Some(Standard),
+            ),
+            (
+                Format::OpenaiChat,
+                r#"{"choices":[{"message":{"content":"hi"}}],"service_tier":null,"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+                None,
+            ),
+            (
+                Format::OpenaiResponses,
+                r#"{"object":"response","output":[],"service_tier":"priority","usage":{"input_tokens":1,"output_tokens":2}}"#,
+                Some(Priority),
+            ),
+            (
+                Format::AnthropicMessages,
+                r#"{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":1,"output_tokens":2,"service_tier":"standard"}}"#,
+                Some(Standard),
+            ),
+            (
+                Format::AnthropicMessages,
+                r#"{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":1,"output_tokens":2,"service_tier":{"new":1}}}"#,
+                None,
+            ),
+            (
+                Format::Gemini,
+                r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]}}],"usageMetadata":{"promptTokenCount":1,"serviceTier":"flex"}}"#,
+                Some(Flex),
+            ),
+            (
+                Format::Gemini,
+                r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]}}],"usageMetadata":{"promptTokenCount":1,"trafficType":"ON_DEMAND"}}"#,
+                Some(Standard),
+            ),
+        ] {
+            let usage = dialect(format).check_chat(answer.as_bytes());
+            let usage = usage.expect("an answer").expect("counts");
+            assert_eq!(usage.served, served, "{answer}");
+        }
+        let chunk = br#"data: {"choices":[],"service_tier":"flex","usage":{"prompt_tokens":1,"completion_tokens":2}}
+
+"#;
+        let signal = dialect(Format::OpenaiChat).sniff(&Frame::parse(chunk));
+        assert_eq!(signal.usage.and_then(|usage| usage.served), Some(Flex));
+        let last = br#"data: {"type":"response.completed","response":{"service_tier":"flex","usage":{"input_tokens":1,"output_tokens":2}}}
+
+"#;
+        let signal = dialect(Format::OpenaiResponses).sniff(&Frame::parse(last));
+        assert_eq!(signal.usage.and_then(|usage| usage.served), Some(Flex));
+    }
 
     #[test]
     fn text_survives_half_a_pair() {

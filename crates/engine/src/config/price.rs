@@ -1,5 +1,8 @@
 //! What models cost where the catalogue is wrong or silent.
 
+use std::time::Duration;
+
+use polygate_core::Secret;
 use polygate_providers::Price;
 use polygate_providers::price::Source;
 
@@ -18,4 +21,13 @@ pub struct PriceOverride {
     pub date: String,
     /// Who says so.
     pub source: Source,
+}
+
+/// Where a list of models and prices is fetched, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceList {
+    /// Its address. There may be a password in it.
+    pub url: Secret,
+    /// How often.
+    pub refresh: Duration,
 }

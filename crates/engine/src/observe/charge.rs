@@ -33,6 +33,7 @@ impl Charge {
             reasoning: 0,
             input_audio: 0,
             output_audio: 0,
+            served: None,
         },
         cost: 0,
     };
@@ -41,9 +42,16 @@ impl Charge {
 impl AttemptRecord {
     fn charge(&mut self, expected: Expected, tier: ServiceTier) {
         let (state, usage) = self.tokens(expected);
+        let tier = self.served(tier);
         let line = self.tariff.as_ref().map(|tariff| tariff.line(tier));
         let cost = line.map_or(0, |line| line.cost(&usage));
         self.charge = Charge { state, usage, cost };
+    }
+
+    /// How it was served: as the provider said, else as it was asked.
+    fn served(&self, asked: ServiceTier) -> ServiceTier {
+        let said = self.usage.and_then(|usage| usage.served);
+        said.unwrap_or(asked)
     }
 
     /// Its tokens, and how well they are known. What may have been paid is never nothing.
@@ -113,9 +121,10 @@ impl CallRecord {
     pub fn price(&self) -> Option<&Arc<str>> {
         let mut attempts = self.attempts.iter().rev();
         let answer = attempts.find(|one| one.answered);
-        let tariff = answer.or(self.attempts.last())?.tariff.as_ref()?;
+        let attempt = answer.or(self.attempts.last())?;
+        let tariff = attempt.tariff.as_ref()?;
         let is_read = self.expected.metered != Metered::Unread;
-        is_read.then(|| tariff.line(self.tier).text())
+        is_read.then(|| tariff.line(attempt.served(self.tier)).text())
     }
 }
 
@@ -125,6 +134,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::observe::Outcome;
+    use crate::tariff::tests::tiered;
 
     /// A call of which nothing is known yet.
     pub(in crate::observe) fn call(attempts: Vec<AttemptRecord>) -> CallRecord {
@@ -249,6 +259,30 @@ pub(super) mod tests {
             assert_eq!((charge.state, charge.usage), (state, usage), "{what}");
             assert_eq!(call.charge, charge, "{what}");
             assert_eq!(call.unpriced, state != State::Failed, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_the_provider_says_of_the_tier_counts_before_what_was_asked() {
+        use ServiceTier::{Flex, Priority, Standard};
+        for (asked, served, cost, word) in [
+            (Flex, None, 1050, "flex"),
+            (Flex, Some(Standard), 2050, "standard"),
+            (Standard, Some(Flex), 1050, "flex"),
+            (Flex, Some(Priority), 4050, "priority"),
+        ] {
+            let usage = Usage {
+                served,
+                ..counts(1000, 5)
+            };
+            let mut attempt = answered(Some(usage), true);
+            attempt.tariff = Some(Arc::new(tiered()));
+            let mut call = call(vec![attempt]);
+            call.tier = asked;
+            call.settle();
+            assert_eq!(call.charge.cost, cost, "{asked:?} {served:?}");
+            let line = call.price().expect("a price");
+            assert!(line.contains(&format!(r#""tier":"{word}""#)), "{line}");
         }
     }
 

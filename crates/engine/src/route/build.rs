@@ -200,8 +200,9 @@ fn tariff(
     model: &str,
     own: Option<Price>,
 ) -> Option<Arc<Tariff>> {
-    let overrides = &snapshot.config.price_overrides;
-    Tariff::of(upstream, model, own, overrides).map(Arc::new)
+    let config = &snapshot.config;
+    let lists = (&*config.price_overrides, &*config.catalogue);
+    Tariff::of(upstream, model, own, lists).map(Arc::new)
 }
 
 fn lcm(a: u32, b: u32) -> u32 {

@@ -149,6 +149,9 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
         settings::health_check(section, &mut config.health_check);
     }
     config.price_overrides = accounts::price_overrides(&top);
+    if let Some(section) = top.section("price_list") {
+        config.price_list = accounts::price_list(section);
+    }
     if let Some(section) = top.section("ledger") {
         accounts::ledger(section, &mut config.ledger);
     }

@@ -29,6 +29,7 @@ mod keys;
 mod lanes;
 mod ledger;
 mod limits;
+mod prices;
 mod reload;
 mod replicas;
 mod restart;

@@ -3,19 +3,27 @@
 use super::*;
 use crate::row_named;
 
+fn read(row: &str, model: &str, line: &str) -> Option<Listing> {
+    let text = format!("[{row}]\n{model} {line}\n");
+    Catalogue::of(Source::Catalogue, text).exactly(row, model)
+}
+
 fn listed(row: &str, model: &str) -> Option<Listing> {
-    listing(row_named(row).expect("a row"), model)
+    Catalogue::built_in().listing(row_named(row).expect("a row"), model)
 }
 
 #[test]
 fn every_line_is_of_a_row_and_can_be_read_and_no_price_is_absurd() {
-    assert!(LINES.rows.len() > 30);
-    assert!(date().starts_with("20"), "{}", date());
+    let catalogue = Catalogue::built_in();
+    assert!(catalogue.rows.len() > 30);
+    assert!(catalogue.date().starts_with("20"), "{}", catalogue.date());
+    Catalogue::fetched(catalogue.text().to_owned()).expect("a list");
     let most = 2_000_000_000;
-    for (row, models) in &LINES.rows {
+    for (row, models) in &catalogue.rows {
         assert!(row_named(row).is_some(), "{row}");
         for (model, line) in models {
-            let listing = read(row, model, line).unwrap_or_else(|| panic!("{row} {model} {line}"));
+            let listing = catalogue.read(row, model, line);
+            let listing = listing.unwrap_or_else(|| panic!("{row} {model} {line:?}"));
             let prices = listing
                 .price
                 .iter()

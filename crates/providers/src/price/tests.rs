@@ -3,11 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{listing, row_named};
+use crate::row_named;
 
 fn line(row: &str, model: &str, tier: ServiceTier) -> PriceLine {
     let row = row_named(row).expect("a row");
-    let listing = listing(row, model).expect("a listing");
+    let listing = crate::Catalogue::built_in()
+        .listing(row, model)
+        .expect("a listing");
     listing.line(tier).expect("a price")
 }
 
@@ -130,6 +132,7 @@ fn other_service_has_its_price_where_it_is_listed() {
 fn a_tier_without_a_price_has_that_of_the_whole() {
     let price = Price::of_dollars(3.0, 15.0).expect("a price");
     let usage = Usage {
+        served: None,
         input: 100,
         output: 100,
         cache_read: 10,
@@ -201,7 +204,7 @@ fn a_row_is_recomputed_from_what_it_keeps() {
     assert_eq!(
         serde_json::to_value(&used).expect("JSON"),
         serde_json::json!({
-            "source": "catalogue", "date": crate::catalogue::date(), "provider": "gemini", "model": "gemini-2.5-pro",
+            "source": "catalogue", "date": crate::Catalogue::built_in().date(), "provider": "gemini", "model": "gemini-2.5-pro",
             "tier": "standard", "input": 1_250_000, "output": 10_000_000, "cache_read": 125_000,
             "long": {"above": 200_000, "input": 2_500_000, "output": 15_000_000, "cache_read": 250_000}
         })
@@ -232,6 +235,7 @@ fn a_call_that_was_cut_off_is_charged_by_what_is_known() {
 #[test]
 fn nothing_overflows() {
     let all = Usage {
+        served: None,
         input: u64::MAX,
         output: u64::MAX,
         cache_read: u64::MAX,
@@ -315,6 +319,7 @@ fn usage() -> impl Strategy<Value = Usage> {
     )
         .prop_map(
             |(fresh, cache_read, cache_write, hour, sound, reasoning, spoken, said)| Usage {
+                served: None,
                 input: fresh + cache_read + cache_write + sound,
                 cache_read,
                 cache_write,

@@ -18,6 +18,7 @@ fn call(n: i64, key: &str) -> CallRow {
         reasoning: 1,
         input_audio: 6,
         output_audio: 7,
+        served: Some(polygate_core::ServiceTier::Flex),
     };
     CallRow {
         id: format!("call-{n:03}"),

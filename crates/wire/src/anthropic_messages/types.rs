@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::canon::{Citation as Source, Issuer, Opaque, Stop};
-use crate::lenient::{Count, Text};
+use crate::lenient::{Count, Served, Text};
 
 /// A stream event; which members are there depends on its type.
 #[derive(Debug, Default, Deserialize)]
@@ -260,6 +260,7 @@ pub(crate) struct Counts {
     cache_creation_input_tokens: Count,
     cache_creation: Option<CacheCreation>,
     output_tokens_details: Option<Details>,
+    service_tier: Served,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -307,6 +308,7 @@ impl Counts {
                 .unwrap_or_default()
                 .thinking_tokens
                 .0,
+            served: self.service_tier.0,
             ..Usage::default()
         }
     }

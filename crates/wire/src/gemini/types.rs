@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::canon::{Citation, TokenLogprob};
-use crate::lenient::{Count, Text};
+use crate::lenient::{Count, Served, Text};
 
 /// An answer, or a chunk of one.
 #[derive(Debug, Default, Deserialize)]
@@ -405,6 +405,9 @@ pub(crate) struct Counts {
     cached_content_token_count: Count,
     prompt_tokens_details: Option<Vec<OfModality>>,
     candidates_tokens_details: Option<Vec<OfModality>>,
+    service_tier: Served,
+    /// What Vertex calls it.
+    traffic_type: Served,
 }
 
 /// Tokens of one kind of media.
@@ -446,6 +449,7 @@ impl Counts {
             input_audio: of_sound(&self.prompt_tokens_details),
             output_audio: of_sound(&self.candidates_tokens_details),
             cache_write_1h: 0,
+            served: self.service_tier.0.or(self.traffic_type.0),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
     match member(peek.error).or_else(bare) {
         Some(error) => Err(in_band(error)),
         None => Ok(Checked {
-            usage: counts(peek.usage),
+            usage: counts(peek.usage, peek.service_tier),
             has_turn: has_elements(peek.choices),
         }),
     }
@@ -60,7 +60,11 @@ pub(crate) fn sniff(frame: &Frame<'_>) -> Signal {
         (false, true) => Progress::Content,
         (false, false) => Progress::Preamble,
     };
-    let usage = counts(chunk.usage).or_else(|| counts(chunk.x_groq.and_then(|groq| groq.usage)));
+    let usage = chunk
+        .usage
+        .and_then(|usage| counts(Some(usage), chunk.service_tier));
+    let of_groq = || counts(chunk.x_groq.and_then(|groq| groq.usage), chunk.service_tier);
+    let usage = usage.or_else(of_groq);
     Signal {
         progress,
         usage,

@@ -22,6 +22,8 @@ pub(crate) struct Peek<'a> {
     /// Groq's first place for usage.
     #[serde(borrow, default)]
     pub x_groq: Option<Groq<'a>>,
+    #[serde(borrow, default)]
+    pub service_tier: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,6 +49,8 @@ pub(crate) struct AnswerPeek<'a> {
     object: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub choices: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub service_tier: Option<&'a RawValue>,
     #[serde(default)]
     data: Option<IgnoredAny>,
 }
@@ -136,10 +140,10 @@ struct Details {
 }
 
 /// Token counts of a `usage` member; `None` where there are none that can be read.
-pub(crate) fn counts(usage: Option<&RawValue>) -> Option<Usage> {
-    serde_json::from_str::<UsageMember>(usage?.get())
-        .ok()?
-        .counts()
+pub(crate) fn counts(usage: Option<&RawValue>, tier: Option<&RawValue>) -> Option<Usage> {
+    let member: UsageMember = serde_json::from_str(usage?.get()).ok()?;
+    let word = tier.map(|tier| tier.get().trim_matches('"'));
+    Some(member.counts()?.served_as(word))
 }
 
 impl UsageMember {
@@ -176,6 +180,7 @@ impl UsageMember {
             reasoning,
             input_audio: count(detail(inputs, |details| details.audio_tokens)),
             output_audio: count(detail(outputs, |details| details.audio_tokens)),
+            served: None,
         })
     }
 }
@@ -253,6 +258,8 @@ pub(crate) struct Answer<'a> {
     /// Perplexity's sources: addresses, repeated in every chunk.
     #[serde(borrow)]
     pub citations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     pub error: Option<&'a RawValue>,
 }

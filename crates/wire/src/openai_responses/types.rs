@@ -56,6 +56,8 @@ pub(crate) struct Answer<'a> {
     pub output: Option<Vec<Item<'a>>>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub service_tier: Option<&'a RawValue>,
 }
 
 /// A whole answer as far as it is checked without translating.
@@ -67,6 +69,8 @@ pub(crate) struct AnswerPeek<'a> {
     pub error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub service_tier: Option<&'a RawValue>,
     #[serde(default)]
     pub output: Option<IgnoredAny>,
 }

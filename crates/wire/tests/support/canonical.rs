@@ -693,6 +693,7 @@ fn usage() -> impl Strategy<Value = Usage> {
     let more = (0..50_u64, 0..50_u64, 0..50_u64, 0..50_u64);
     (tiers, more).prop_map(
         |((input, read, write, hour), (output, reasoning, heard, said))| Usage {
+            served: None,
             input: input + read + write + hour + heard,
             output: output + reasoning + said,
             cache_read: read,

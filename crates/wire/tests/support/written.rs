@@ -75,6 +75,8 @@ pub fn counts(usage: &Usage) -> String {
         reasoning,
         input_audio,
         output_audio,
+        // Prices are another matter than answers.
+        served: _,
     } = usage;
     let mut text = format!(
         "input={input} output={output} cache_read={cache_read} cache_write={cache_write} reasoning={reasoning}"

@@ -1,8 +1,9 @@
-//! What calls cost and how they are accounted for: `price_overrides` and `ledger`.
+//! What calls cost and how they are accounted for: `price_overrides`, `price_list` and `ledger`.
 
 use std::time::Duration;
 
-use polygate_engine::config::{Fsync, Ledger, PriceOverride};
+use http::Uri;
+use polygate_engine::config::{Fsync, Ledger, PriceList, PriceOverride};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::price::Source;
 
@@ -12,6 +13,9 @@ use crate::config::reader::{Item, Section};
 
 /// The shortest time between two writes to the disk.
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// How often a price list is fetched.
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// The words of `fsync`.
 #[derive(Clone, Copy)]
@@ -70,6 +74,26 @@ pub fn price_override(
         date: date.unwrap_or_default(),
         source,
     })
+}
+
+/// `price_list`.
+pub fn price_list(section: Section<'_>) -> Option<PriceList> {
+    const ADDRESS: &str = "must be an address: https://host/path or http://host/path";
+    let item = section.item("url");
+    let url = item.as_ref().and_then(|item| {
+        let url = item.secret()?;
+        let uri: Option<Uri> = url.reveal().parse().ok();
+        let is_address =
+            |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+        if !uri.as_ref().is_some_and(is_address) {
+            item.error(ADDRESS);
+            return None;
+        }
+        Some(url)
+    });
+    let refresh = section.patience("refresh").unwrap_or(A_DAY);
+    section.finish();
+    Some(PriceList { url: url?, refresh })
 }
 
 /// `ledger`.

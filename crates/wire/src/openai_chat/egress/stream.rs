@@ -81,11 +81,10 @@ impl Decoder {
         if let Some(raw) = answer.citations {
             self.sources = serde_json::from_str(raw.get()).unwrap_or_default();
         }
-        let usage = counts(answer.usage);
-        self.count(
-            usage.or_else(|| counts(answer.x_groq.and_then(|groq| groq.usage))),
-            out,
-        );
+        let tier = answer.service_tier;
+        let usage = counts(answer.usage, tier);
+        let of_groq = || counts(answer.x_groq.and_then(|groq| groq.usage), tier);
+        self.count(usage.or_else(of_groq), out);
         let first = choices
             .into_iter()
             .find(|choice| choice.index.unwrap_or_default().0 == 0);

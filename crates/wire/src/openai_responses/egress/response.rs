@@ -25,7 +25,7 @@ pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
         }));
     }
     Ok(Checked {
-        usage: counts(peek.usage),
+        usage: counts(peek.usage, peek.service_tier),
         has_turn: peek.output.is_some(),
     })
 }

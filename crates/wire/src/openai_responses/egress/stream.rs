@@ -31,7 +31,8 @@ pub(crate) fn sniff(frame: &Frame<'_>) -> Signal {
         "error" | "response.failed" => signal.failure = Some(Box::new(reported(&event))),
         "response.completed" | "response.incomplete" | "response.done" => {
             signal.progress = Progress::End;
-            signal.usage = event.response.and_then(|response| counts(response.usage));
+            let answer = event.response;
+            signal.usage = answer.and_then(|answer| counts(answer.usage, answer.service_tier));
         }
         "response.output_item.added"
             if event
@@ -330,7 +331,7 @@ impl Decoder {
             }
         }
         self.close(|_| true, out);
-        out.extend(counts(answer.usage).map(ChatEvent::Usage));
+        out.extend(counts(answer.usage, answer.service_tier).map(ChatEvent::Usage));
         let has = |kind: Kind| self.blocks.iter().any(|known| known.kind == kind);
         let stop = stop(answer, has(Kind::Call), has(Kind::Refusal));
         self.stopped = true;
