@@ -11,7 +11,7 @@ use polygate_engine::Engine;
 use polygate_engine::config::Config;
 use polygate_ledger::{Ledger, LedgerError, Options};
 use polygate_store::error::Result;
-use polygate_store::usage::{CallFilter, CallPage, CallRow, Filter, Group, GroupBy};
+use polygate_store::usage::{CallFilter, CallList, CallPage, CallRow, Filter, Group, GroupBy};
 use polygate_store::{StoreError, UsageStore};
 use tokio::runtime::Handle;
 
@@ -157,7 +157,7 @@ impl UsageStore for Settled {
         self.0.store.totals(of, by).await
     }
 
-    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList> {
         self.0.store.calls(of, page).await
     }
 

@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 2] = [
+const STEPS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "first",
@@ -22,6 +22,12 @@ const STEPS: [(i64, &str, &str, &str); 2] = [
         "audit",
         include_str!("../migrations/0002_audit.up.sql"),
         include_str!("../migrations/0002_audit.down.sql"),
+    ),
+    (
+        3,
+        "rollups",
+        include_str!("../migrations/0003_rollups.up.sql"),
+        include_str!("../migrations/0003_rollups.down.sql"),
     ),
 ];
 

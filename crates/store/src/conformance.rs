@@ -8,6 +8,7 @@
 
 mod audit;
 mod config;
+pub mod dashboard;
 mod kept;
 pub mod quota;
 mod signals;
@@ -38,6 +39,7 @@ where
     usage::lists(&empty().await).await;
     usage::orders(&empty().await).await;
     usage::forgetting(&empty().await).await;
+    dashboard::questions(&empty().await).await;
     quota::leases(&empty().await).await;
     quota::forgetting(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;

@@ -35,7 +35,7 @@ async fn rows(url: &str) -> Vec<CallRow> {
     };
     let found = store.calls(&CallFilter::default(), page).await;
     let mut rows = Vec::new();
-    for row in found.map(|(rows, _)| rows).unwrap_or_default() {
+    for row in found.map(|found| found.calls).unwrap_or_default() {
         let whole = store.call(&row.id).await.expect("the store answers");
         rows.push(whole.expect("a row"));
     }
@@ -51,7 +51,7 @@ async fn count(url: &str) -> usize {
         ..CallPage::default()
     };
     let found = store.calls(&CallFilter::default(), page).await;
-    found.map_or(0, |(_, count)| usize::try_from(count).expect("a count"))
+    found.map_or(0, |found| usize::try_from(found.total).expect("a count"))
 }
 
 /// Waits until there are so many rows.
