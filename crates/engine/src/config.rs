@@ -3,6 +3,7 @@
 //! Plain data with every default explicit. References are checked by who builds it; [`crate::snapshot`] compiles it.
 
 mod access;
+mod audit;
 mod health;
 mod hedge;
 mod ledger;
@@ -20,6 +21,7 @@ use polygate_providers::Price;
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
+pub use audit::Audit;
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
@@ -53,6 +55,8 @@ pub struct Config {
     pub price_overrides: Vec<PriceOverride>,
     /// How calls are accounted for.
     pub ledger: Ledger,
+    /// How long it is kept who changed what.
+    pub audit: Audit,
     /// `/metrics` answers without a key.
     pub metrics_open: bool,
     /// Replicas tell one another what rests.
@@ -534,6 +538,7 @@ impl Default for Config {
             health_check: HealthCheck::default(),
             price_overrides: Vec::new(),
             ledger: Ledger::default(),
+            audit: Audit::default(),
             metrics_open: true,
             shared_health: true,
             verify_ssl: true,

@@ -14,6 +14,7 @@ pub mod listen;
 pub mod live;
 mod quotas;
 mod reload;
+mod retention;
 mod signals;
 pub mod storage;
 pub mod systemd;

@@ -267,6 +267,10 @@ where
             query.push(condition).push_bind(wanted);
         }
     }
+    if of.status.is_some_and(|status| status != 200) {
+        // As their index says it.
+        query.push(" AND status <> 200");
+    }
     let texts = [
         (" AND key_name = ", &of.of.key),
         (" AND team = ", &of.of.team),
