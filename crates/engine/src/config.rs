@@ -3,6 +3,7 @@
 //! Plain data with every default explicit. References are checked by who builds it; [`crate::snapshot`] compiles it.
 
 mod access;
+mod audit;
 mod health;
 mod hedge;
 mod ledger;
@@ -21,6 +22,7 @@ use polygate_providers::{Catalogue, Price};
 use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
+pub use audit::Audit;
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
@@ -58,6 +60,8 @@ pub struct Config {
     pub price_list: Option<PriceList>,
     /// How calls are accounted for.
     pub ledger: Ledger,
+    /// How long it is kept who changed what.
+    pub audit: Audit,
     /// `/metrics` answers without a key.
     pub metrics_open: bool,
     /// Replicas tell one another what rests.
@@ -541,6 +545,7 @@ impl Default for Config {
             catalogue: Catalogue::built_in(),
             price_list: None,
             ledger: Ledger::default(),
+            audit: Audit::default(),
             metrics_open: true,
             shared_health: true,
             verify_ssl: true,

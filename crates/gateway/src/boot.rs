@@ -35,6 +35,7 @@ use crate::live::Live;
 use crate::price_list::Prices;
 use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
+use crate::retention;
 use crate::signals::Sharing;
 use crate::storage::Opened;
 use crate::systemd::Notifier;
@@ -190,7 +191,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     };
     let follower = tokio::spawn(follower.run());
     let reloader = tokio::spawn(reloader.run());
-    let forgetter = tokio::spawn(ledger::forget(opened.clone(), engine.clone()));
+    let forgetter = tokio::spawn(retention::forget(opened.clone(), engine.clone()));
     announce(
         Listening {
             address,

@@ -7,26 +7,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use polygate_engine::Engine;
 use polygate_engine::config::Config;
 use polygate_ledger::{Ledger, LedgerError, Options};
 use polygate_store::error::Result;
-use polygate_store::usage::{CallFilter, CallPage, CallRow, Filter, Group, GroupBy};
+use polygate_store::usage::{CallFilter, CallList, CallPage, CallRow, Filter, Group, GroupBy};
 use polygate_store::{StoreError, UsageStore};
 use tokio::runtime::Handle;
 
 use crate::storage::Opened;
 
-/// How often old calls are looked for, and how many are forgotten at a time, with a pause behind them.
-const LOOK: Duration = Duration::from_secs(600);
-const BATCH: u32 = 1_000;
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// How often it is looked whether another process has left something.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// How long one batch may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The end waits for the store as long as it takes rows, and so long where it takes none.
 const STALLED: Duration = Duration::from_millis(500);
@@ -81,42 +72,6 @@ fn is_unwritable(error: &LedgerError) -> bool {
     )
 }
 
-/// Forgets calls that are older than the configuration wants, in the background and for ever. Sums stay.
-pub async fn forget(opened: Arc<Opened>, engine: Arc<Engine>) {
-    let mut looks = tokio::time::interval(LOOK);
-    loop {
-        looks.tick().await;
-        let kept = engine.snapshot().config.ledger.retention;
-        let Some(kept) = kept.filter(|_| opened.is_settled()) else {
-            continue;
-        };
-        let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
-        let before = engine.clock().unix_micros().saturating_sub(kept);
-        if let Err(error) = forget_before(&*opened.store, before).await {
-            tracing::warn!(%error, "old calls cannot be forgotten now");
-        }
-    }
-}
-
-async fn forget_before(store: &dyn UsageStore, before: i64) -> Result<()> {
-    let mut forgotten = 0;
-    loop {
-        let batch = store.forget_calls_before(before, BATCH);
-        let some = tokio::time::timeout(PATIENCE, batch)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("it does not answer".to_owned())))?;
-        forgotten += some;
-        if some < u64::from(BATCH) {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    if forgotten > 0 {
-        tracing::info!(forgotten, "old calls are forgotten");
-    }
-    Ok(())
-}
-
 /// Ships what there is as long as the store takes it, and ends. What is left the next process finds.
 pub async fn end(ledger: Arc<Ledger>, grace: Duration) {
     let within = grace.clamp(STALLED, LONGEST_END);
@@ -157,7 +112,7 @@ impl UsageStore for Settled {
         self.0.store.totals(of, by).await
     }
 
-    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList> {
         self.0.store.calls(of, page).await
     }
 

@@ -15,6 +15,7 @@ pub mod live;
 mod price_list;
 mod quotas;
 mod reload;
+mod retention;
 mod signals;
 pub mod storage;
 pub mod systemd;

@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use polygate_core::Usage;
 use polygate_ledger::{Estimate, Fsync, Intent, Ledger, Options};
 use polygate_store::error::Result;
-use polygate_store::usage::{CallFilter, CallPage, CallRow, Filter, Group, GroupBy, State};
+use polygate_store::usage::{
+    CallFilter, CallList, CallPage, CallRow, Filter, Group, GroupBy, State,
+};
 use polygate_store::{MemoryStore, StoreError, UsageStore};
 use rand::RngExt;
 use tokio::runtime::{Builder, Runtime};
@@ -41,7 +43,7 @@ impl UsageStore for Nowhere {
         away()
     }
 
-    async fn calls(&self, _: &CallFilter, _: CallPage) -> Result<(Vec<CallRow>, i64)> {
+    async fn calls(&self, _: &CallFilter, _: CallPage) -> Result<CallList> {
         away()
     }
 
@@ -154,7 +156,8 @@ fn taken_over(folder: &Path) -> BTreeMap<String, State> {
         ..CallPage::default()
     };
     let all = CallFilter::default();
-    let (rows, total) = runtime.block_on(store.calls(&all, page)).expect("rows");
+    let found = runtime.block_on(store.calls(&all, page)).expect("rows");
+    let (rows, total) = (found.calls, found.total);
     // The store's count is of calls by their ids: nothing was shipped twice.
     assert_eq!(i64::try_from(stats.shipped), Ok(total));
     assert_eq!((stats.waiting, stats.damaged), (0, 0));

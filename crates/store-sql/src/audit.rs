@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use polygate_store::Result;
-use polygate_store::audit::{AuditStore, Entry, Event};
+use polygate_store::audit::{AuditStore, Entry, Event, EventFilter};
+use sqlx::QueryBuilder;
 
 use crate::error::from_sqlx;
 use crate::pool::{SqlStore, reading, writing};
@@ -46,16 +47,25 @@ impl AuditStore for SqlStore {
         writing!(self, transaction => audited!(transaction, event))
     }
 
-    async fn entries(&self, before: i64, limit: u32) -> Result<Vec<Entry>> {
+    async fn entries(&self, of: &EventFilter, before: i64, limit: u32) -> Result<Vec<Entry>> {
         let found: Vec<EntryRow> = reading!(self, connection => {
-            sqlx::query_as(
-                "SELECT number, happened, actor, action, outcome, subject, version FROM audit
-                 WHERE number < $1 ORDER BY number DESC LIMIT $2",
-            )
-            .bind(before)
-            .bind(i64::from(limit))
-            .fetch_all(connection)
-            .await
+            let mut query = QueryBuilder::new(
+                "SELECT number, happened, actor, action, outcome, subject, version FROM audit WHERE number < ",
+            );
+            query.push_bind(before);
+            for (column, start) in [("actor", &of.actor), ("action", &of.action)] {
+                if let Some(start) = start {
+                    query.push(format_args!(" AND substr({column}, 1, length("));
+                    query.push_bind(&**start).push(")) = ").push_bind(&**start);
+                }
+            }
+            for (sign, bound) in [(">=", of.since), ("<", of.until)] {
+                if let Some(bound) = bound {
+                    query.push(format_args!(" AND happened {sign} ")).push_bind(bound);
+                }
+            }
+            query.push(" ORDER BY number DESC LIMIT ").push_bind(i64::from(limit));
+            query.build_query_as().fetch_all(connection).await
         })
         .map_err(from_sqlx)?;
         let entry = |(number, at, actor, action, outcome, subject, version)| Entry {
@@ -70,5 +80,20 @@ impl AuditStore for SqlStore {
             },
         };
         Ok(found.into_iter().map(entry).collect())
+    }
+
+    async fn forget_entries(&self, before: i64, limit: u32) -> Result<u64> {
+        writing!(self, transaction => {
+            let done = sqlx::query(
+                "DELETE FROM audit WHERE number IN
+                 (SELECT number FROM audit WHERE happened < $1 ORDER BY happened, number LIMIT $2)",
+            )
+            .bind(before)
+            .bind(i64::from(limit))
+            .execute(&mut *transaction)
+            .await
+            .map_err(from_sqlx)?;
+            done.rows_affected()
+        })
     }
 }

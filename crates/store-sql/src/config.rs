@@ -252,6 +252,7 @@ impl ConfigStore for SqlStore {
                 "SELECT version, kind, name, was, became FROM changes WHERE version > $1 AND version <=
                    (SELECT COALESCE(MAX(version), $1) FROM
                      (SELECT version FROM changes WHERE version > $1 ORDER BY version LIMIT $2) AS next)
+                   AND EXISTS (SELECT 1 FROM versions WHERE version = $1 + 1)
                  ORDER BY version",
             )
             .bind(after)
@@ -283,6 +284,33 @@ impl ConfigStore for SqlStore {
             changes,
         };
         Ok(found.into_iter().map(version).collect())
+    }
+
+    async fn forget_versions(&self, kept: u32, limit: u32) -> Result<u64> {
+        writing!(self, transaction => {
+            let (last,): (Option<i64>,) = sqlx::query_as(
+                "SELECT MAX(version) FROM
+                 (SELECT version FROM versions
+                  WHERE version <= (SELECT version FROM config_state) - $1 ORDER BY version LIMIT $2) AS old",
+            )
+            .bind(i64::from(kept))
+            .bind(i64::from(limit))
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(from_sqlx)?;
+            let last = last.unwrap_or_default();
+            sqlx::query("DELETE FROM changes WHERE version <= $1")
+                .bind(last)
+                .execute(&mut *transaction)
+                .await
+                .map_err(from_sqlx)?;
+            let done = sqlx::query("DELETE FROM versions WHERE version <= $1")
+                .bind(last)
+                .execute(&mut *transaction)
+                .await
+                .map_err(from_sqlx)?;
+            done.rows_affected()
+        })
     }
 
     fn notices(&self) -> watch::Receiver<u64> {

@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 2] = [
+const STEPS: [(i64, &str, &str, &str); 6] = [
     (
         1,
         "first",
@@ -22,6 +22,30 @@ const STEPS: [(i64, &str, &str, &str); 2] = [
         "audit",
         include_str!("../migrations/0002_audit.up.sql"),
         include_str!("../migrations/0002_audit.down.sql"),
+    ),
+    (
+        3,
+        "rollups",
+        include_str!("../migrations/0003_rollups.up.sql"),
+        include_str!("../migrations/0003_rollups.down.sql"),
+    ),
+    (
+        4,
+        "granted",
+        include_str!("../migrations/0004_granted.up.sql"),
+        include_str!("../migrations/0004_granted.down.sql"),
+    ),
+    (
+        5,
+        "audit_by_time",
+        include_str!("../migrations/0005_audit_by_time.up.sql"),
+        include_str!("../migrations/0005_audit_by_time.down.sql"),
+    ),
+    (
+        6,
+        "searches",
+        include_str!("../migrations/0006_searches.up.sql"),
+        include_str!("../migrations/0006_searches.down.sql"),
     ),
 ];
 

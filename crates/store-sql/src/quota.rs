@@ -5,41 +5,57 @@ use polygate_store::quota::{Granted, Lease, QuotaWindow};
 use polygate_store::{QuotaStore, Result};
 
 use crate::error::from_sqlx;
-use crate::pool::{SqlStore, reading, writing};
+use crate::pool::{Pool, SqlStore, reading, writing};
+
+/// Takes of a row and says what was taken: the row is held by the statement alone. What is granted is [`Granted::of`] in SQL.
+const TAKE: &str = "INSERT INTO quotas (name, began, ends, taken, granted) VALUES ($1, $2, $3, $4, $4)
+    ON CONFLICT (name, began) DO UPDATE SET
+      granted = CASE WHEN quotas.taken >= $6 THEN 0 WHEN $6 - quotas.taken < $5 THEN $6 - quotas.taken ELSE $5 END,
+      taken = CASE WHEN quotas.taken >= $6 THEN quotas.taken WHEN $6 - quotas.taken < $5 THEN $6 ELSE quotas.taken + $5 END
+    RETURNING granted, taken";
+
+/// Gives back likewise, whatever the limit is.
+const GIVE: &str =
+    "INSERT INTO quotas (name, began, ends, taken, granted) VALUES ($1, $2, $3, $4, $4)
+    ON CONFLICT (name, began) DO UPDATE SET
+      granted = CASE WHEN $5 < -quotas.taken THEN -quotas.taken ELSE $5 END,
+      taken = CASE WHEN $5 < -quotas.taken THEN 0 ELSE quotas.taken + $5 END
+    RETURNING granted, taken";
+
+/// One lease on a connection, in a transaction or in none.
+macro_rules! leased {
+    ($connection:expr, $lease:expr) => {{
+        let lease: &Lease = $lease;
+        let first = Granted::of(0, lease.want, lease.cap);
+        let text = if lease.want < 0 { GIVE } else { TAKE };
+        let mut query = sqlx::query_as(text)
+            .bind(&lease.window.name)
+            .bind(lease.window.began)
+            .bind(lease.window.ends)
+            .bind(first.granted)
+            .bind(lease.want);
+        if lease.want >= 0 {
+            query = query.bind(lease.cap);
+        }
+        let (granted, taken): (i64, i64) = query.fetch_one($connection).await.map_err(from_sqlx)?;
+        Granted { granted, taken }
+    }};
+}
 
 #[async_trait]
 impl QuotaStore for SqlStore {
     async fn lease(&self, leases: &[Lease]) -> Result<Vec<Granted>> {
+        if let [lease] = leases {
+            return self.lease_one(lease).await.map(|granted| vec![granted]);
+        }
         // In one order whoever asks, so that two who want the same do not wait for one another.
         let mut order: Vec<usize> = (0..leases.len()).collect();
         order.sort_by_key(|index| leases.get(*index).map(|lease| &lease.window));
         writing!(self, transaction => {
             let mut granted = vec![Granted::default(); leases.len()];
             for index in order {
-                let Some(lease) = leases.get(index) else { continue };
-                // Holds the row until the end: what is read here nobody changes.
-                let (taken,): (i64,) = sqlx::query_as(
-                    "INSERT INTO quotas (name, began, ends, taken) VALUES ($1, $2, $3, 0)
-                     ON CONFLICT (name, began) DO UPDATE SET taken = quotas.taken RETURNING taken",
-                )
-                .bind(&lease.window.name)
-                .bind(lease.window.began)
-                .bind(lease.window.ends)
-                .fetch_one(&mut *transaction)
-                .await
-                .map_err(from_sqlx)?;
-                let grant = Granted::of(taken, lease.want, lease.cap);
-                if grant.granted != 0 {
-                    sqlx::query("UPDATE quotas SET taken = $3 WHERE name = $1 AND began = $2")
-                        .bind(&lease.window.name)
-                        .bind(lease.window.began)
-                        .bind(grant.taken)
-                        .execute(&mut *transaction)
-                        .await
-                        .map_err(from_sqlx)?;
-                }
-                if let Some(slot) = granted.get_mut(index) {
-                    *slot = grant;
+                if let Some((lease, slot)) = leases.get(index).zip(granted.get_mut(index)) {
+                    *slot = leased!(&mut *transaction, lease);
                 }
             }
             granted
@@ -74,6 +90,16 @@ impl QuotaStore for SqlStore {
             .await
             .map_err(from_sqlx)?;
             done.rows_affected()
+        })
+    }
+}
+
+impl SqlStore {
+    /// One statement is a transaction of its own.
+    async fn lease_one(&self, lease: &Lease) -> Result<Granted> {
+        Ok(match &self.pool {
+            Pool::Sqlite { writer, .. } => leased!(writer, lease),
+            Pool::Postgres(pool) => leased!(pool, lease),
         })
     }
 }

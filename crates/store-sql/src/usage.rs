@@ -1,15 +1,18 @@
 //! The ledger: rows of calls and attempts, and the sums of their hours.
 
-use std::collections::BTreeMap;
+mod facets;
+mod list;
+mod sums;
 
 use async_trait::async_trait;
 use polygate_store::usage::{
-    AttemptRow, CallFilter, CallPage, CallRow, CallSort, Filter, Group, GroupBy, Order, State,
-    Totals,
+    AttemptRow, CallFilter, CallList, CallPage, CallRow, Filter, Group, GroupBy, State, Totals,
 };
 use polygate_store::{Result, StoreError, UsageStore};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Row, Type};
 
+use self::facets::{COUNTED, Faces, count};
+use self::sums::{Added, DAYS, HOURS, add_counts, add_facets, add_sums, select_sums};
 use crate::error::{from_sqlx, of_row};
 use crate::pool::{SqlStore, number, reading, writing};
 
@@ -132,6 +135,55 @@ fn json(usage: &polygate_core::Usage) -> Result<String> {
     serde_json::to_string(usage).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
+/// What a call was counted by: when it began, key, team, provider, the model's three names, status, stream, whether it failed.
+type FoundFaces = (
+    i64,
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+);
+
+const FACES: &str = " RETURNING started, key_name, team, provider, model, label, upstream_model, status, stream, \
+    CAST(CASE WHEN error IS NULL THEN 0 ELSE 1 END AS BIGINT)";
+
+fn faces(found: &FoundFaces) -> Faces<'_> {
+    let (started, key, team, provider, model, label, upstream_model, status, stream, failed) =
+        found;
+    Faces {
+        started: *started,
+        key,
+        team,
+        provider,
+        model,
+        label,
+        upstream_model,
+        status: *status,
+        stream: *stream,
+        failed: *failed != 0,
+    }
+}
+
+/// A statement about these ids.
+fn these<'a, DB>(before: &str, ids: &'a [String], after: &str) -> QueryBuilder<DB>
+where
+    DB: Database,
+    &'a str: Encode<'a, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(before);
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(&**id);
+    }
+    query.push(")").push(after);
+    query
+}
+
 /// Rows of one statement: databases bound how many values it may have.
 const ROWS: usize = 500;
 
@@ -140,20 +192,6 @@ const CALL_COLUMNS: &str = "INSERT INTO calls (id, request_id, started, duration
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempts (call_id, number, provider, credential, model, outcome, status, duration, state, \
     tokens, cost) ";
-
-const SUM_COLUMNS: &str = "INSERT INTO usage_hours (hour, key_name, team, model, provider, calls, attempts, errors, input_tokens, \
-    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost) ";
-
-const SUM_UPDATE: &str = " ON CONFLICT (hour, key_name, team, model, provider) DO UPDATE SET \
-    calls = usage_hours.calls + excluded.calls, attempts = usage_hours.attempts + excluded.attempts, \
-    errors = usage_hours.errors + excluded.errors, input_tokens = usage_hours.input_tokens + excluded.input_tokens, \
-    output_tokens = usage_hours.output_tokens + excluded.output_tokens, \
-    cache_read_tokens = usage_hours.cache_read_tokens + excluded.cache_read_tokens, \
-    cache_write_tokens = usage_hours.cache_write_tokens + excluded.cache_write_tokens, \
-    reasoning_tokens = usage_hours.reasoning_tokens + excluded.reasoning_tokens, cost = usage_hours.cost + excluded.cost";
-
-/// What a sum is of: hour, key, team, model, provider. Sorted, so that two who add to the same sums do not wait for one another.
-type SumKey<'a> = (i64, &'a str, &'a str, &'a str, &'a str);
 
 fn insert_calls<'a, DB>(calls: &'a [CallRow]) -> Result<QueryBuilder<DB>>
 where
@@ -228,144 +266,45 @@ where
     Ok(query)
 }
 
-fn add_sums<'a, DB>(sums: &BTreeMap<SumKey<'a>, Totals>) -> QueryBuilder<DB>
-where
-    DB: Database,
-    &'a str: Encode<'a, DB> + Type<DB>,
-    i64: Encode<'a, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new(SUM_COLUMNS);
-    query.push_values(
-        sums,
-        |mut row, ((hour, key, team, model, provider), sum)| {
-            row.push_bind(*hour)
-                .push_bind(*key)
-                .push_bind(*team)
-                .push_bind(*model)
-                .push_bind(*provider)
-                .push_bind(sum.calls)
-                .push_bind(sum.attempts)
-                .push_bind(sum.errors)
-                .push_bind(sum.input_tokens)
-                .push_bind(sum.output_tokens)
-                .push_bind(sum.cache_read_tokens)
-                .push_bind(sum.cache_write_tokens)
-                .push_bind(sum.reasoning_tokens)
-                .push_bind(sum.cost_micro_usd);
-        },
-    );
-    query.push(SUM_UPDATE);
-    query
-}
-
-/// The conditions on calls.
-fn where_calls<'a, DB>(query: &mut QueryBuilder<DB>, of: &'a CallFilter)
-where
-    DB: Database,
-    &'a str: Encode<'a, DB> + Type<DB>,
-    i64: Encode<'a, DB> + Type<DB>,
-{
-    query.push(" WHERE 1 = 1");
-    let numbers = [
-        (" AND started >= ", of.of.from),
-        (" AND started < ", of.of.until),
-        (" AND status = ", of.status.map(i64::from)),
-        (" AND stream = ", of.stream.map(i64::from)),
-    ];
-    for (condition, wanted) in numbers {
-        if let Some(wanted) = wanted {
-            query.push(condition).push_bind(wanted);
+/// Forgets these calls, and counts them no more; how many there were. The same for both databases.
+macro_rules! forgotten {
+    ($transaction:expr, $ids:expr) => {{
+        let mut forgotten = 0;
+        for ids in $ids.chunks(ROWS) {
+            these("DELETE FROM attempts WHERE call_id IN (", ids, "")
+                .build()
+                .execute(&mut *$transaction)
+                .await
+                .map_err(from_sqlx)?;
+            let gone: Vec<FoundFaces> = these("DELETE FROM calls WHERE id IN (", ids, FACES)
+                .build_query_as()
+                .fetch_all(&mut *$transaction)
+                .await
+                .map_err(from_sqlx)?;
+            forgotten += gone.len() as u64;
+            let faces = gone.iter().map(faces);
+            let less = count(faces.flat_map(|faces| faces.all()), -1);
+            let hours = less.keys().map(|(_, hour, _)| *hour);
+            let Some((first, last)) = hours.clone().min().zip(hours.max()) else {
+                continue;
+            };
+            add_counts(&less)
+                .build()
+                .execute(&mut *$transaction)
+                .await
+                .map_err(from_sqlx)?;
+            let text = format!(
+                "DELETE FROM usage_facets WHERE facet IN {COUNTED} AND hour >= $1 AND hour <= $2 AND kept = 0"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(text))
+                .bind(first)
+                .bind(last)
+                .execute(&mut *$transaction)
+                .await
+                .map_err(from_sqlx)?;
         }
-    }
-    let texts = [
-        (" AND key_name = ", &of.of.key),
-        (" AND team = ", &of.of.team),
-        (" AND label = ", &of.of.model),
-        (" AND provider = ", &of.of.provider),
-        (" AND request_id = ", &of.request_id),
-    ];
-    for (condition, wanted) in texts {
-        if let Some(wanted) = wanted {
-            query.push(condition).push_bind(&**wanted);
-        }
-    }
-    if let Some(named) = &of.named {
-        for condition in [" AND (label = ", " OR model = ", " OR upstream_model = "] {
-            query.push(condition).push_bind(&**named);
-        }
-        query.push(")");
-    }
-    if of.errors {
-        query.push(" AND error IS NOT NULL");
-    }
-}
-
-/// How calls are sorted.
-fn ordered(order: Order) -> String {
-    let column = match order.by {
-        CallSort::Started => "started",
-        CallSort::Status => "status",
-        CallSort::Duration => "duration",
-        CallSort::Cost => "cost",
-    };
-    let direction = if order.ascending { "ASC" } else { "DESC" };
-    format!(" ORDER BY {column} {direction}, started DESC, id DESC")
-}
-
-/// The query for sums.
-fn select_sums<'a, DB>(of: &'a Filter, by: Option<GroupBy>) -> QueryBuilder<DB>
-where
-    DB: Database,
-    &'a str: Encode<'a, DB> + Type<DB>,
-    i64: Encode<'a, DB> + Type<DB>,
-{
-    let name = match by {
-        None => "''",
-        Some(GroupBy::Key) => "key_name",
-        Some(GroupBy::Team) => "team",
-        Some(GroupBy::Model) => "model",
-        Some(GroupBy::Provider) => "provider",
-        Some(GroupBy::Hour) => "CAST(hour AS TEXT)",
-    };
-    let mut query = QueryBuilder::new("SELECT ");
-    query.push(name).push(" AS name");
-    for column in [
-        "calls",
-        "attempts",
-        "errors",
-        "input_tokens",
-        "output_tokens",
-        "cache_read_tokens",
-        "cache_write_tokens",
-        "reasoning_tokens",
-        "cost",
-    ] {
-        // PostgreSQL sums BIGINT to NUMERIC.
-        query.push(format_args!(
-            ", CAST(COALESCE(SUM({column}), 0) AS BIGINT) AS {column}"
-        ));
-    }
-    let (from, until) = of.hours();
-    query
-        .push(" FROM usage_hours WHERE hour >= ")
-        .push_bind(from)
-        .push(" AND hour < ")
-        .push_bind(until);
-    let texts = [
-        (" AND key_name = ", &of.key),
-        (" AND team = ", &of.team),
-        (" AND model = ", &of.model),
-        (" AND provider = ", &of.provider),
-    ];
-    for (condition, wanted) in texts {
-        if let Some(wanted) = wanted {
-            query.push(condition).push_bind(&**wanted);
-        }
-    }
-    if by.is_some() {
-        query.push(" GROUP BY 1 ORDER BY 1");
-    }
-    query
+        forgotten
+    }};
 }
 
 #[async_trait]
@@ -386,26 +325,8 @@ impl UsageStore for SqlStore {
         Ok(found.into_iter().map(|found| found.0).collect())
     }
 
-    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
-        let found: Vec<FoundCall> = reading!(self, connection => {
-            let mut query = QueryBuilder::new("SELECT * FROM calls");
-            where_calls(&mut query, of);
-            query
-                .push(ordered(page.order))
-                .push(" LIMIT ")
-                .push_bind(i64::from(page.limit))
-                .push(" OFFSET ")
-                .push_bind(i64::from(page.offset));
-            query.build_query_as().fetch_all(connection).await
-        })
-        .map_err(from_sqlx)?;
-        let (count,): (i64,) = reading!(self, connection => {
-            let mut query = QueryBuilder::new("SELECT COUNT(*) FROM calls");
-            where_calls(&mut query, of);
-            query.build_query_as().fetch_one(connection).await
-        })
-        .map_err(from_sqlx)?;
-        Ok((found.into_iter().map(|found| found.0).collect(), count))
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList> {
+        self.listed(of, page).await
     }
 
     async fn call(&self, id: &str) -> Result<Option<CallRow>> {
@@ -434,23 +355,9 @@ impl UsageStore for SqlStore {
     }
 
     async fn forget_calls(&self, ids: &[String]) -> Result<u64> {
-        writing!(self, transaction => {
-            let mut forgotten = 0;
-            for id in ids {
-                sqlx::query("DELETE FROM attempts WHERE call_id = $1")
-                    .bind(id)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(from_sqlx)?;
-                let done = sqlx::query("DELETE FROM calls WHERE id = $1")
-                    .bind(id)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(from_sqlx)?;
-                forgotten += done.rows_affected();
-            }
-            forgotten
-        })
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        writing!(self, transaction => forgotten!(transaction, &ids))
     }
 
     async fn forget_calls_before(&self, before: i64, limit: u32) -> Result<u64> {
@@ -463,18 +370,8 @@ impl UsageStore for SqlStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(from_sqlx)?;
-            for table in ["DELETE FROM attempts WHERE call_id IN (", "DELETE FROM calls WHERE id IN ("] {
-                for ids in old.chunks(ROWS) {
-                    let mut query = QueryBuilder::new(table);
-                    let mut list = query.separated(", ");
-                    for (id,) in ids {
-                        list.push_bind(&**id);
-                    }
-                    query.push(")");
-                    query.build().execute(&mut *transaction).await.map_err(from_sqlx)?;
-                }
-            }
-            old.len() as u64
+            let ids: Vec<String> = old.into_iter().map(|(id,)| id).collect();
+            forgotten!(transaction, &ids)
         })
     }
 }
@@ -497,13 +394,21 @@ macro_rules! added {
                 .await
                 .map_err(of_row)?;
         }
-        let sums = sums_of(rows);
-        if !sums.is_empty() {
-            add_sums(&sums)
-                .build()
-                .execute(&mut *$transaction)
-                .await
-                .map_err(of_row)?;
+        if !rows.is_empty() {
+            let added = Added::of(rows);
+            let counted = count(rows.iter().flat_map(|call| Faces::of(call).counted()), 1);
+            for sums in [
+                add_sums(&HOURS, &added.hours),
+                add_sums(&DAYS, &added.days),
+                add_facets(&added.facets),
+                add_counts(&counted),
+            ] {
+                let mut sums = sums;
+                sums.build()
+                    .execute(&mut *$transaction)
+                    .await
+                    .map_err(of_row)?;
+            }
         }
         number(rows.len()).unsigned_abs()
     }};
@@ -548,19 +453,4 @@ fn new_rows<'a>(calls: &'a [CallRow], new: &[String]) -> Vec<&'a CallRow> {
     let mut new: std::collections::HashSet<&str> = new.iter().map(|id| &**id).collect();
     let rows = calls.iter();
     rows.filter(|call| new.remove(&*call.id)).collect()
-}
-
-fn sums_of<'a>(rows: &[&'a CallRow]) -> BTreeMap<SumKey<'a>, Totals> {
-    let mut sums: BTreeMap<SumKey<'a>, Totals> = BTreeMap::new();
-    for call in rows {
-        let key = (
-            call.hour(),
-            &*call.key,
-            &*call.team,
-            &*call.label,
-            &*call.provider,
-        );
-        sums.entry(key).or_default().add(&call.totals());
-    }
-    sums
 }

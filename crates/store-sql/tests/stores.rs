@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use polygate_store::conformance::dashboard;
 use polygate_store::usage::CallRow;
-use polygate_store::{ConfigStore, UsageStore};
+use polygate_store::{ConfigStore, MemoryStore, UsageStore};
 use polygate_store_sql::SqlStore;
 use polygate_test_services::Postgres;
 
@@ -58,13 +59,13 @@ fn row() -> CallRow {
 
 /// The tables go up, all the way down and up again; and up once more changes nothing.
 async fn up_and_down(store: &SqlStore) {
-    assert_eq!(store.migration_versions().await.unwrap(), (0, 2));
+    assert_eq!(store.migration_versions().await.unwrap(), (0, 6));
     store.migrate_up().await.unwrap();
     store.migrate_up().await.unwrap();
-    assert_eq!(store.migration_versions().await.unwrap(), (2, 2));
+    assert_eq!(store.migration_versions().await.unwrap(), (6, 6));
     assert_eq!(store.version().await.unwrap(), 0);
     store.migrate_down(0).await.unwrap();
-    assert_eq!(store.migration_versions().await.unwrap(), (0, 2));
+    assert_eq!(store.migration_versions().await.unwrap(), (0, 6));
     let error = store.version().await.unwrap_err();
     // They may be on their way: another replica makes them.
     assert!(error.is_temporary(), "{error}");
@@ -73,6 +74,19 @@ async fn up_and_down(store: &SqlStore) {
     assert!(error.is_temporary(), "{error}");
     store.migrate_up().await.unwrap();
     assert_eq!(store.version().await.unwrap(), 0);
+    sums_of_before(store).await;
+}
+
+/// Sums and counts that there were no tables for are made of what is there.
+async fn sums_of_before(store: &SqlStore) {
+    let memory = MemoryStore::default();
+    for store in [store as &dyn UsageStore, &memory] {
+        dashboard::filled(store).await;
+        dashboard::thinned(store).await;
+    }
+    store.migrate_down(2).await.unwrap();
+    store.migrate_up().await.unwrap();
+    dashboard::alike(store, &memory).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Who did what: a list that only grows. Every version of the configuration puts itself into it, in the same transaction.
+//! Who did what: a list that only grows at its one end, and is forgotten at the other. Every version of the configuration puts itself into it, in the same transaction.
 
 use async_trait::async_trait;
 
@@ -24,10 +24,23 @@ pub struct Event {
 /// An event with its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Counted from 1, without gaps.
+    /// Counted from 1, without gaps; the oldest are forgotten some day.
     pub number: i64,
     /// What happened.
     pub event: Event,
+}
+
+/// Which entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of actors whose name begins so.
+    pub actor: Option<String>,
+    /// Of actions that begin so.
+    pub action: Option<String>,
+    /// From this moment; microseconds since 1970.
+    pub since: Option<i64>,
+    /// Before this moment; microseconds since 1970.
+    pub until: Option<i64>,
 }
 
 /// What came of an event that nothing was against.
@@ -38,8 +51,10 @@ pub const DONE: &str = "done";
 pub trait AuditStore: Send + Sync {
     /// Adds one; its number.
     async fn add(&self, event: &Event) -> Result<i64>;
-    /// Entries before this number, newest first.
-    async fn entries(&self, before: i64, limit: u32) -> Result<Vec<Entry>>;
+    /// Such entries before this number, newest first.
+    async fn entries(&self, of: &EventFilter, before: i64, limit: u32) -> Result<Vec<Entry>>;
+    /// Forgets entries of before a moment, the oldest first and so many at most; how many.
+    async fn forget_entries(&self, before: i64, limit: u32) -> Result<u64>;
 }
 
 impl Event {

@@ -148,10 +148,13 @@ pub trait ConfigStore: Send + Sync {
     async fn page(&self, kind: Kind, page: Page) -> Result<Vec<Document>>;
     /// Makes a version; its number. Nothing to change is no version: the last one's number.
     async fn write(&self, write: Write) -> Result<i64>;
-    /// What changed after a version, oldest first. A version's changes are never torn apart; about so many changes at most.
+    /// What changed after a version, oldest first. A version's changes are never torn apart; about so many changes at most. Nothing
+    /// where what changed first is forgotten.
     async fn changes(&self, after: i64, limit: u32) -> Result<Vec<Change>>;
     /// Versions before this one, newest first.
     async fn versions(&self, before: i64, limit: u32) -> Result<Vec<Version>>;
+    /// Forgets versions but the last ones, the oldest first and so many at most; how many. Documents stay.
+    async fn forget_versions(&self, kept: u32, limit: u32) -> Result<u64>;
     /// Told whenever something may have been written, by whomever. A notice may be lost: who follows also asks from time to time.
     fn notices(&self) -> watch::Receiver<u64>;
     /// A word that is kept beside the configuration.

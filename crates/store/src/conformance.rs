@@ -8,6 +8,7 @@
 
 mod audit;
 mod config;
+pub mod dashboard;
 mod kept;
 pub mod quota;
 mod signals;
@@ -26,11 +27,13 @@ where
     config::versions(&empty().await).await;
     config::expectations(&empty().await).await;
     config::history(&empty().await).await;
+    config::forgetting(&empty().await).await;
     config::pages(&empty().await).await;
     config::notes(&empty().await).await;
     config::notices(&empty().await).await;
     config::many_writers(Arc::new(empty().await)).await;
     audit::entries(&empty().await).await;
+    audit::wanted(&empty().await).await;
     audit::nothing(&empty().await).await;
     audit::many_at_once(Arc::new(empty().await)).await;
     usage::rows(&empty().await).await;
@@ -38,7 +41,9 @@ where
     usage::lists(&empty().await).await;
     usage::orders(&empty().await).await;
     usage::forgetting(&empty().await).await;
+    dashboard::questions(&empty().await).await;
     quota::leases(&empty().await).await;
+    quota::formula(&empty().await).await;
     quota::forgetting(&empty().await).await;
     quota::many_takers(Arc::new(empty().await)).await;
     kept::answers(&empty().await).await;

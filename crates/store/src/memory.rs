@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
 
-use crate::audit::Event;
+use crate::audit::{Entry, Event};
 use crate::config::{Change, Document, Kind, Version};
 use crate::error::Result;
 use crate::kept::{KeptAnswer, KeptStore};
@@ -31,7 +31,9 @@ struct Held {
     documents: BTreeMap<(Kind, String), Document>,
     versions: Vec<Version>,
     changes: Vec<Change>,
-    events: Vec<Event>,
+    events: Vec<Entry>,
+    /// The last number that was given to an entry.
+    audited: i64,
     /// The last number that was given to a document.
     last_id: i64,
     notes: HashMap<String, String>,
@@ -49,6 +51,16 @@ struct Sum {
     team: String,
     model: String,
     provider: String,
+}
+
+impl Held {
+    /// Adds an event; its number.
+    fn note(&mut self, event: Event) -> i64 {
+        self.audited += 1;
+        let number = self.audited;
+        self.events.push(Entry { number, event });
+        number
+    }
 }
 
 impl Default for MemoryStore {

@@ -135,6 +135,17 @@ pub struct CallFilter {
     pub errors: bool,
 }
 
+/// What a page has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallList {
+    /// The calls, without their attempts.
+    pub calls: Vec<CallRow>,
+    /// How many there are in all.
+    pub total: i64,
+    /// Those of `total` were counted to the last; else there are more.
+    pub is_exact: bool,
+}
+
 /// A page of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallPage {
@@ -225,7 +236,7 @@ pub trait UsageStore: Send + Sync {
     /// What calls add up to; one group of all where they are not grouped. By whole hours.
     async fn totals(&self, of: &Filter, by: Option<GroupBy>) -> Result<Vec<Group>>;
     /// Single calls, without their attempts, and how many there are in all.
-    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)>;
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList>;
     /// One call with its attempts, by its own id or by the request's (the newest).
     async fn call(&self, id: &str) -> Result<Option<CallRow>>;
     /// Forgets calls by id; how many. Sums stay.

@@ -155,6 +155,9 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     if let Some(section) = top.section("ledger") {
         accounts::ledger(section, &mut config.ledger);
     }
+    if let Some(section) = top.section("audit") {
+        accounts::audit(section, &mut config.audit);
+    }
     if let Some(section) = top.section("metrics") {
         set(&mut config.metrics_open, section.boolean("open"));
         section.finish();

@@ -1,8 +1,11 @@
 //! What the file has, in the words of documents and without secrets: for those who look at it beside the database's.
 
 use polygate_core::moment;
-use polygate_engine::config::{Bounds, Config, Fallbacks, Key, Model, Provider, Role, Team};
+use polygate_engine::config::{
+    Bounds, Config, Fallbacks, Key, Model, PriceOverride, Provider, Role, Team,
+};
 use polygate_providers::base::Base;
+use polygate_providers::price::Rates;
 use polygate_server::admin::configuration::FileObject;
 use polygate_store::config::Kind;
 use serde_json::{Map, Value, json};
@@ -14,7 +17,7 @@ pub fn objects(config: &Config, kind: Kind) -> Vec<FileObject> {
         Kind::Model => config.models.iter().map(model).collect(),
         Kind::Key => config.access.keys.iter().flatten().map(key).collect(),
         Kind::Team => config.access.teams.iter().map(team).collect(),
-        Kind::Price => Vec::new(),
+        Kind::Price => config.price_overrides.iter().map(price).collect(),
     }
 }
 
@@ -121,6 +124,40 @@ fn team(team: &Team) -> FileObject {
     });
     bounds(&team.bounds, &mut body);
     object(&team.name, body)
+}
+
+/// By its model, behind the provider where it is for one.
+fn price(price: &PriceOverride) -> FileObject {
+    let model = price.model.source();
+    let name = match &price.provider {
+        Some(provider) => format!("{provider}/{model}"),
+        None => model.to_owned(),
+    };
+    let long = price.price.long.as_ref();
+    let mut amounts = dollars(&price.price.rates);
+    if let Some(long) = long {
+        let mut of_long = dollars(&long.rates);
+        of_long.insert("above".to_owned(), long.above.into());
+        amounts.insert("long_prompt".to_owned(), of_long.into());
+    }
+    let body = json!({
+        "model": model,
+        "provider": price.provider,
+        "price": amounts,
+        "date": Some(&price.date).filter(|date| !date.is_empty()),
+    });
+    object(&name, body)
+}
+
+/// In USD per million tokens, as files say it.
+fn dollars(rates: &Rates) -> Map<String, Value> {
+    let all = json!(rates);
+    let said = all.as_object().into_iter().flatten();
+    said.filter_map(|(name, millionths)| {
+        let dollars = millionths.as_f64()? / 1e6;
+        Some((name.clone(), json!(dollars)))
+    })
+    .collect()
 }
 
 fn bounds(bounds: &Bounds, body: &mut Value) {

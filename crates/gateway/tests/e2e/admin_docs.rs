@@ -75,6 +75,100 @@ async fn every_example_of_the_page_does_what_it_says() {
     );
 }
 
+/// Every other route that llm-proxy's documentation has, in its words: method, path, body, status, and a member of the answer.
+const PUBLISHED: [(&str, &str, &str, u16, &str); 24] = [
+    ("GET", "providers/provider-1", "", 200, "provider_type"),
+    ("GET", "providers/provider-2", "", 200, "created_at"),
+    (
+        "PUT",
+        "providers/provider-2",
+        r#"{"weight": 5}"#,
+        200,
+        "weight",
+    ),
+    ("GET", "master-keys", "", 200, "keys"),
+    ("GET", "credentials", "", 200, "credentials"),
+    ("GET", "master-keys/key-1", "", 200, "key_preview"),
+    (
+        "PUT",
+        "master-keys/key-1",
+        r#"{"rate_limit": 50}"#,
+        200,
+        "rate_limit",
+    ),
+    (
+        "PUT",
+        "credentials/other",
+        r#"{"is_enabled": true}"#,
+        200,
+        "is_enabled",
+    ),
+    ("GET", "config/version", "", 200, "timestamp"),
+    (
+        "POST",
+        "health/check",
+        r#"{"provider_ids": ["provider-2"], "models": ["m"], "timeout_secs": 5, "max_concurrent": 2}"#,
+        200,
+        "total_providers",
+    ),
+    (
+        "GET",
+        "health/providers/provider-2?models=m&timeout_secs=5",
+        "",
+        200,
+        "status",
+    ),
+    (
+        "POST",
+        "providers/provider-2/health",
+        r#"{"models": ["m"], "max_concurrent": 1, "timeout_secs": 5}"#,
+        200,
+        "summary",
+    ),
+    (
+        "GET",
+        "logs?page=1&page_size=20&sort_by=created_at&sort_order=desc",
+        "",
+        200,
+        "total_pages",
+    ),
+    (
+        "GET",
+        "logs?provider_name=p&model=m&credential_name=c&status_code=200&is_streaming=true&error_only=false",
+        "",
+        200,
+        "items",
+    ),
+    (
+        "GET",
+        "logs?start_time=2026-01-01T00:00:00Z&end_time=2026-02-01T00:00:00Z",
+        "",
+        200,
+        "total",
+    ),
+    ("GET", "logs/stats", "", 200, "total"),
+    ("GET", "logs/1", "", 404, "error"),
+    ("DELETE", "logs/1", "", 404, "error"),
+    (
+        "POST",
+        "logs/batch-delete",
+        r#"{"ids": ["1", "2"]}"#,
+        200,
+        "deleted",
+    ),
+    ("GET", "error-logs?page=1&page_size=20", "", 200, "items"),
+    ("GET", "error-logs/stats", "", 200, "total"),
+    (
+        "POST",
+        "error-logs/batch-delete",
+        r#"{"ids": ["1"]}"#,
+        200,
+        "deleted",
+    ),
+    ("DELETE", "credentials/other", "", 204, ""),
+    ("DELETE", "providers/provider-2", "", 204, ""),
+];
+
 /// As its documentation has them: a provider by `id`, with an empty mapping that serves every name; a master key that is brought.
 #[tokio::test]
 async fn the_examples_that_llm_proxy_publishes_work_as_written() {
@@ -132,11 +226,22 @@ async fn the_examples_that_llm_proxy_publishes_work_as_written() {
     );
     let (status, _) = send("PUT", "providers/provider-1", r#"{"is_enabled": false}"#);
     assert_eq!(status, 200);
+    for (method, path, body, expected, member) in PUBLISHED {
+        let command = format!(
+            "curl -X {method} \"$GATEWAY/admin/v1/{path}\" -H \"Authorization: Bearer $ADMIN_KEY\" -H 'Content-Type: application/json' -d '{body}'"
+        );
+        let (status, answer) = run(&gate, &command);
+        assert_eq!(status, expected, "{command}: {answer}");
+        assert!(
+            member.is_empty() || !answer[member].is_null(),
+            "{command}: '{member}' is missing: {answer}"
+        );
+    }
     let (status, reloaded) = run(
         &gate,
         "curl -X POST -H \"Authorization: Bearer $ADMIN_KEY\" $GATEWAY/admin/v1/config/reload",
     );
-    assert_eq!((status, &reloaded["version"]), (200, &json!(5)));
+    assert_eq!((status, &reloaded["version"]), (200, &json!(10)));
     assert!(reloaded["timestamp"].is_string());
     let (status, _) = run(
         &gate,

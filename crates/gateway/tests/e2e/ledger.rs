@@ -1,32 +1,31 @@
 //! The ledger: what the gateway says of its calls is what the providers say, whatever happened to either.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::Method;
 use polygate_mock_provider::{Behaviour, Entry, Fault, Mock, Outcome, Rule};
 use polygate_store::UsageStore;
+use polygate_store::audit::{AuditStore, EventFilter};
+use polygate_store::config::{ConfigStore, Expect, Kind, Put, Write};
 use polygate_store::usage::{AttemptRow, CallFilter, CallPage, CallRow, Filter, State, Totals};
 use polygate_store_sql::SqlStore;
 use polygate_test_services::Postgres;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Gate, calls, chat, mock, until};
+use crate::support::{ADMIN_KEY, Gate, calls, chat, mock, until};
 use crate::wall::clients::CLIENTS;
 
-const KEY: &str = "a secret key of some length";
+pub const KEY: &str = "a secret key of some length";
 
 /// A micro-dollar for a token of input, ten for one of output.
 const PRICE: &str = "price_overrides: [{model: '*', price: {input: 1, output: 10}}]";
 
 /// Every row of a store, with its attempts.
-async fn rows(url: &str) -> Vec<CallRow> {
+pub async fn rows(url: &str) -> Vec<CallRow> {
     let store = SqlStore::new(url).expect("a store");
     let page = CallPage {
         offset: 0,
@@ -35,7 +34,7 @@ async fn rows(url: &str) -> Vec<CallRow> {
     };
     let found = store.calls(&CallFilter::default(), page).await;
     let mut rows = Vec::new();
-    for row in found.map(|(rows, _)| rows).unwrap_or_default() {
+    for row in found.map(|found| found.calls).unwrap_or_default() {
         let whole = store.call(&row.id).await.expect("the store answers");
         rows.push(whole.expect("a row"));
     }
@@ -43,7 +42,7 @@ async fn rows(url: &str) -> Vec<CallRow> {
 }
 
 /// How many rows there are; none where the store does not answer.
-async fn count(url: &str) -> usize {
+pub async fn count(url: &str) -> usize {
     let store = SqlStore::new(url).expect("a store");
     let page = CallPage {
         offset: 0,
@@ -51,11 +50,11 @@ async fn count(url: &str) -> usize {
         ..CallPage::default()
     };
     let found = store.calls(&CallFilter::default(), page).await;
-    found.map_or(0, |(_, count)| usize::try_from(count).expect("a count"))
+    found.map_or(0, |found| usize::try_from(found.total).expect("a count"))
 }
 
 /// Waits until there are so many rows.
-async fn until_count(url: &str, wanted: usize, gate: &Gate) {
+pub async fn until_count(url: &str, wanted: usize, gate: &Gate) {
     let start = Instant::now();
     loop {
         let found = count(url).await;
@@ -73,7 +72,7 @@ fn attempts<'a>(rows: &'a [CallRow], provider: &str) -> Vec<&'a AttemptRow> {
     attempts.filter(|one| one.provider == provider).collect()
 }
 
-fn script(mock: &Mock, model: &str, then: Behaviour) {
+pub fn script(mock: &Mock, model: &str, then: Behaviour) {
     mock.script(Rule {
         model: Some(model.to_owned()),
         then,
@@ -275,247 +274,15 @@ async fn both_sides_say_the_same_with_postgresql() {
 }
 
 /// One provider, one price; the head for whatever else.
-fn plain(mock: &Mock, more: &str) -> String {
+pub fn plain(mock: &Mock, more: &str) -> String {
     format!(
         "providers: [{{name: p, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}\n{PRICE}\n{more}\n",
         mock.url()
     )
 }
 
-/// A stream whose id its provider hears too.
-async fn ask_as(gate: &Gate, id: &str) -> Option<Vec<u8>> {
-    let body = json!({"model": "m", "stream": true, "user": id, "messages": [{"role": "user", "content": "Hello there"}]}).to_string();
-    let mut socket = TcpStream::connect(gate.address()).await.ok()?;
-    let length = body.len();
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: {id}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    );
-    let sent = socket.write_all(format!("{head}{body}").as_bytes()).await;
-    sent.ok()?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).await.ok()?;
-    let is_whole = answer.windows(6).any(|at| at == b"[DONE]");
-    is_whole.then_some(answer)
-}
-
-/// Calls for ever until the gateway is gone; the ids of those that were answered to the end.
-async fn load(gate: &Gate, clients: usize, name: &str) -> Vec<String> {
-    let clients = (0..clients).map(async |client| {
-        let mut whole = Vec::new();
-        for number in 0..100_000 {
-            let id = format!("{name}-{client}-{number}");
-            match ask_as(gate, &id).await {
-                Some(_) => whole.push(id),
-                None => break,
-            }
-        }
-        whole
-    });
-    join_all(clients).await.concat()
-}
-
-/// The ids of the calls that a provider got.
-fn asked(mock: &Mock) -> Vec<String> {
-    let id = |entry: Entry| {
-        let body: Value = serde_json::from_slice(&entry.body?).ok()?;
-        Some(body["user"].as_str()?.to_owned())
-    };
-    calls(mock).into_iter().filter_map(id).collect()
-}
-
-/// Every call that a provider got has a row, and those that nobody saw end are charged by an estimate.
-fn check_cut(rows: &[CallRow], mock: &Mock, whole: &[String], clients: usize) {
-    let by_id: HashMap<&str, &CallRow> = rows.iter().map(|row| (&*row.request_id, row)).collect();
-    for id in asked(mock) {
-        assert!(
-            by_id.contains_key(&*id),
-            "{id} was asked for and has no row"
-        );
-    }
-    let aborted = |row: &&&CallRow| row.state == State::Aborted;
-    // A client may have had the last byte of an answer that nobody could note any more.
-    let unsure = whole
-        .iter()
-        .filter_map(|id| by_id.get(&**id))
-        .filter(aborted);
-    assert!(unsure.count() <= clients);
-    let cut: Vec<_> = rows
-        .iter()
-        .filter(|row| !whole.contains(&row.request_id))
-        .collect();
-    assert!(!cut.is_empty(), "some were cut off");
-    for row in cut.iter().filter(|row| row.state == State::Aborted) {
-        assert!(row.cost > 0 && row.usage.input > 0, "{row:?}");
-        let outcome = (&*row.outcome, row.error.as_deref());
-        assert_eq!(outcome, ("aborted", Some("gateway_ended")), "{row:?}");
-    }
-    let states: BTreeMap<&str, usize> = rows.iter().fold(BTreeMap::new(), |mut counts, row| {
-        *counts.entry(row.state.as_str()).or_default() += 1;
-        counts
-    });
-    assert!(states["reported"] + clients >= whole.len(), "{states:?}");
-}
-
-fn database_in(folder: &Path) -> String {
+pub fn database_in(folder: &Path) -> String {
     format!("sqlite:{}", folder.join("polygate.db").display())
-}
-
-#[tokio::test]
-async fn a_killed_gateway_loses_no_call() {
-    const CLIENTS: usize = 20;
-    let mock = mock("p").await;
-    let slow = Behaviour {
-        token_ms: 5,
-        tokens: Some(12),
-        ..Behaviour::default()
-    };
-    script(&mock, "m", slow);
-    let data = tempfile::tempdir().expect("a directory");
-    let variables = [("POLYGATE_DATA_DIR", data.path().to_str().expect("text"))];
-    let mut whole = Vec::new();
-    for round in 0..3 {
-        let mut gate = Gate::start_with(&plain(&mock, ""), &variables);
-        let before = calls(&mock).len();
-        let killing = async {
-            until("there is traffic", || calls(&mock).len() > before + 200).await;
-            gate.signal("KILL");
-        };
-        let name = format!("round-{round}");
-        let (answered, ()) = tokio::join!(load(&gate, CLIENTS, &name), killing);
-        gate.wait();
-        whole.extend(answered);
-    }
-    let mut gate = Gate::start_with(&plain(&mock, ""), &variables);
-    let url = database_in(data.path());
-    let start = Instant::now();
-    while count(&url).await < asked(&mock).len() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", gate.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    gate.signal("TERM");
-    assert!(gate.wait().success());
-    check_cut(&rows(&url).await, &mock, &whole, 3 * CLIENTS);
-    let left = std::fs::read_dir(data.path().join("ledger")).expect("a folder");
-    let logs = left.filter(|entry| {
-        let name = entry.as_ref().expect("an entry").file_name();
-        name.to_string_lossy().ends_with(".log")
-    });
-    assert_eq!(logs.count(), 0, "all is shipped");
-}
-
-#[tokio::test]
-async fn a_dead_replicas_log_is_taken_over_by_one_that_lives() {
-    let mock = mock("p").await;
-    let slow = Behaviour {
-        token_ms: 5,
-        tokens: Some(12),
-        ..Behaviour::default()
-    };
-    script(&mock, "m", slow);
-    let data = tempfile::tempdir().expect("a directory");
-    let variables = [("POLYGATE_DATA_DIR", data.path().to_str().expect("text"))];
-    let url = database_in(data.path());
-    let mut dying = Gate::start_with(&plain(&mock, ""), &variables);
-    let living = Gate::start_with(&plain(&mock, ""), &variables);
-    let killing = async {
-        until("there is traffic", || calls(&mock).len() > 60).await;
-        dying.signal("KILL");
-    };
-    let (whole, ()) = tokio::join!(load(&dying, 8, "dying"), killing);
-    dying.wait();
-    assert!(ask_as(&living, "living").await.is_some());
-    let start = Instant::now();
-    while count(&url).await < asked(&mock).len() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "{}",
-            living.log()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    check_cut(&rows(&url).await, &mock, &whole, 8);
-    let metrics = living.get("/metrics").await.text();
-    let aborted = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("polygate_ledger_aborted_total "));
-    let aborted: usize = aborted.and_then(|text| text.parse().ok()).expect("a count");
-    assert!((1..=8).contains(&aborted), "{aborted}");
-}
-
-#[tokio::test]
-async fn what_a_database_missed_it_gets() {
-    let Some(mut postgres) = Postgres::start() else {
-        return;
-    };
-    let mock = mock("p").await;
-    let url = postgres.url();
-    let variables = [("DB_URL", &*url), ("POLYGATE_SECRET_KEY", KEY)];
-    let gate = Gate::start_with(&plain(&mock, ""), &variables);
-    postgres.crash();
-    for number in 0..50 {
-        assert!(ask_as(&gate, &format!("away-{number}")).await.is_some());
-    }
-    let metrics = gate.get("/metrics").await.text();
-    assert!(metrics.contains("polygate_ledger_waiting 50"), "{metrics}");
-    postgres.restart();
-    until_count(&url, 50, &gate).await;
-    let rows = rows(&url).await;
-    let output: u64 = rows.iter().map(|row| row.usage.output).sum();
-    let served: u64 = calls(&mock).iter().map(|entry| entry.output_tokens).sum();
-    assert_eq!(output, served);
-}
-
-#[tokio::test]
-async fn a_full_log_sheds_calls_and_drops_none_that_was_paid() {
-    let Some(mut postgres) = Postgres::start() else {
-        return;
-    };
-    let mock = mock("p").await;
-    let url = postgres.url();
-    let variables = [("DB_URL", &*url), ("POLYGATE_SECRET_KEY", KEY)];
-    let gate = Gate::start_with(&plain(&mock, "ledger: {max_bytes: 64KiB}"), &variables);
-    postgres.crash();
-    let (answered, shed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let shed_first = Arc::new(tokio::sync::Mutex::new(None));
-    join_all((0..4).map(async |_| {
-        for _ in 0..100 {
-            let reply = gate.post("/v1/chat/completions", &chat("m", false)).await;
-            if reply.status == 200 {
-                answered.fetch_add(1, Ordering::SeqCst);
-            } else {
-                shed.fetch_add(1, Ordering::SeqCst);
-                shed_first.lock().await.get_or_insert(reply);
-            }
-        }
-    }))
-    .await;
-    let reply = shed_first.lock().await.take().expect("the log is full");
-    assert_eq!(reply.status, 503, "{}", reply.text());
-    assert!(reply.text().contains("ledger"), "{}", reply.text());
-    assert_eq!(reply.header("retry-after"), "1");
-    let answered = answered.into_inner();
-    assert_eq!(answered, calls(&mock).len(), "what was shed reached nobody");
-    postgres.restart();
-    let start = Instant::now();
-    while gate
-        .post("/v1/chat/completions", &chat("m", false))
-        .await
-        .status
-        != 200
-    {
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", gate.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let paid = async || {
-        let rows = rows(&url).await;
-        rows.iter().filter(|row| !row.attempts.is_empty()).count()
-    };
-    let start = Instant::now();
-    while paid().await < answered + 1 {
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", gate.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(paid().await, calls(&mock).len());
 }
 
 #[tokio::test]
@@ -545,39 +312,6 @@ async fn what_has_no_price_is_told_and_never_nothing_in_silence() {
         rows.iter()
             .all(|row| row.price.is_none() && row.usage.output > 0)
     );
-}
-
-#[tokio::test]
-async fn an_absent_store_does_not_keep_a_gateway_from_ending() {
-    let Some(mut postgres) = Postgres::start() else {
-        return;
-    };
-    let mock = mock("p").await;
-    let url = postgres.url();
-    let data = tempfile::tempdir().expect("a directory");
-    let variables = [
-        ("DB_URL", &*url),
-        ("POLYGATE_SECRET_KEY", KEY),
-        ("POLYGATE_DATA_DIR", data.path().to_str().expect("text")),
-    ];
-    let mut gate = Gate::start_with(&plain(&mock, ""), &variables);
-    postgres.crash();
-    for number in 0..10 {
-        assert!(ask_as(&gate, &format!("away-{number}")).await.is_some());
-    }
-    let start = Instant::now();
-    gate.signal("TERM");
-    assert!(gate.wait().success());
-    // The contract says one second; the machine may be busy.
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
-    assert!(gate.log().contains("the next process ships those left"));
-    postgres.restart();
-    let gate = Gate::start_with(&plain(&mock, ""), &variables);
-    until_count(&url, 10, &gate).await;
 }
 
 /// A call that began then.
@@ -611,4 +345,64 @@ async fn old_calls_are_forgotten_and_sums_stay() {
     assert_eq!(rows(&url).await[0].id, "new");
     let sums = store.totals(&Filter::default(), None).await.expect("sums");
     assert_eq!(sums[0].totals.calls, 2501);
+}
+
+/// Entries of the audit log by their age, versions by their number; what is in force stays.
+#[tokio::test]
+async fn old_entries_and_versions_are_forgotten() {
+    let mock = mock("p").await;
+    let data = tempfile::tempdir().expect("a directory");
+    let url = database_in(data.path());
+    let store = SqlStore::new(&url).expect("a store");
+    store.migrate_up().await.expect("tables");
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = i64::try_from(since.expect("a time").as_micros()).expect("a moment");
+    for (number, days) in [(1, 9), (2, 8), (3, 1), (4, 0)] {
+        let put = Put {
+            kind: Kind::Team,
+            name: "kept".to_owned(),
+            body: Some(json!({"description": format!("the {number}.")}).to_string()),
+            expect: Expect::Anything,
+        };
+        let write = Write {
+            actor: "tester".to_owned(),
+            action: "test".to_owned(),
+            at: now - days * 86_400_000_000,
+            puts: vec![put],
+        };
+        assert_eq!(store.write(write).await.expect("written"), number);
+    }
+    let variables = [("POLYGATE_DATA_DIR", data.path().to_str().expect("text"))];
+    let config = plain(&mock, "audit: {retention_days: 7, config_versions: 1}");
+    let gate = Gate::start_with(&config, &variables);
+    let start = Instant::now();
+    let left = loop {
+        let versions = store.versions(i64::MAX, 9).await.expect("versions");
+        if versions.len() == 1 {
+            break versions;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", gate.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(left[0].version, 4);
+    let entries = store.entries(&EventFilter::default(), i64::MAX, 9).await;
+    let versions: Vec<_> = entries
+        .expect("entries")
+        .iter()
+        .map(|entry| entry.event.version)
+        .collect();
+    assert_eq!(versions, [Some(4), Some(3)]);
+    let team = gate.admin("/admin/v1/teams/kept").await.json();
+    assert_eq!(team["description"], "the 4.", "{team}");
+    let gone = gate.admin("/admin/v1/config/history/2").await;
+    assert_eq!(gone.status, 404, "{}", gone.text());
+    let body = json!({"version": 1}).to_string();
+    let bearer = format!("Bearer {ADMIN_KEY}");
+    let headers = [
+        ("authorization", &*bearer),
+        ("content-type", "application/json"),
+    ];
+    let path = "/admin/v1/config/rollback";
+    let refused = gate.ask(Method::POST, path, &headers, body).await;
+    assert_eq!(refused.status, 404, "{}", refused.text());
 }

@@ -147,10 +147,8 @@ async fn rows(store: &SqlStore) -> HashMap<String, Vec<CallRow>> {
         ..CallPage::default()
     };
     loop {
-        let (calls, _) = store
-            .calls(&CallFilter::default(), page)
-            .await
-            .expect("read");
+        let found = store.calls(&CallFilter::default(), page).await;
+        let calls = found.expect("read").calls;
         if calls.is_empty() {
             return all;
         }

@@ -13,10 +13,13 @@ fn config(mock: &Mock) -> String {
         "
 providers: [{{name: p, type: mock, api_base: '{}', api_key: k, model_mapping: [m, bad]}}]
 health_check: {{enabled: false}}
-teams: {{blue: {{tags: [of-blue]}}}}
+teams: {{blue: {{tags: [of-blue]}}, empty: {{}}}}
 master_keys:
   - {{key: sk-of-alice, name: alice, team: blue, tags: [a, b]}}
   - {{key: sk-of-bob, name: bob}}
+  - {{key: sk-of-reader, name: reader, role: read_only}}
+  - {{key: sk-of-leader, name: leader, role: team_admin, team: blue}}
+  - {{key: sk-of-nobody, name: nobody, role: team_admin, team: empty}}
 price_overrides: [{{model: m, price: {{input: 1, output: 10}}, date: 2026-11}}]
 ",
         mock.url()
@@ -36,7 +39,11 @@ async fn asked_by(gate: &Gate, key: &str, model: &str, stream: bool) -> Reply {
 }
 
 async fn admin(gate: &Gate, method: Method, path: &str, body: &str) -> Reply {
-    let key = format!("Bearer {ADMIN_KEY}");
+    admin_as(gate, ADMIN_KEY, method, path, body).await
+}
+
+async fn admin_as(gate: &Gate, key: &str, method: Method, path: &str, body: &str) -> Reply {
+    let key = format!("Bearer {key}");
     let headers = [
         ("authorization", &*key),
         ("content-type", "application/json"),
@@ -259,6 +266,117 @@ async fn calls_are_listed_shown_and_forgotten() {
     assert_eq!(list("").await["total"], 2);
     let usage = until_total(&gate, 4).await;
     assert_eq!(usage["totals"]["calls"], 4, "sums stay");
+}
+
+#[tokio::test]
+async fn a_reader_sees_all_calls_and_forgets_none() {
+    let (gate, _mock, _) = some_calls().await;
+    let of = async |method: Method, path: &str, body: &str| {
+        admin_as(&gate, "sk-of-reader", method, path, body).await
+    };
+    let usage = of(Method::GET, "/admin/v1/usage", "").await.json();
+    assert_eq!(usage["totals"]["calls"], 4, "{usage}");
+    let logs = of(Method::GET, "/admin/v1/logs", "").await.json();
+    assert_eq!(logs["total"], 4, "{logs}");
+    let id = logs["items"][0]["id"].as_str().expect("an id");
+    let path = format!("/admin/v1/logs/{id}");
+    assert_eq!(of(Method::GET, &path, "").await.status, 200);
+    let ids = json!({"ids": [id]}).to_string();
+    for (method, path, body) in [
+        (Method::DELETE, &*path, ""),
+        (Method::POST, "/admin/v1/logs/batch-delete", &*ids),
+        (Method::POST, "/admin/v1/error-logs/batch-delete", &*ids),
+    ] {
+        let refused = of(method, path, body).await;
+        assert_eq!(refused.status, 403, "{path}: {}", refused.text());
+    }
+    assert_eq!(gate.admin(&path).await.status, 200, "it is still there");
+    assert_eq!(
+        admin_as(&gate, "sk-of-alice", Method::GET, "/admin/v1/usage", "")
+            .await
+            .status,
+        401,
+        "a key without a role has none"
+    );
+}
+
+#[tokio::test]
+async fn a_team_admin_sees_its_teams_calls_whatever_it_asks_for() {
+    let (gate, _mock, _) = some_calls().await;
+    let all = gate.admin("/admin/v1/logs").await.json();
+    let one_of = |name: &str| {
+        let mut items = all["items"].as_array().expect("items").iter();
+        items
+            .find(|item| item["credential_name"] == name)
+            .expect("a call")
+    };
+    let of = async |path: &str| {
+        let path = format!("/admin/v1/{path}");
+        admin_as(&gate, "sk-of-leader", Method::GET, &path, "").await
+    };
+    for (path, pointer, expected) in [
+        ("usage", "/totals/calls", 2),
+        ("usage?team=blue", "/totals/calls", 2),
+        ("usage?group_by=key", "/groups/0/calls", 2),
+        ("usage?group_by=team", "/groups/0/calls", 2),
+        ("usage?group_by=hour", "/groups/0/calls", 2),
+        ("usage?key=bob", "/totals/calls", 0),
+        ("usage?model=bad", "/totals/calls", 0),
+        ("logs", "/total", 2),
+        ("logs?team=blue", "/total", 2),
+        ("logs?credential_name=bob", "/total", 0),
+        ("logs?model=bad", "/total", 0),
+        ("logs?page_size=200&sort_by=cost_micro_usd", "/total", 2),
+        ("error-logs", "/total", 0),
+        ("logs/stats", "/total", 2),
+        ("logs/stats?credential_name=bob", "/total", 0),
+        ("error-logs/stats", "/total", 2),
+    ] {
+        let reply = of(path).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        let answer = reply.json();
+        assert_eq!(
+            answer.pointer(pointer),
+            Some(&json!(expected)),
+            "{path}: {answer}"
+        );
+        for theirs in ["bob", "\"bad\""] {
+            assert!(!reply.text().contains(theirs), "{path}: {answer}");
+        }
+    }
+    for by in ["key", "team", "model", "provider"] {
+        let usage = of(&format!("usage?group_by={by}")).await.json();
+        assert_eq!(usage["groups"].as_array().map(Vec::len), Some(1), "{usage}");
+    }
+    let theirs = one_of("bob")["request_id"].as_str().expect("an id");
+    for (path, expected) in [
+        ("usage?team=red".to_owned(), 403),
+        ("usage?team=".to_owned(), 403),
+        ("usage?team=blue&team=red".to_owned(), 400),
+        ("logs?team=red".to_owned(), 403),
+        ("logs/stats?team=".to_owned(), 403),
+        (format!("logs/{theirs}"), 404),
+        (format!("logs?request_id={theirs}"), 200),
+        (
+            format!("logs/{}", one_of("bob")["id"].as_str().expect("an id")),
+            404,
+        ),
+        (
+            format!("logs/{}", one_of("alice")["id"].as_str().expect("an id")),
+            200,
+        ),
+    ] {
+        let reply = of(&path).await;
+        assert_eq!(reply.status, expected, "{path}: {}", reply.text());
+    }
+    let found = of(&format!("logs?request_id={theirs}")).await.json();
+    assert_eq!((&found["total"], &found["items"]), (&json!(0), &json!([])));
+    let own = one_of("alice")["id"].as_str().expect("an id");
+    let path = format!("/admin/v1/logs/{own}");
+    let refused = admin_as(&gate, "sk-of-leader", Method::DELETE, &path, "").await;
+    assert_eq!(refused.status, 403, "what a team used is not its to forget");
+    let nobody = admin_as(&gate, "sk-of-nobody", Method::GET, "/admin/v1/logs", "").await;
+    assert_eq!(nobody.json()["total"], 0);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use polygate_core::Usage;
 use polygate_store::error::Result;
 use polygate_store::usage::{
-    CallFilter, CallPage, CallRow, Filter, Group, GroupBy, State, UsageStore,
+    CallFilter, CallList, CallPage, CallRow, Filter, Group, GroupBy, State, UsageStore,
 };
 use polygate_store::{MemoryStore, StoreError};
 use tokio::runtime::Runtime;
@@ -94,7 +94,7 @@ impl UsageStore for Shop {
         self.inner.totals(of, by).await
     }
 
-    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList> {
         self.inner.calls(of, page).await
     }
 

@@ -55,7 +55,7 @@ fn of(resource: &'static Resource) -> Vec<Route> {
         ..Doc::default()
     };
     let listed = Doc {
-        query: super::list::PARAMETERS,
+        query: super::list::parameters(resource.kind),
         answers: vec![(200, Some(views))],
         refusals: &[400],
         ..doc(
@@ -303,6 +303,10 @@ pub async fn there(asked: &Asked, resource: &Resource) -> Result<Document, Probl
     match find(asked, resource, id).await? {
         Some(document) => Ok(document),
         None => {
+            let objects = asked.state.admin.configuration.file_objects(resource.kind);
+            if objects.iter().any(|object| object.name == id) {
+                return Err(in_file(resource, id));
+            }
             not_in_file(asked, resource, id)?;
             Err(Problem::missing(resource.one, id))
         }
@@ -367,11 +371,15 @@ fn not_in_file(asked: &Asked, resource: &Resource, name: &str) -> Result<(), Pro
     {
         return Ok(());
     }
+    Err(in_file(resource, name))
+}
+
+fn in_file(resource: &Resource, name: &str) -> Problem {
     let (one, shown) = (resource.one, name.chars().take(100).collect::<String>());
     let message = format!(
         "{one} '{shown}' is in the configuration file, which is not changed here: change the file"
     );
-    Err(Problem::conflict("in_file", message))
+    Problem::conflict("in_file", message)
 }
 
 fn exists(asked: &Asked, resource: &Resource, name: &str) -> Problem {

@@ -247,12 +247,13 @@ async fn page_of(asked: Asked, errors: bool) -> Result<Json<Value>, Problem> {
         limit: size,
         order: order(&asked)?,
     };
-    let (rows, total) = asking(asked.state.admin.store.calls(&filter, wanted)).await?;
-    let items: Vec<Value> = rows.iter().map(item).collect();
-    let pages = total.max(0).unsigned_abs().div_ceil(u64::from(size));
+    let found = asking(asked.state.admin.store.calls(&filter, wanted)).await?;
+    let items: Vec<Value> = found.calls.iter().map(item).collect();
+    let pages = found.total.max(0).unsigned_abs().div_ceil(u64::from(size));
     Ok(Json(json!({
         "items": items,
-        "total": total,
+        "total": found.total,
+        "total_is_exact": found.is_exact,
         "page": page,
         "page_size": size,
         "total_pages": pages,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::response::Json;
-use http::{Method, StatusCode};
+use http::Method;
 use polygate_store::StoreError;
 use polygate_store::audit::DONE;
 use polygate_store::config::{Change, Document, Documents, Kind, Version};
@@ -317,9 +317,8 @@ async fn since(asked: &Asked, version: i64, now: i64) -> Result<Vec<Change>, Pro
     while last < now {
         let changes = asking(asked.state.admin.store.changes(last, CHUNK)).await?;
         let Some(change) = changes.last() else {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            let message = format!("what changed after version {last} is not there any more");
-            return Err(Problem::new(status, "store_failed", message));
+            // Forgotten: nobody knows what it was.
+            return Err(Problem::missing("version", &version.to_string()));
         };
         last = change.version;
         // What was written since these documents were read is not theirs.

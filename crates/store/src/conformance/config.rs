@@ -226,3 +226,25 @@ pub async fn many_writers<S: ConfigStore + 'static>(store: Arc<S>) {
     let documents = store.documents().await.unwrap();
     assert_eq!(documents.documents.len(), 80);
 }
+
+/// Old versions are forgotten, the last and all documents stay, and nobody is told half of what changed.
+pub async fn forgetting(store: &dyn ConfigStore) {
+    assert_eq!(store.forget_versions(2, 9).await.unwrap(), 0);
+    for at in 1..=6 {
+        let body = format!(r#"{{"x":{at}}}"#);
+        one(store, at, "a", Some(&body)).await;
+    }
+    let documents = store.documents().await.unwrap();
+    assert_eq!(store.forget_versions(2, 3).await.unwrap(), 3);
+    assert_eq!(store.forget_versions(2, 3).await.unwrap(), 1);
+    assert_eq!(store.forget_versions(2, 3).await.unwrap(), 0);
+    assert_eq!(store.documents().await.unwrap(), documents);
+    let left = store.versions(i64::MAX, 9).await.unwrap();
+    let left: Vec<_> = left.iter().map(|version| version.version).collect();
+    assert_eq!(left, [6, 5]);
+    for after in 0..4 {
+        assert!(store.changes(after, 9).await.unwrap().is_empty(), "{after}");
+    }
+    assert_eq!(store.changes(4, 9).await.unwrap().len(), 2);
+    assert_eq!(one(store, 9, "b", Some("{}")).await, 7);
+}

@@ -80,3 +80,28 @@ pub async fn many_takers<S: QuotaStore + 'static>(store: Arc<S>) {
     }
     assert_eq!(got, 100);
 }
+
+/// Whatever is asked for, one by one and several at once: what is granted is what the formula says.
+pub async fn formula(store: &dyn QuotaStore) {
+    let amounts = [0, 1, -1, 3, 10, -7, 50, i64::MAX, -i64::MAX, -2];
+    let caps = [10, 0, 100, i64::MAX, 5];
+    let mut taken = [0, 0];
+    for round in 0..60_usize {
+        let several = 1 + round % 3;
+        let wishes: Vec<_> = (0..several)
+            .map(|n| {
+                let which = (round + n) % 2;
+                let name = if which == 0 { "a" } else { "b" };
+                let (want, cap) = (amounts[(round * 7 + n) % 10], caps[(round + 3 * n) % 5]);
+                (which, lease(&window(name, 0), want, cap))
+            })
+            .collect();
+        let leases: Vec<_> = wishes.iter().map(|(_, lease)| lease.clone()).collect();
+        let granted = store.lease(&leases).await.unwrap();
+        for ((which, lease), granted) in wishes.iter().zip(granted) {
+            let expected = Granted::of(taken[*which], lease.want, lease.cap);
+            assert_eq!(granted, expected, "{lease:?}");
+            taken[*which] = expected.taken;
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::usage::{
 };
 
 /// A call that has everything.
-fn call(n: i64, key: &str) -> CallRow {
+pub(super) fn call(n: i64, key: &str) -> CallRow {
     let usage = Usage {
         input: 10,
         output: 5,
@@ -163,7 +163,9 @@ pub async fn lists(store: &dyn UsageStore) {
             limit,
             ..CallPage::default()
         };
-        let (rows, total) = store.calls(&of, page).await.unwrap();
+        let found = store.calls(&of, page).await.unwrap();
+        assert!(found.is_exact);
+        let (rows, total) = (found.calls, found.total);
         let ids: Vec<_> = rows.iter().map(|row| row.request_id.clone()).collect();
         assert!(rows.iter().all(|row| row.attempts.is_empty()));
         (ids, total)
@@ -216,8 +218,12 @@ pub async fn orders(store: &dyn UsageStore) {
             named: named.map(str::to_owned),
             ..CallFilter::default()
         };
-        let (rows, _) = store.calls(&of, page).await.unwrap();
-        let numbers: Vec<_> = rows.iter().map(|row| row.started * 2 / HOUR).collect();
+        let found = store.calls(&of, page).await.unwrap();
+        let numbers: Vec<_> = found
+            .calls
+            .iter()
+            .map(|row| row.started * 2 / HOUR)
+            .collect();
         numbers
     };
     for (by, ascending, expected) in [
@@ -253,8 +259,8 @@ pub async fn forgetting(store: &dyn UsageStore) {
         limit: 9,
         ..CallPage::default()
     };
-    let (left, total) = store.calls(&CallFilter::default(), page).await.unwrap();
-    assert_eq!((left.len(), total), (3, 3));
+    let left = store.calls(&CallFilter::default(), page).await.unwrap();
+    assert_eq!((left.calls.len(), left.total), (3, 3));
     let sums = store.totals(&Filter::default(), None).await.unwrap();
     assert_eq!(named(&sums), [("", 8)]);
 }

@@ -3,24 +3,41 @@
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use crate::audit::{AuditStore, Entry, Event};
+use crate::audit::{AuditStore, Entry, Event, EventFilter};
 use crate::error::Result;
 
 #[async_trait]
 impl AuditStore for MemoryStore {
     async fn add(&self, event: &Event) -> Result<i64> {
-        let mut held = self.held();
-        held.events.push(event.clone());
-        Ok(i64::try_from(held.events.len()).unwrap_or(i64::MAX))
+        Ok(self.held().note(event.clone()))
     }
 
-    async fn entries(&self, before: i64, limit: u32) -> Result<Vec<Entry>> {
+    async fn entries(&self, of: &EventFilter, before: i64, limit: u32) -> Result<Vec<Entry>> {
         let held = self.held();
-        let entries = (1..).zip(held.events.iter().cloned());
-        let entries = entries.map(|(number, event)| Entry { number, event });
-        let mut entries: Vec<Entry> = entries.take_while(|entry| entry.number < before).collect();
-        entries.reverse();
-        entries.truncate(limit as usize);
-        Ok(entries)
+        let newest = held.events.iter().rev();
+        let wanted = newest.filter(|entry| entry.number < before && of.matches(&entry.event));
+        Ok(wanted.take(limit as usize).cloned().collect())
+    }
+
+    async fn forget_entries(&self, before: i64, limit: u32) -> Result<u64> {
+        let mut held = self.held();
+        let mut left = u64::from(limit);
+        held.events.retain(|entry| {
+            let is_old = left > 0 && entry.event.at < before;
+            left -= u64::from(is_old);
+            !is_old
+        });
+        Ok(u64::from(limit) - left)
+    }
+}
+
+impl EventFilter {
+    fn matches(&self, event: &Event) -> bool {
+        let begins =
+            |text: &str, with: &Option<String>| text.starts_with(with.as_deref().unwrap_or(""));
+        begins(&event.actor, &self.actor)
+            && begins(&event.action, &self.action)
+            && self.since.is_none_or(|since| event.at >= since)
+            && self.until.is_none_or(|until| event.at < until)
     }
 }

@@ -134,7 +134,7 @@ impl ConfigStore for MemoryStore {
             &write.action,
             subject(names),
         );
-        held.events.push(event);
+        held.note(event);
         held.versions.push(Version {
             version,
             at: write.at,
@@ -150,6 +150,10 @@ impl ConfigStore for MemoryStore {
     async fn changes(&self, after: i64, limit: u32) -> Result<Vec<Change>> {
         let held = self.held();
         let mut taken: Vec<Change> = Vec::new();
+        let mut versions = held.versions.iter();
+        if !versions.any(|version| version.version == after + 1) {
+            return Ok(taken);
+        }
         for change in held.changes.iter().filter(|change| change.version > after) {
             let is_next = taken
                 .last()
@@ -167,6 +171,20 @@ impl ConfigStore for MemoryStore {
         let versions = held.versions.iter().rev();
         let versions = versions.filter(|version| version.version < before);
         Ok(versions.take(limit as usize).cloned().collect())
+    }
+
+    async fn forget_versions(&self, kept: u32, limit: u32) -> Result<u64> {
+        let mut held = self.held();
+        let old = held.versions.len().saturating_sub(kept.max(1) as usize);
+        let old = old.min(limit as usize);
+        let gone: Vec<i64> = held
+            .versions
+            .drain(..old)
+            .map(|version| version.version)
+            .collect();
+        held.changes
+            .retain(|change| !gone.contains(&change.version));
+        Ok(old as u64)
     }
 
     fn notices(&self) -> watch::Receiver<u64> {

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use super::{Held, MemoryStore, Sum};
 use crate::error::Result;
 use crate::usage::{
-    CallFilter, CallPage, CallRow, CallSort, Filter, Group, GroupBy, Order, Totals, UsageStore,
+    CallFilter, CallList, CallPage, CallRow, CallSort, Filter, Group, GroupBy, Order, Totals,
+    UsageStore,
 };
 
 /// More calls than this are not kept; sums are.
@@ -125,7 +126,7 @@ impl UsageStore for MemoryStore {
             .collect())
     }
 
-    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<(Vec<CallRow>, i64)> {
+    async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList> {
         let held = self.held();
         let mut matching: Vec<&CallRow> = held.newest().filter(|call| of.matches(call)).collect();
         let Order { by, ascending } = page.order;
@@ -147,7 +148,11 @@ impl UsageStore for MemoryStore {
             attempts: Vec::new(),
             ..call.clone()
         };
-        Ok((shown.map(without_attempts).collect(), count))
+        Ok(CallList {
+            calls: shown.map(without_attempts).collect(),
+            total: count,
+            is_exact: true,
+        })
     }
 
     async fn call(&self, id: &str) -> Result<Option<CallRow>> {

@@ -1,9 +1,10 @@
 //! What calls cost and how they are accounted for: `price_overrides`, `price_list` and `ledger`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::Uri;
-use polygate_engine::config::{Fsync, Ledger, PriceList, PriceOverride};
+use polygate_engine::config::{Audit, Fsync, Ledger, PriceList, PriceOverride};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::price::Source;
 
@@ -108,9 +109,23 @@ pub fn ledger(section: Section<'_>, ledger: &mut Ledger) {
     };
     let bytes = section.bytes("max_bytes");
     set(&mut ledger.max_bytes, bytes.map(|bytes| bytes as u64));
-    if let Some(days) = section.number::<u32>("retention_days") {
-        let days = Duration::from_secs(u64::from(days) * 86_400);
-        ledger.retention = Some(days).filter(|days| !days.is_zero());
+    retention(&section, &mut ledger.retention);
+    section.finish();
+}
+
+/// `audit`.
+pub fn audit(section: Section<'_>, audit: &mut Audit) {
+    retention(&section, &mut audit.retention);
+    if let Some(versions) = section.number::<u32>("config_versions") {
+        audit.versions = NonZeroU32::new(versions);
     }
     section.finish();
+}
+
+/// `retention_days`; 0 is for ever.
+fn retention(section: &Section<'_>, kept: &mut Option<Duration>) {
+    if let Some(days) = section.number::<u32>("retention_days") {
+        let days = Duration::from_secs(u64::from(days) * 86_400);
+        *kept = Some(days).filter(|days| !days.is_zero());
+    }
 }

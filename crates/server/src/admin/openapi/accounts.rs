@@ -56,6 +56,7 @@ pub fn all() -> [(&'static str, Value); 6] {
     let page = object([
         ("items", list(item)),
         ("total", integer()),
+        ("total_is_exact", json!({"type": "boolean"})),
         ("page", integer()),
         ("page_size", integer()),
         ("total_pages", integer()),

@@ -1,0 +1,2 @@
+DROP TABLE usage_facets;
+DROP TABLE usage_days;
