@@ -1,6 +1,8 @@
 //! Whom to ask next, and when to stop asking: retries, backoff, rests, and the rule against paying twice.
 
 pub mod taking;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -303,6 +305,9 @@ impl<'a> Plan<'a> {
             .retry_after(Some(COME_AGAIN)),
             Barred::Spent(failure) => failure,
         };
+        if failure.kind == Kind::AllLimited {
+            self.route.note_spent(place, &mut self.open);
+        }
         let longest = |failure: &Failure| failure.retry_after.unwrap_or(Duration::MAX);
         let is_sooner = |known: &Failure| longest(&failure) < longest(known);
         if self.spent.as_ref().is_none_or(is_sooner) {
@@ -336,7 +341,7 @@ impl<'a> Plan<'a> {
             let Some(open) = way else {
                 return Err(failure);
             };
-            self.open = open;
+            self.open = open.knowing(&mut self.open);
             self.failure = Some(failure);
             return Ok(());
         }

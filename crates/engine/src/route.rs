@@ -408,7 +408,14 @@ impl Route {
             .is_some_and(|step| open.leads_to(step))
     }
 
-    /// Fallbacks for limits are open while a key of their model rests on one.
+    /// Notes that a limit of ours keeps this place from being asked: its model's fallbacks for limits are open to the call.
+    pub fn note_spent(&self, place: Place, open: &mut Open) {
+        if let Some(step) = self.steps.get(place.group) {
+            open.note_spent(step.node);
+        }
+    }
+
+    /// Fallbacks for limits are open while a key of their model rests on one, and to a call that met one of ours there.
     fn is_open(&self, step: &Step, open: &Open, now: Duration) -> bool {
         let is_limited = |node: usize| {
             let mut own = self.steps.iter().filter(|step| step.node == node);
@@ -418,7 +425,7 @@ impl Route {
             })
         };
         let mut quotas = step.path.iter().filter(|edge| edge.cause == Cause::Quota);
-        open.leads_to(step) && quotas.all(|edge| is_limited(edge.node))
+        open.leads_to(step) && quotas.all(|edge| open.is_spent(edge.node) || is_limited(edge.node))
     }
 }
 

@@ -27,11 +27,13 @@ pub struct Edge {
 }
 
 /// What a call may still ask: at first all that no fallback for a failure of the request leads to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Open {
     within: Option<Edge>,
     /// Models before it are through.
     from: usize,
+    /// Models of which our own limits kept a candidate from being asked.
+    spent: Vec<usize>,
 }
 
 impl Cause {
@@ -55,6 +57,7 @@ impl Open {
         Self {
             within: Some(edge),
             from,
+            spent: vec![],
         }
     }
 
@@ -63,7 +66,27 @@ impl Open {
         Self {
             within: None,
             from: node,
+            spent: vec![],
         }
+    }
+
+    /// The same, knowing of the limits that were known before.
+    #[must_use]
+    pub fn knowing(mut self, before: &mut Self) -> Self {
+        self.spent = std::mem::take(&mut before.spent);
+        self
+    }
+
+    /// Notes that a limit keeps a candidate of this model from being asked.
+    pub(super) fn note_spent(&mut self, node: usize) {
+        if !self.is_spent(node) {
+            self.spent.push(node);
+        }
+    }
+
+    /// Whether one of this model's candidates was kept from being asked by a limit.
+    pub(super) fn is_spent(&self, node: usize) -> bool {
+        self.spent.contains(&node)
     }
 
     /// Whether a group is open, limits aside.
