@@ -18,6 +18,7 @@ use polygate_engine::quota::Book;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
 use polygate_server::tls::Certificates;
 use polygate_server::{Admin, Life, Server, State, Stop};
+use polygate_store_redis::RedisStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -74,7 +75,8 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let redis = loaded.storage.redis.as_ref();
     let redis = redis.or(loaded.config.redis_url.as_ref());
-    let limits = quotas::Place::of(&opened, redis)?;
+    let redis = redis.map(RedisStore::new).transpose()?.map(Arc::new);
+    let limits = quotas::Place::of(&opened, redis.as_ref());
     let (book, calls) = Book::new(limits.keeping);
     let book = Arc::new(book);
     let keys = Arc::new(SharedKeys::new(book.clone()));
@@ -118,9 +120,8 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         engine = engine.keeping(answers.clone());
     }
     let engine = Arc::new(engine);
-    let sharing = opened
-        .is_shared
-        .then(|| Sharing::start(&engine, &opened.store));
+    let words = Sharing::place(&opened, redis.as_ref());
+    let sharing = words.map(|store| Sharing::start(&engine, &store));
     let pump = tokio::spawn(pump.run());
     let keeper = Keeper::start(quotas::Parts {
         book,

@@ -8,7 +8,7 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polygate_core::{Clock, Secret};
+use polygate_core::Clock;
 use polygate_engine::quota::{Book, Calls, Keeping, Tally, Window};
 use polygate_store::QuotaStore;
 use polygate_store::quota::{Lease, QuotaWindow};
@@ -39,18 +39,18 @@ pub struct Place {
 }
 
 impl Place {
-    /// In Redis where one is named, else in the store.
-    pub fn of(opened: &Opened, redis: Option<&Secret>) -> anyhow::Result<Self> {
-        Ok(match redis {
-            Some(url) => Self {
-                store: Arc::new(RedisStore::new(url)?),
+    /// In Redis where there is one, else in the store.
+    pub fn of(opened: &Opened, redis: Option<&Arc<RedisStore>>) -> Self {
+        match redis {
+            Some(redis) => Self {
+                store: redis.clone(),
                 keeping: Keeping::Leased,
             },
             None => Self {
                 store: opened.store.clone(),
                 keeping: opened.keeping(),
             },
-        })
+        }
     }
 }
 

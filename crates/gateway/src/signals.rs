@@ -8,13 +8,15 @@ use polygate_engine::Engine;
 use polygate_engine::health::Reason;
 use polygate_engine::observe::SignalCounters;
 use polygate_engine::signals::Signal;
-use polygate_store::Store;
-use polygate_store::signals::LONGEST;
+use polygate_store::signals::{LONGEST, SignalStore};
+use polygate_store_redis::RedisStore;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+use crate::storage::Opened;
 
 /// How many are told at a time, and the pause before the next: what comes meanwhile goes together.
 const BATCH: usize = 32;
@@ -74,8 +76,15 @@ impl Drop for Sharing {
 }
 
 impl Sharing {
+    /// Where words go: through Redis where there is one, else through a database that replicas share. `None`: there is neither.
+    pub fn place(opened: &Opened, redis: Option<&Arc<RedisStore>>) -> Option<Arc<dyn SignalStore>> {
+        let redis = redis.map(|redis| redis.clone() as Arc<dyn SignalStore>);
+        let shared = || opened.is_shared.then(|| opened.store.clone() as _);
+        redis.or_else(shared)
+    }
+
     /// Begins; `None` where somebody shares already.
-    pub fn start(engine: &Arc<Engine>, store: &Arc<dyn Store>) -> Option<Self> {
+    pub fn start(engine: &Arc<Engine>, store: &Arc<dyn SignalStore>) -> Option<Self> {
         let signals = engine.signals().listen()?;
         let own: u64 = rand::random();
         let telling = tell(
@@ -92,7 +101,7 @@ impl Sharing {
 async fn tell(
     own: u64,
     mut signals: mpsc::Receiver<Signal>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn SignalStore>,
     counters: SignalCounters,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -139,7 +148,7 @@ fn words(own: u64, batch: &[Signal]) -> Vec<Word> {
     words.into_iter().map(|(_, word)| word).collect()
 }
 
-async fn hear(own: u64, engine: Arc<Engine>, store: Arc<dyn Store>) {
+async fn hear(own: u64, engine: Arc<Engine>, store: Arc<dyn SignalStore>) {
     let mut heard = store.told();
     loop {
         match heard.recv().await {

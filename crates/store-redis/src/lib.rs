@@ -1,14 +1,19 @@
-//! Limited amounts in Redis or Valkey: what replicas lease from where there is one. It may forget; who leases tells it again.
+//! Redis or Valkey, where replicas have one: limited amounts that they lease, and words that they tell one another. It may forget; who
+//! leases tells it again, and words were hints.
 
 mod quota;
+mod signals;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use polygate_core::Secret;
+use polygate_store::signals::WAITING;
 use polygate_store::{Result, StoreError};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, Script};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, broadcast};
+use tokio::task::JoinHandle;
 
 /// How long a connection may take, and an answer. Who asks has less patience; this lets the connection go.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -19,6 +24,9 @@ pub struct RedisStore {
     client: Client,
     connection: OnceCell<ConnectionManager>,
     lease: Script,
+    signals: broadcast::Sender<Arc<str>>,
+    /// Hears words once somebody wants to be told.
+    listener: OnceLock<JoinHandle<()>>,
 }
 
 impl RedisStore {
@@ -32,6 +40,8 @@ impl RedisStore {
             client,
             connection: OnceCell::new(),
             lease: Script::new(quota::LEASE),
+            signals: broadcast::Sender::new(WAITING),
+            listener: OnceLock::new(),
         })
     }
 
@@ -46,6 +56,14 @@ impl RedisStore {
                 .map_err(|error| away(&error))
         };
         self.connection.get_or_try_init(connect).await.cloned()
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        if let Some(listener) = self.listener.get() {
+            listener.abort();
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use polygate_core::Secret;
 use polygate_store::QuotaStore;
-use polygate_store::conformance::quota;
+use polygate_store::conformance::{quota, signals};
 use polygate_store::quota::{Lease, QuotaWindow};
+use polygate_store::signals::SignalStore;
 use polygate_store_redis::RedisStore;
 use polygate_test_services::Redis;
 
@@ -29,6 +30,7 @@ async fn redis_does_what_every_store_does() {
     };
     let open = || RedisStore::new(&Secret::new(redis.url())).unwrap();
     quota::leases(&open()).await;
+    signals::words(&open()).await;
     let other = format!("{}/1", redis.url());
     quota::many_takers(Arc::new(RedisStore::new(&Secret::new(other)).unwrap())).await;
 }
@@ -53,6 +55,37 @@ async fn it_is_asked_again_after_it_was_away() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(granted[0].taken, 1, "it has forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_are_heard_again_after_it_was_away_and_in_one_database_only() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let open = |database: &str| {
+        let url = format!("{}{database}", redis.url());
+        RedisStore::new(&Secret::new(url)).unwrap()
+    };
+    let (store, other) = (open(""), open("/1"));
+    let mut elsewhere = other.told();
+    let mut heard = store.told();
+    redis.process().kill();
+    assert!(store.tell("lost").await.unwrap_err().is_temporary());
+    redis.restart();
+    let start = Instant::now();
+    loop {
+        let _ = store.tell("again").await;
+        let word = tokio::time::timeout(Duration::from_millis(50), heard.recv()).await;
+        if let Ok(word) = word {
+            assert_eq!(&*word.unwrap(), "again");
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    signals::words(&other).await;
+    while let Ok(word) = elsewhere.try_recv() {
+        assert_ne!(&*word, "again");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod config;
 pub mod dashboard;
 mod kept;
 pub mod quota;
-mod signals;
+pub mod signals;
 mod usage;
 
 use std::sync::Arc;

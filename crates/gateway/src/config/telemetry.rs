@@ -65,7 +65,10 @@ pub fn otlp(section: Section<'_>, telemetry: &mut Telemetry) {
 /// `langfuse`.
 pub fn langfuse(section: Section<'_>, telemetry: &mut Telemetry) {
     let is_on = section.boolean("enabled") != Some(false);
-    let key = |name| section.item(name).and_then(|item| item.secret());
+    let key = |name| {
+        let item = section.item(name).filter(|_| is_on);
+        item.and_then(|item| item.secret())
+    };
     let (public, secret) = (key("public_key"), key("secret_key"));
     if is_on {
         section.required("public_key");

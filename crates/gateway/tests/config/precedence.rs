@@ -161,7 +161,7 @@ fn other_variables_override_their_keys() {
 }
 
 #[test]
-fn variables_of_later_features_are_named_once_a_feature() {
+fn variables_without_effect_are_named_once_a_feature() {
     let loaded = good_with(
         "",
         &[
@@ -173,7 +173,7 @@ fn variables_of_later_features_are_named_once_a_feature() {
     );
     assert_eq!(
         warnings(&loaded),
-        ["LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY: not supported yet, ignored"]
+        ["LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY: of no effect without LANGFUSE_ENABLED=true"]
     );
 }
 

@@ -159,8 +159,6 @@ fn features_that_come_later_are_refused_by_name() {
         "cache: {}",
         "guards: {}",
         "strict: true",
-        "observability: {}",
-        "langfuse: {}",
         "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",
         "request-retry: 1\npassthrough-headers: [x]",
         "request-retry: 1\nclaude-header-defaults: {a: b}",

@@ -1,10 +1,10 @@
-//! Replicas on one PostgreSQL: what one answered another goes on from, and what rests for one rests for the others.
+//! Replicas on one PostgreSQL, or one Redis: what one answered another goes on from, and what rests for one rests for the others.
 
 use std::time::{Duration, Instant};
 
 use http::Method;
 use polygate_mock_provider::{Behaviour, Mock, Rule};
-use polygate_test_services::Postgres;
+use polygate_test_services::{Postgres, Redis};
 use serde_json::{Value, json};
 
 use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock};
@@ -70,14 +70,55 @@ async fn health(gate: &Gate) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_rests_for_one_rests_for_the_others() {
-    let Some(postgres) = Postgres::start() else {
+    if let Some(postgres) = Postgres::start() {
+        let url = postgres.url();
+        rests_are_shared(|config| replica(config, &url)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_carries_the_word_of_rests_without_a_database_too() {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
+    let url = redis.url();
+    let replica = |config: &str| {
+        let variables = [("DB_URL", "none"), ("REDIS_URL", &*url)];
+        Gate::start_with(config, &variables)
+    };
+    rests_are_shared(replica).await;
+    // Frozen or gone, nobody waits for it.
+    let (first, second) = (mock("first").await, mock("second").await);
+    let gate = replica(&two(&first, &second, ""));
+    redis.process().freeze();
+    first.script(Rule {
+        times: Some(20),
+        then: Behaviour {
+            status: Some(500),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let start = Instant::now();
+    for _ in 0..20 {
+        asks(&gate).await;
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    redis.process().thaw();
+    redis.process().kill();
+    asks(&gate).await;
+}
+
+/// What rests at one of two replicas rests at the other, and not where it is not shared.
+async fn rests_are_shared(replica: impl Fn(&str) -> Gate) {
     let (first, second) = (mock("first").await, mock("second").await);
     let config = two(&first, &second, "");
-    let url = postgres.url();
-    let (one, other) = (replica(&config, &url), replica(&config, &url));
-    let alone = replica(&two(&first, &second, "shared_health: false"), &url);
+    let (one, other) = (replica(&config), replica(&config));
+    let alone = replica(&two(&first, &second, "shared_health: false"));
     // Each listens once another's word came through: the first may be told before.
     for gate in [&one, &other, &alone] {
         assert_eq!(asks(gate).await, "first");

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::Uri;
+use polygate_core::Secret;
 use polygate_engine::config::{Audit, Fsync, Ledger, PriceList, PriceOverride};
 use polygate_engine::pattern::Pattern;
 use polygate_providers::price::Source;
@@ -82,7 +83,8 @@ pub fn price_list(section: Section<'_>) -> Option<PriceList> {
     const ADDRESS: &str = "must be an address: https://host/path or http://host/path";
     let item = section.item("url");
     let url = item.as_ref().and_then(|item| {
-        let url = item.secret()?;
+        let text = item.text().filter(|text| !text.trim().is_empty())?;
+        let url = Secret::new(text.trim());
         let uri: Option<Uri> = url.reveal().parse().ok();
         let is_address =
             |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
