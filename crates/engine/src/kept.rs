@@ -234,6 +234,11 @@ impl Kept {
         true
     }
 
+    /// Another process forgot it.
+    pub fn forgotten(&self, owner: &str, id: &str) {
+        self.known.invalidate(&(owner.into(), id.to_owned()));
+    }
+
     /// The body with what was said before in it, where the call goes on from what is kept here.
     pub fn resolve(
         &self,

@@ -112,15 +112,15 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     if let Some(ledger) = &ledger {
         engine = engine.recording(ledger.clone());
     }
-    let kept = opened.is_shared.then(|| {
-        let (answers, writer) = kept::shared(&opened.store, &opened.sealer);
+    let words = Sharing::place(&opened, redis.as_ref());
+    let kept = words.as_ref().filter(|_| opened.is_shared).map(|words| {
+        let (answers, writer) = kept::shared(&opened.store, words, &opened.sealer);
         (answers, tokio::spawn(writer.run()))
     });
     if let Some((answers, _)) = &kept {
         engine = engine.keeping(answers.clone());
     }
     let engine = Arc::new(engine);
-    let words = Sharing::place(&opened, redis.as_ref());
     let sharing = words.map(|store| Sharing::start(&engine, &store));
     let pump = tokio::spawn(pump.run());
     let keeper = Keeper::start(quotas::Parts {

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use polygate_core::{Clock, SystemClock};
 use polygate_engine::kept::{Elsewhere, Entry, Found};
+use polygate_store::signals::SignalStore;
 use polygate_store::{KeptAnswer, Result, Sealer, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::signals::forgotten as forgotten_word;
 
 /// How long a call waits for the store.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -56,6 +59,8 @@ pub struct SharedAnswers {
 /// Writes what is to be kept, in the order of its coming.
 pub struct Writer {
     store: Arc<dyn Store>,
+    /// Where others are told what is forgotten.
+    words: Arc<dyn SignalStore>,
     sealer: Arc<Sealer>,
     jobs: mpsc::Receiver<Job>,
     queued: Arc<AtomicUsize>,
@@ -63,7 +68,10 @@ pub struct Writer {
 
 enum Job {
     Keep(Answer),
-    Forget(String),
+    Forget {
+        owner: String,
+        id: String,
+    },
     /// Everything before it was written.
     Flush(oneshot::Sender<()>),
 }
@@ -91,7 +99,11 @@ impl fmt::Debug for SharedAnswers {
 }
 
 /// The answers of a store, and who writes them.
-pub fn shared(store: &Arc<dyn Store>, sealer: &Arc<Sealer>) -> (Arc<SharedAnswers>, Writer) {
+pub fn shared(
+    store: &Arc<dyn Store>,
+    words: &Arc<dyn SignalStore>,
+    sealer: &Arc<Sealer>,
+) -> (Arc<SharedAnswers>, Writer) {
     let (sender, jobs) = mpsc::channel(QUEUE);
     let queued = Arc::new(AtomicUsize::new(0));
     let answers = SharedAnswers {
@@ -106,6 +118,7 @@ pub fn shared(store: &Arc<dyn Store>, sealer: &Arc<Sealer>) -> (Arc<SharedAnswer
     };
     let writer = Writer {
         store: store.clone(),
+        words: words.clone(),
         sealer: sealer.clone(),
         jobs,
         queued,
@@ -256,7 +269,8 @@ impl Elsewhere for SharedAnswers {
 
     fn forget(&self, owner: &str, ids: Vec<String>) {
         for id in ids {
-            if self.jobs.try_send(Job::Forget(name(owner, &id))).is_err() {
+            let owner = owner.to_owned();
+            if self.jobs.try_send(Job::Forget { owner, id }).is_err() {
                 tracing::warn!("an answer is forgotten here only: too much waits to be written");
             }
         }
@@ -292,11 +306,19 @@ impl Writer {
             }
             self.keep(std::mem::take(&mut answers)).await;
             match job {
-                Job::Forget(name) => {
+                Job::Forget { owner, id } => {
+                    let name = name(&owner, &id);
                     let forgotten = timeout(WRITING, self.store.forget(&name)).await;
                     if !matches!(forgotten, Ok(Ok(_))) {
                         tracing::warn!(
                             "an answer could not be forgotten in the database: it is kept until its time is over"
+                        );
+                    }
+                    let word = forgotten_word(&owner, &id);
+                    let told = timeout(WRITING, self.words.tell(&word)).await;
+                    if !matches!(told, Ok(Ok(()))) {
+                        tracing::warn!(
+                            "other replicas could not be told that an answer is forgotten: one that has it in memory keeps it until its time is over"
                         );
                     }
                 }

@@ -29,7 +29,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Serialize, Deserialize)]
 struct Word {
     from: String,
+    #[serde(default)]
     rests: Vec<Told>,
+    /// Answers that were forgotten: of which key, and which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    forgets: Vec<(String, String)>,
+}
+
+/// The word that an answer is forgotten.
+pub fn forgotten(owner: &str, id: &str) -> String {
+    let word = Word {
+        // Nobody's rests.
+        from: "0".to_owned(),
+        rests: Vec::new(),
+        forgets: vec![(owner.to_owned(), id.to_owned())],
+    };
+    serde_json::to_string(&word).unwrap_or_default()
 }
 
 /// A signal as it travels. Clocks differ, so it has no moment.
@@ -140,6 +155,7 @@ fn words(own: u64, batch: &[Signal]) -> Vec<Word> {
                 let word = Word {
                     from,
                     rests: vec![told],
+                    forgets: Vec::new(),
                 };
                 words.push((size + 64, word));
             }
@@ -171,6 +187,9 @@ fn heed(own: u64, engine: &Engine, text: &str) {
     };
     if from == own {
         return;
+    }
+    for (owner, id) in word.forgets {
+        engine.kept().forgotten(&owner, &id);
     }
     for told in word.rests {
         match told.signal() {

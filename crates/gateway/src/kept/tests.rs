@@ -5,6 +5,10 @@ use polygate_store::{KeptStore, MemoryStore};
 
 use super::*;
 
+fn words(store: &Arc<dyn Store>) -> Arc<dyn SignalStore> {
+    store.clone()
+}
+
 fn sealer() -> Arc<Sealer> {
     Arc::new(Sealer::new(&Secret::new("a secret key of some length")).unwrap())
 }
@@ -22,9 +26,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 async fn what_one_keeps_another_finds_for_the_same_key_only() {
     let memory = Arc::new(MemoryStore::default());
     let store: Arc<dyn Store> = memory.clone();
-    let (one, writer) = shared(&store, &sealer());
+    let (one, writer) = shared(&store, &words(&store), &sealer());
     let writer = tokio::spawn(writer.run());
-    let (other, _) = shared(&store, &sealer());
+    let (other, _) = shared(&store, &words(&store), &sealer());
     let alice: Arc<str> = "alice".into();
     one.keep(&alice, "resp_1", &entry("prompt"), DAY);
     one.keep(&alice, "resp_2", &entry("another"), DAY);
@@ -46,7 +50,7 @@ async fn what_one_keeps_another_finds_for_the_same_key_only() {
 async fn what_finds_no_room_is_not_waited_for() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     // Nobody writes.
-    let (answers, _writer) = shared(&store, &sealer());
+    let (answers, _writer) = shared(&store, &words(&store), &sealer());
     let owner: Arc<str> = "alice".into();
     let big = entry(&"x".repeat(QUEUED_BYTES / 8));
     for number in 0..10 {

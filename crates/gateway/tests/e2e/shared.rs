@@ -283,4 +283,9 @@ health_check: {{enabled: false}}
     }
     assert_eq!(get(&other, &id).await.status, 404);
     assert_eq!(get(&replica(&config, &url), &id).await.status, 404);
+    // The one that made it had it in memory, and is told.
+    while get(&one, &id).await.status != 404 {
+        assert!(start.elapsed() < Duration::from_secs(15), "{}", one.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
