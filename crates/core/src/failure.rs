@@ -81,6 +81,16 @@ impl Failure {
         self
     }
 
+    /// For logs: without a provider's own words, which may repeat what it was asked.
+    pub fn logged(&self) -> String {
+        let is_ours = self.origin != Origin::Upstream
+            || matches!(self.kind, Kind::Connect | Kind::Broken | Kind::Timeout);
+        if is_ours {
+            return self.to_string();
+        }
+        format!("{} with status {}", self.kind.name(), self.status)
+    }
+
     /// Whether another candidate may be asked.
     pub fn try_next(&self) -> bool {
         self.kind.row().try_next

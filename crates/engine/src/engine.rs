@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
 use crate::body::{Hold, ReplyBody, Running};
-use crate::call::{Call, Inbound, InboundBody};
+use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::expect::Expected;
 use crate::further;
@@ -27,7 +27,9 @@ use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Trace};
+use crate::observe::{
+    CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
+};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
@@ -413,6 +415,14 @@ impl Engine {
             call.continued = continued;
         }
         Ok(())
+    }
+
+    /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
+    pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
+        let endpoint = endpoint.map(Endpoint::label);
+        let reason = failure.kind.name();
+        let refused = Refused::new(method, endpoint, reason, failure.status);
+        self.recorders.refused(refused);
     }
 
     pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {

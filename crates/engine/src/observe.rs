@@ -10,7 +10,8 @@ mod row;
 mod trace;
 
 pub use charge::Charge;
-pub use metrics::{Metrics, SignalCounters, Told};
+pub(crate) use metrics::Refused;
+pub use metrics::{Metrics, SignalCounters, Standing, Told};
 pub use pump::{Flush, Pump, Recorders, Sink};
 pub use record::{AttemptRecord, CallRecord, Content, Outcome, Recorder};
 pub use trace::{Trace, is_part};

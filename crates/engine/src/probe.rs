@@ -165,7 +165,11 @@ fn note(
                         .cooldown_network
                         .max(snapshot.config.health_check.interval),
                 );
-                tracing::warn!(provider = &*upstream.name, failure = %failure, "health check failed");
+                tracing::warn!(
+                    provider = &*upstream.name,
+                    failure = failure.logged(),
+                    "health check failed"
+                );
                 false
             }
             Kind::UpstreamAuth => {

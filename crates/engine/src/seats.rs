@@ -23,6 +23,11 @@ impl Seats {
         (self.0.load(Ordering::Relaxed) <= limit).then_some(seat)
     }
 
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn add(self: &Arc<Self>) -> Seat {
         self.0.fetch_add(1, Ordering::Relaxed);
         Seat(self.clone())

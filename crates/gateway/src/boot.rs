@@ -183,6 +183,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         path: loaded.path,
         hangup,
         text: loaded.text,
+        refused: None,
         pair: certificates.map(|(files, certificates)| Renewal::new(files, certificates)),
         notifier: notifier.clone(),
         merge,

@@ -52,6 +52,8 @@ pub struct Followed {
     pub version: i64,
     /// Since when; microseconds since 1970.
     pub since: i64,
+    /// It could not be read when it was last asked.
+    pub is_away: bool,
 }
 
 /// What is known: keys may be very many and change one at a time, so they are apart.
@@ -175,10 +177,12 @@ impl Follower {
         let since = since.map_or(0, |since| {
             i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
         });
+        let is_away = self.trouble.is_some();
         self.followed.send_if_modified(|followed| {
+            followed.is_away = is_away;
             let is_news = followed.version != version || followed.since == 0;
             if is_news {
-                *followed = Followed { version, since };
+                (followed.version, followed.since) = (version, since);
             }
             is_news
         });

@@ -83,10 +83,14 @@ impl Configuration for Live {
 
     fn standing(&self) -> Standing {
         let followed = *self.followed.borrow();
+        let refused = self.in_force.borrow().refused;
         Standing {
             version: followed.version,
             since: followed.since,
             generation: self.engine.snapshot().generation,
+            is_file_refused: refused.file,
+            are_documents_refused: refused.documents,
+            is_store_up: !followed.is_away,
         }
     }
 

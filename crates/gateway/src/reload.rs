@@ -41,6 +41,8 @@ pub struct Reloader {
     pub hangup: Signal,
     /// What it said when it was read last.
     pub text: String,
+    /// What it said when it was refused last: that is told once, though a log beside the file makes its directory change all the time.
+    pub refused: Option<String>,
     /// The certificate, where TLS is spoken.
     pub pair: Option<Renewal>,
     /// Who wants to know.
@@ -64,6 +66,17 @@ pub struct InForce {
     pub base: Arc<Base>,
     /// Documents that are not served.
     pub left_out: Vec<configuration::LeftOut>,
+    /// What there is of later that is not in force.
+    pub refused: Refused,
+}
+
+/// Who says something that was refused, so that what it said before is in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refused {
+    /// The file.
+    pub file: bool,
+    /// The database.
+    pub documents: bool,
 }
 
 /// The file's configuration and the database's documents.
@@ -95,6 +108,7 @@ impl Merge {
             version: -1,
             base: base.clone(),
             left_out: Vec::new(),
+            refused: Refused::default(),
         };
         Self {
             base,
@@ -116,6 +130,7 @@ impl Merge {
             version: documents.version,
             base: self.base.clone(),
             left_out: composed.left_out.iter().map(LeftOut::said).collect(),
+            refused: Refused::default(),
         };
         (composed.config, in_force)
     }
@@ -202,6 +217,22 @@ impl Reloader {
 
     /// Reads the file again; or everything that is wrong with it.
     fn reload(&mut self, asked: bool) -> Result<(), Vec<String>> {
+        let text = self.path.as_ref().map(std::fs::read_to_string);
+        let text = text.and_then(Result::ok);
+        if !asked && text.is_some() && text == self.refused {
+            return Ok(());
+        }
+        let reloaded = self.read_again(asked);
+        self.refused = text.filter(|_| reloaded.is_err());
+        let is_refused = reloaded.is_err();
+        let told = &self.merge.told;
+        told.send_if_modified(|now| {
+            std::mem::replace(&mut now.refused.file, is_refused) != is_refused
+        });
+        reloaded
+    }
+
+    fn read_again(&mut self, asked: bool) -> Result<(), Vec<String>> {
         let Some(path) = &self.path else {
             return Ok(());
         };
@@ -246,16 +277,22 @@ impl Reloader {
 
     /// Goes on with what the database says now.
     fn follow(&mut self) {
-        let (config, in_force) = self.merge.merged();
+        let (config, mut in_force) = self.merge.merged();
+        in_force.refused.file = self.merge.told.borrow().refused.file;
         match self.engine.apply(config) {
             Ok(generation) => {
                 tracing::info!(generation, "the database's configuration is followed");
                 self.merge.told.send_replace(in_force);
             }
-            Err(problems) => tracing::error!(
-                problems = problems.join("; "),
-                "what the database says is refused; the old configuration stays"
-            ),
+            Err(problems) => {
+                self.merge
+                    .told
+                    .send_modify(|now| now.refused.documents = true);
+                tracing::error!(
+                    problems = problems.join("; "),
+                    "what the database says is refused; the old configuration stays"
+                );
+            }
         }
     }
 }

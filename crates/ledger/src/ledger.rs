@@ -86,6 +86,8 @@ pub struct Stats {
     pub torn: u64,
     /// Bytes of this process's log.
     pub bytes: u64,
+    /// With so many no further call is taken.
+    pub most_bytes: u64,
     /// No new call is taken, since the disk is full.
     pub full: bool,
     /// When about the oldest call ended that the store does not have; microseconds since 1970.
@@ -257,6 +259,7 @@ impl Ledger {
             damaged: counts.damaged.load(Ordering::SeqCst),
             torn: counts.torn.load(Ordering::SeqCst),
             bytes: self.shared.log.bytes(),
+            most_bytes: self.shared.options.most_bytes,
             full: self.shared.full.load(Ordering::Relaxed),
             oldest_unshipped: (waiting > 0).then_some(oldest),
         }

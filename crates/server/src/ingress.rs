@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
@@ -49,9 +49,13 @@ pub async fn handle(
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let mut answer = match matched {
-        Ok(Matched::Model { endpoint, .. }) if is_reserved => {
-            render(&overloaded("connections"), endpoint.format(), &request_id)
-        }
+        Ok(Matched::Model { endpoint, .. }) if is_reserved => refuse(
+            state,
+            request.method(),
+            &endpoint,
+            &overloaded("connections"),
+            &request_id,
+        ),
         Ok(Matched::Model { endpoint, model }) => {
             model_call(state, peer, request, endpoint, model, &request_id).await
         }
@@ -67,13 +71,21 @@ pub async fn handle(
         Ok(Matched::Given { id, what }) => {
             given::answer(state, peer, &request, &id, what, &request_id).await
         }
-        Ok(Matched::WrongMethod(format)) => wrong_method(&request, format, &request_id),
+        Ok(Matched::WrongMethod(format)) => {
+            let answer = wrong_method(&request, format, &request_id);
+            let failure = Failure::new(Kind::MethodNotAllowed, "");
+            state.engine.refused(request.method(), None, &failure);
+            answer
+        }
         Ok(Matched::Page) => render(
             &Failure::new(Kind::Internal, "unreachable"),
             Format::OpenaiChat,
             &request_id,
         ),
-        Err(failure) => render(&failure, format_of_path(request.uri().path()), &request_id),
+        Err(failure) => {
+            state.engine.refused(request.method(), None, &failure);
+            render(&failure, format_of_path(request.uri().path()), &request_id)
+        }
     };
     if let Some(origin) = origin {
         let headers = HeaderMap::from_iter([(http::header::ORIGIN, origin)]);
@@ -91,6 +103,10 @@ async fn model_call(
     request_id: &Arc<str>,
 ) -> Answer {
     let format = endpoint.format();
+    let method = request.method().clone();
+    let refuse = |endpoint: &Endpoint, failure: &Failure| {
+        refuse(state, &method, endpoint, failure, request_id)
+    };
     let caller = match authenticate(
         state,
         peer,
@@ -99,14 +115,13 @@ async fn model_call(
         format,
     ) {
         Ok(caller) => caller,
-        Err(failure) => return render(&failure, format, request_id),
+        Err(failure) => return refuse(&endpoint, &failure),
     };
-    let method = request.method().clone();
     let snapshot = state.engine.snapshot();
     let server = &snapshot.config.server;
     let most = server.max_concurrent_requests.unwrap_or(state.bearable);
     let Some(place) = state.calls.take(most) else {
-        return render(&overloaded("calls at a time"), format, request_id);
+        return refuse(&endpoint, &overloaded("calls at a time"));
     };
     let (limit, patience) = (server.body_limit, server.patience.body);
     drop(snapshot);
@@ -122,7 +137,7 @@ async fn model_call(
     let read = unless_cut(&state.life, read).await;
     let (headers, body, mut refusal) = match read.unwrap_or_else(|| Err(stopping())) {
         Ok(read) => read,
-        Err(failure) => return render(&failure, format, request_id),
+        Err(failure) => return refuse(&endpoint, &failure),
     };
     let inbound = Inbound {
         endpoint,
@@ -164,6 +179,18 @@ async fn model_call(
         show_limits(&limits, now, answer.headers_mut());
     }
     answer
+}
+
+/// The answer to a request that became no call, which no record tells of.
+fn refuse(
+    state: &State,
+    method: &Method,
+    endpoint: &Endpoint,
+    failure: &Failure,
+    request_id: &Arc<str>,
+) -> Answer {
+    state.engine.refused(method, Some(endpoint), failure);
+    render(failure, endpoint.format(), request_id)
 }
 
 /// What comes of it, unless the gateway can wait no longer. Whoever polls this task when it is so, polls what it waits for.

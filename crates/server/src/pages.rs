@@ -10,6 +10,8 @@ use axum::extract::{Extension, State as Shared};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use polygate_engine::observe::Standing;
+use polygate_engine::observe::metrics::{Format, Now};
 use polygate_engine::status;
 use serde_json::{Value, json};
 
@@ -85,14 +87,41 @@ async fn metrics(
         return problem.into_response();
     }
     state.flush.flush().await;
-    let kind =
-        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let now = state.engine.clock().now();
-    let providers = status::providers(&state.engine.snapshot(), now);
-    let ledger = state.engine.ledger().map(|ledger| ledger.stats());
-    let moment = state.engine.clock().unix_micros();
-    let metrics = state.engine.metrics();
-    metrics.limits(state.engine.limits());
-    let text = metrics.render(&providers, ledger.as_ref(), moment);
+    let accept = headers.get(http::header::ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let kind = HeaderValue::from_static(format.media_type());
+    let engine = &state.engine;
+    let ledger = engine.ledger().map(|ledger| ledger.stats());
+    let now = Now {
+        providers: &status::providers(&engine.snapshot(), engine.clock().now()),
+        ledger: ledger.as_ref(),
+        limits: engine.limits(),
+        standing: standing(&state),
+        micros: engine.clock().unix_micros(),
+    };
+    let text = engine.metrics().render(&now, format);
     ([(http::header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// The gateway as metrics show it.
+fn standing(state: &State) -> Standing {
+    let configuration = &state.admin.configuration;
+    let now = configuration.standing();
+    let most = state
+        .engine
+        .snapshot()
+        .config
+        .server
+        .max_concurrent_requests;
+    Standing {
+        generation: now.generation,
+        version: now.version,
+        is_file_refused: now.is_file_refused,
+        are_documents_refused: now.are_documents_refused,
+        left_out: configuration.left_out().len(),
+        is_store_up: now.is_store_up,
+        calls: state.calls.taken(),
+        most_calls: most.unwrap_or(state.bearable),
+    }
 }

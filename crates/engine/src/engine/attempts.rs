@@ -260,8 +260,9 @@ impl<'a> Attempts<'a, '_> {
         }
         let pass = self.plan.beside(self.engine.clock.now());
         let asked = pass.and_then(|pass| self.ask(pass).ok());
-        if asked.is_none() {
-            hedges.give_back();
+        match &asked {
+            Some(asked) => self.recorder.hedges(asked.entry.number),
+            None => hedges.give_back(),
         }
         asked
     }
@@ -313,7 +314,7 @@ impl<'a> Attempts<'a, '_> {
                 let retry = &self.begun.snapshot.config.retry;
                 candidate.failed(&failure, retry, now);
                 let request_id = self.recorder.record().map(|record| &*record.request_id);
-                tracing::debug!(request_id, candidate = ?candidate, failure = %failure, "attempt failed");
+                tracing::debug!(request_id, candidate = ?candidate, failure = failure.logged(), "attempt failed");
                 self.plan.failed(pass, failure, now)?;
                 Ok(None)
             }

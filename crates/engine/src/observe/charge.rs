@@ -190,6 +190,7 @@ pub(super) mod tests {
             duration: Duration::from_millis(3),
             ambiguous: true,
             answered: false,
+            is_hedge: false,
             complete: false,
             usage: None,
             came: 0,

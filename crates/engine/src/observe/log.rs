@@ -1,8 +1,11 @@
 //! One structured line a call.
 
+use std::borrow::Cow;
+
 use super::record::{CallRecord, Outcome};
 
-/// Writes the line. Texts from outside are fields, which the subscriber encodes.
+/// Writes the line. Texts from outside are fields, which the subscriber encodes; of control characters JSON leaves those of ISO 6429
+/// as they are.
 pub(super) fn write(record: &CallRecord) {
     let usage = record.usage.unwrap_or_default();
     let tried: Vec<String> = record
@@ -10,26 +13,37 @@ pub(super) fn write(record: &CallRecord) {
         .iter()
         .map(|attempt| format!("{}:{}", attempt.provider, attempt.outcome))
         .collect();
+    let attempt_ms: Vec<String> = record
+        .attempts
+        .iter()
+        .map(|attempt| attempt.duration.as_millis().to_string())
+        .collect();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 target: "polygate::call",
                 request_id = &*record.request_id,
+                id = &*record.id,
                 endpoint = record.endpoint,
                 key = &*record.key,
+                team = record.team.as_deref().unwrap_or_default(),
                 client = record.program(),
-                model = &*record.model,
+                model = &*printable(&record.model),
                 provider = &*record.provider,
                 credential = &*record.credential,
-                upstream_model = &*record.upstream_model,
+                upstream_model = &*printable(&record.upstream_model),
                 stream = record.stream,
                 status = record.status,
                 outcome = record.outcome.name(),
                 error = record.error.unwrap_or_default(),
                 attempts = record.attempts.len(),
                 tried = tried.join(","),
+                attempt_ms = attempt_ms.join(","),
                 input_tokens = usage.input,
                 output_tokens = usage.output,
+                cache_read_tokens = usage.cache_read,
+                reasoning_tokens = usage.reasoning,
+                usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
                 losses = record.losses.len(),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
@@ -42,4 +56,13 @@ pub(super) fn write(record: &CallRecord) {
         Outcome::Failed if record.status >= 500 => line!(warn),
         _ => line!(info),
     }
+}
+
+/// Without control characters, which terminals obey.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        let shown = |one: char| if one.is_control() { '\u{fffd}' } else { one };
+        return Cow::Owned(text.chars().map(shown).collect());
+    }
+    Cow::Borrowed(text)
 }

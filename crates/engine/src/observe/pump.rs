@@ -7,7 +7,7 @@ use polygate_ledger::{Ledger, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use super::log;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Refused};
 use super::record::CallRecord;
 use super::row;
 
@@ -17,17 +17,23 @@ const QUEUE: usize = 65_536;
 /// How often the queue is emptied. Waking somebody for each call would cost more than the call's whole record.
 const BEAT: Duration = Duration::from_millis(50);
 
+/// What is put into the queue.
+enum Note {
+    Call(Arc<CallRecord>),
+    Refused(Refused),
+}
+
 /// Where calls leave their records.
 #[derive(Clone)]
 pub struct Recorders {
-    queue: mpsc::Sender<Arc<CallRecord>>,
+    queue: mpsc::Sender<Note>,
     metrics: Arc<Metrics>,
     ledger: Option<Arc<Ledger>>,
 }
 
 /// Empties the queue into metrics, the log and further sinks.
 pub struct Pump {
-    queue: mpsc::Receiver<Arc<CallRecord>>,
+    queue: mpsc::Receiver<Note>,
     flushes: mpsc::Receiver<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
     sinks: Vec<Box<dyn Sink>>,
@@ -91,7 +97,16 @@ impl Recorders {
             let record = record.clone();
             slot.settle_with(move || row::row(&record));
         }
-        if self.queue.try_send(record).is_err() {
+        self.put(Note::Call(record));
+    }
+
+    /// A request was refused before it became a call.
+    pub(crate) fn refused(&self, refused: Refused) {
+        self.put(Note::Refused(refused));
+    }
+
+    fn put(&self, note: Note) {
+        if self.queue.try_send(note).is_err() {
             self.metrics.record_dropped();
         }
     }
@@ -119,7 +134,11 @@ impl Pump {
 
     /// The next record, where there is one: for who wants the records themselves, and runs no pump.
     pub fn take(&mut self) -> Option<Arc<CallRecord>> {
-        self.queue.try_recv().ok()
+        loop {
+            if let Note::Call(record) = self.queue.try_recv().ok()? {
+                return Some(record);
+            }
+        }
     }
 
     /// Runs until every sender is gone.
@@ -144,11 +163,12 @@ impl Pump {
     fn drain(&mut self) -> bool {
         loop {
             match self.queue.try_recv() {
-                Ok(record) => {
+                Ok(Note::Call(record)) => {
                     self.metrics.observe(&record);
                     log::write(&record);
                     self.sinks.iter_mut().for_each(|sink| sink.take(&record));
                 }
+                Ok(Note::Refused(refused)) => self.metrics.refused(refused),
                 Err(mpsc::error::TryRecvError::Empty) => return true,
                 Err(mpsc::error::TryRecvError::Disconnected) => return false,
             }

@@ -205,6 +205,8 @@ pub struct AttemptRecord {
     pub ambiguous: bool,
     /// It was good: its answer went to the client.
     pub answered: bool,
+    /// It was asked beside a slow one.
+    pub is_hedge: bool,
     /// That answer came to its end.
     pub complete: bool,
     /// Token counts of it alone, where reported.
@@ -237,6 +239,7 @@ impl AttemptRecord {
             duration: Duration::ZERO,
             ambiguous: true,
             answered: false,
+            is_hedge: false,
             complete: false,
             usage: None,
             came: 0,
@@ -257,6 +260,20 @@ impl AttemptRecord {
         self.outcome = failure.kind.name();
         self.status = failure.status;
         self.ambiguous = failure.ambiguous;
+    }
+
+    /// It was asked, and did not do what it should.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.outcome, "ok" | GIVEN_UP | HEDGE_LOST | CONTINUED)
+    }
+
+    /// What became of one that was asked beside another.
+    pub(super) fn hedge_outcome(&self) -> &'static str {
+        match self.outcome {
+            "ok" => "won",
+            HEDGE_LOST => "lost",
+            _ => "failed",
+        }
     }
 
     /// It goes on with an answer that broke off.
@@ -441,6 +458,11 @@ impl Recorder {
         if let Some(number) = self.answers {
             self.settle(number, |attempt, _| change(attempt));
         }
+    }
+
+    /// An attempt is beside another one.
+    pub(crate) fn hedges(&mut self, number: usize) {
+        self.settle(number, |attempt, _| attempt.is_hedge = true);
     }
 
     /// A good attempt goes on with an answer that broke off.

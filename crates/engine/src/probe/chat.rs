@@ -63,7 +63,7 @@ async fn probe(engine: &Engine, snapshot: &Arc<Snapshot>, upstream: &Arc<Upstrea
             tracing::warn!(
                 provider = &*upstream.name,
                 model = subject.there,
-                failure = %failure,
+                failure = failure.logged(),
                 "a model does not answer the health check"
             );
         }

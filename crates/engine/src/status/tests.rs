@@ -4,6 +4,7 @@ use polygate_core::{FixedClock, Secret};
 
 use super::*;
 use crate::config::{Config, Mapping, Model, Provider, Retry, Target};
+use crate::observe::metrics::{Format, Now, Standing};
 use crate::observe::{Metrics, Recorders};
 use crate::pattern::Pattern;
 
@@ -255,7 +256,14 @@ async fn metrics_have_the_state_of_now_and_no_provider_that_is_gone() {
     exhaust(&engine);
     let render = |engine: &Engine| {
         let all = providers(&engine.snapshot(), S);
-        engine.metrics().render(&all, None, 0)
+        let now = Now {
+            providers: &all,
+            ledger: None,
+            limits: engine.limits(),
+            standing: Standing::default(),
+            micros: 0,
+        };
+        engine.metrics().render(&now, Format::Plain)
     };
     let text = [render(&engine), render(&engine)][1].clone();
     for line in [

@@ -65,4 +65,10 @@ pub struct Standing {
     pub since: i64,
     /// How often the configuration was swapped since the start.
     pub generation: u64,
+    /// The file as it is now was refused: what it said before is in force.
+    pub is_file_refused: bool,
+    /// What the database says now was refused.
+    pub are_documents_refused: bool,
+    /// The database answered when it was last asked.
+    pub is_store_up: bool,
 }

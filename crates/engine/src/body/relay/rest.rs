@@ -79,7 +79,7 @@ impl Relay {
         tracing::debug!(
             request_id = &*self.parts.request_id,
             candidate = ?self.parts.candidate,
-            failure = %failure,
+            failure = failure.logged(),
             "stream broke off: another is asked to go on"
         );
         let (lent, recorder) = Lent::new(recorder);

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use polygate_ledger::Stats;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
+
+use super::table::register;
 
 /// All of it.
 pub(super) struct Ledger {
@@ -13,6 +15,7 @@ pub(super) struct Ledger {
     waiting: Gauge,
     oldest: Gauge<f64, AtomicU64>,
     bytes: Gauge,
+    most_bytes: Gauge,
     full: Gauge,
     shipped: Counter,
     quarantined: Counter,
@@ -24,52 +27,21 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(registry: &mut Registry) -> Self {
         Self {
-            taken: new(
-                registry,
-                "polygate_ledger_slots_taken",
-                "Calls under way that have a slot in the ledger",
-            ),
-            waiting: new(
-                registry,
-                "polygate_ledger_waiting",
-                "Calls in the local log that the store does not have yet",
-            ),
-            oldest: new(
+            taken: register(registry, "polygate_ledger_slots_taken", Default::default()),
+            waiting: register(registry, "polygate_ledger_waiting", Default::default()),
+            oldest: register(
                 registry,
                 "polygate_ledger_oldest_waiting_seconds",
-                "How long ago about the oldest of these ended",
+                Default::default(),
             ),
-            bytes: new(registry, "polygate_ledger_bytes", "Size of the local log"),
-            full: new(
-                registry,
-                "polygate_ledger_full",
-                "1 where the local log cannot be written, and no call is taken",
-            ),
-            shipped: new(
-                registry,
-                "polygate_ledger_shipped",
-                "Calls that the store has",
-            ),
-            quarantined: new(
-                registry,
-                "polygate_ledger_quarantined",
-                "Calls that the store refused, which are in quarantine.log",
-            ),
-            aborted: new(
-                registry,
-                "polygate_ledger_aborted",
-                "Calls that nobody ended, charged by their estimates",
-            ),
-            damaged: new(
-                registry,
-                "polygate_ledger_damaged",
-                "Damaged stretches of the local log",
-            ),
-            passed_over: new(
-                registry,
-                "polygate_ledger_passed_over",
-                "Refused calls that were not written, there being too many of them",
-            ),
+            bytes: register(registry, "polygate_ledger_bytes", Default::default()),
+            most_bytes: register(registry, "polygate_ledger_max_bytes", Default::default()),
+            full: register(registry, "polygate_ledger_full", Default::default()),
+            shipped: register(registry, "polygate_ledger_shipped", Default::default()),
+            quarantined: register(registry, "polygate_ledger_quarantined", Default::default()),
+            aborted: register(registry, "polygate_ledger_aborted", Default::default()),
+            damaged: register(registry, "polygate_ledger_damaged", Default::default()),
+            passed_over: register(registry, "polygate_ledger_passed_over", Default::default()),
         }
     }
 
@@ -81,6 +53,7 @@ impl Ledger {
         gauge(&self.taken, stats.slots_taken as u64);
         gauge(&self.waiting, stats.waiting);
         gauge(&self.bytes, stats.bytes);
+        gauge(&self.most_bytes, stats.most_bytes);
         gauge(&self.full, u64::from(stats.full));
         let since = |ended: i64| now.saturating_sub(ended).max(0) as f64 / 1e6;
         self.oldest.set(stats.oldest_unshipped.map_or(0.0, since));
@@ -94,10 +67,4 @@ impl Ledger {
             counter.inner().store(value, Ordering::Relaxed);
         }
     }
-}
-
-fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
 }

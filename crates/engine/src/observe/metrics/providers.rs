@@ -7,9 +7,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
 use super::ProviderLabel;
+use super::table::register;
 use crate::health::Position;
 use crate::status::ProviderStatus;
 
@@ -50,81 +51,49 @@ struct CredentialLabels {
 impl Providers {
     pub(super) fn new(registry: &mut Registry) -> Self {
         Self {
-            health: new(
-                registry,
-                "llm_proxy_provider_health",
-                "1 where a provider can be asked, 0 where it rests",
-            ),
-            breaker: new(
+            health: register(registry, "llm_proxy_provider_health", Default::default()),
+            breaker: register(
                 registry,
                 "polygate_provider_breaker_state",
-                "1 for the state that a provider's breaker is in",
+                Default::default(),
             ),
-            opened: new(
+            opened: register(
                 registry,
                 "polygate_provider_breaker_opened",
-                "Times that a provider's breaker opened",
+                Default::default(),
             ),
-            resting: new(
-                registry,
-                "polygate_credential_resting",
-                "1 where a provider's key rests",
-            ),
-            resting_models: new(
+            resting: register(registry, "polygate_credential_resting", Default::default()),
+            resting_models: register(
                 registry,
                 "polygate_provider_models_resting",
-                "Models that rest at a provider",
+                Default::default(),
             ),
-            calls: new(
-                registry,
-                "polygate_provider_calls",
-                "Calls under way at a provider",
-            ),
-            retries: new(
-                registry,
-                "polygate_provider_retries",
-                "Attempts at a provider after another one of the same call failed",
-            ),
-            refused: new(
+            calls: register(registry, "polygate_provider_calls", Default::default()),
+            retries: register(registry, "polygate_provider_retries", Default::default()),
+            refused: register(
                 registry,
                 "polygate_provider_retries_refused",
-                "Such that the budget of retries did not allow",
+                Default::default(),
             ),
-            budget: new(
+            budget: register(
                 registry,
                 "polygate_provider_retry_budget",
-                "Retries at a provider that may fail now",
+                Default::default(),
             ),
-            open: new(
+            open: register(
                 registry,
                 "polygate_upstream_connections_open",
-                "Open connections to a provider",
+                Default::default(),
             ),
-            idle: new(
+            idle: register(
                 registry,
                 "polygate_upstream_connections_idle",
-                "Of these, such that have no request",
+                Default::default(),
             ),
-            connects: new(
-                registry,
-                "polygate_upstream_connects",
-                "Connections opened to a provider",
-            ),
-            reuses: new(
-                registry,
-                "polygate_upstream_reuses",
-                "Requests on connections that were open already",
-            ),
-            waiting: new(
-                registry,
-                "polygate_upstream_waiting",
-                "Requests that wait for a connection, there being as many as there may be",
-            ),
-            full: new(
-                registry,
-                "polygate_upstream_full",
-                "Such that waited in vain",
-            ),
+            connects: register(registry, "polygate_upstream_connects", Default::default()),
+            reuses: register(registry, "polygate_upstream_reuses", Default::default()),
+            waiting: register(registry, "polygate_upstream_waiting", Default::default()),
+            full: register(registry, "polygate_upstream_full", Default::default()),
         }
     }
 
@@ -204,12 +173,6 @@ impl Providers {
             self.resting.get_or_create(&labels).set(rests);
         }
     }
-}
-
-fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let family = M::default();
-    registry.register(name, help, family.clone());
-    family
 }
 
 fn count(number: usize) -> i64 {

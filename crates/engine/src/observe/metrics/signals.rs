@@ -5,6 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::table::register;
+
 /// Signals by what became of them.
 #[derive(Clone, Debug, Default)]
 pub struct SignalCounters(Family<SignalLabel, Counter>);
@@ -16,11 +18,7 @@ struct SignalLabel {
 
 impl SignalCounters {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "polygate_health_signals",
-            "What replicas tell one another of rests: told, dropped (not told, for want of room or of a connection), heard, ignored (names nothing here)",
-            self.0.clone(),
-        );
+        register(registry, "polygate_health_signals", self.0.clone());
         for fate in ["told", "dropped", "heard", "ignored"] {
             drop(self.0.get_or_create(&SignalLabel { fate }));
         }

@@ -5,6 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::table::register;
+
 /// Calls by whom they were to be told to, and what became of that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TellingCounters(Family<ToldLabels, Counter>);
@@ -25,11 +27,7 @@ struct ToldLabels {
 
 impl TellingCounters {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "polygate_telemetry_calls",
-            "Calls that others are told of: sent, dropped (no room in the queue), refused (not taken, or never reached)",
-            self.0.clone(),
-        );
+        register(registry, "polygate_telemetry_calls", self.0.clone());
     }
 
     /// Of one destination.

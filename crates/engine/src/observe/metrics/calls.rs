@@ -1,0 +1,389 @@
+//! What is counted of calls when they are over, and of requests that were refused before they became calls.
+
+use std::sync::Arc;
+
+use http::Method;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::ProviderLabel;
+use super::table::register;
+use crate::observe::log::printable;
+use crate::observe::record::{AttemptRecord, CallRecord};
+
+/// Seconds; fit for models that think.
+const DURATIONS: [f64; 17] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
+];
+
+/// Seconds until something comes.
+const FIRST: [f64; 16] = [
+    0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0, 120.0,
+];
+
+/// Tokens a second.
+const SPEEDS: [f64; 14] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0,
+];
+
+/// Nobody, in labels.
+const NONE: &str = "none";
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All of it. Written by the pump only, never on the request path.
+pub(super) struct Calls {
+    requests: Family<RequestLabels, Counter>,
+    durations: Histograms<DurationLabels>,
+    tokens: Family<TokenLabels, Counter>,
+    charged: Family<ChargedLabels, Counter>,
+    cost: Family<TargetLabels, Counter>,
+    unpriced: Family<ModelLabel, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    latency: Histograms<ProviderLabel>,
+    first: Histograms<SourceLabels>,
+    speed: Histograms<SourceLabels>,
+    failovers: Family<FailoverLabels, Counter>,
+    hedges: Family<HedgeLabels, Counter>,
+    losses: Family<TargetLabels, Counter>,
+    refused: Family<RefusedLabels, Counter>,
+    gone: Family<ModelLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    endpoint: &'static str,
+    model: Arc<str>,
+    provider: Arc<str>,
+    status_code: u16,
+    api_key_name: Arc<str>,
+    client: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    method: &'static str,
+    endpoint: &'static str,
+    model: Arc<str>,
+    provider: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    model: Arc<str>,
+    provider: Arc<str>,
+    token_type: &'static str,
+    api_key_name: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChargedLabels {
+    model: Arc<str>,
+    provider: Arc<str>,
+    kind: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabels {
+    model: Arc<str>,
+    provider: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    provider: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: &'static str,
+    model: Arc<str>,
+    provider: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailoverLabels {
+    provider: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HedgeLabels {
+    provider: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    endpoint: &'static str,
+    reason: &'static str,
+}
+
+/// A request that was refused before it became a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    method: &'static str,
+    endpoint: &'static str,
+    reason: &'static str,
+    status: u16,
+}
+
+impl Refused {
+    /// One without an endpoint went nowhere that there is.
+    pub(crate) fn new(
+        method: &Method,
+        endpoint: Option<&'static str>,
+        reason: &'static str,
+        status: u16,
+    ) -> Self {
+        Self {
+            method: word(method),
+            endpoint: endpoint.unwrap_or("other"),
+            reason,
+            status,
+        }
+    }
+}
+
+/// A method by a word that callers cannot choose.
+fn word(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("other")
+}
+
+fn histograms<L: Clone + std::hash::Hash + Eq>(of: fn() -> Histogram) -> Histograms<L> {
+    Family::new_with_constructor(of)
+}
+
+impl Calls {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let durations = histograms(|| Histogram::new(DURATIONS));
+        let latency = histograms(|| Histogram::new(DURATIONS));
+        let (first, speed) = (
+            histograms(|| Histogram::new(FIRST)),
+            histograms(|| Histogram::new(SPEEDS)),
+        );
+        Self {
+            requests: register(registry, "llm_proxy_requests", Family::default()),
+            durations: register(registry, "llm_proxy_request_duration_seconds", durations),
+            tokens: register(registry, "llm_proxy_tokens", Family::default()),
+            latency: register(registry, "llm_proxy_provider_latency_seconds", latency),
+            first: register(registry, "llm_proxy_ttft_seconds", first),
+            speed: register(registry, "llm_proxy_tokens_per_second", speed),
+            gone: register(registry, "llm_proxy_client_disconnects", Family::default()),
+            refused: register(registry, "polygate_requests_refused", Family::default()),
+            attempts: register(registry, "polygate_attempts", Family::default()),
+            failovers: register(registry, "polygate_failovers", Family::default()),
+            hedges: register(registry, "polygate_hedges", Family::default()),
+            charged: register(registry, "polygate_charged_tokens", Family::default()),
+            cost: register(registry, "polygate_cost_micro_usd", Family::default()),
+            unpriced: register(registry, "polygate_unpriced_calls", Family::default()),
+            losses: register(registry, "polygate_losses", Family::default()),
+        }
+    }
+
+    /// Counts one call that ended.
+    pub(super) fn observe(&self, record: &CallRecord) {
+        let method = word(&record.method);
+        self.durations
+            .get_or_create(&DurationLabels {
+                method,
+                endpoint: record.endpoint,
+                model: record.label.clone(),
+                provider: record.provider.clone(),
+            })
+            .observe(record.duration.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels {
+                method,
+                endpoint: record.endpoint,
+                model: record.label.clone(),
+                provider: record.provider.clone(),
+                status_code: record.status,
+                api_key_name: record.key.clone(),
+                client: record.program(),
+            })
+            .inc();
+        self.observe_tokens(record);
+        self.observe_speed(record);
+        self.observe_end(record);
+        for (number, attempt) in record.attempts.iter().enumerate() {
+            let is_last = number + 1 == record.attempts.len();
+            self.observe_attempt(record, attempt, is_last);
+        }
+    }
+
+    /// Counts a request that became no call: among requests too, by names that no caller chooses.
+    pub(super) fn refused(&self, refused: Refused) {
+        let none: Arc<str> = NONE.into();
+        self.requests
+            .get_or_create(&RequestLabels {
+                method: refused.method,
+                endpoint: refused.endpoint,
+                model: none.clone(),
+                provider: none.clone(),
+                status_code: refused.status,
+                api_key_name: none,
+                client: "unknown",
+            })
+            .inc();
+        self.count_refusal(refused.endpoint, refused.reason);
+    }
+
+    fn count_refusal(&self, endpoint: &'static str, reason: &'static str) {
+        let labels = RefusedLabels { endpoint, reason };
+        self.refused.get_or_create(&labels).inc();
+    }
+
+    fn observe_tokens(&self, record: &CallRecord) {
+        let Some(usage) = record.usage else { return };
+        let counts = [
+            ("prompt_tokens", usage.input),
+            ("completion_tokens", usage.output),
+            ("total_tokens", usage.total()),
+        ];
+        for (token_type, count) in counts {
+            let labels = TokenLabels {
+                model: record.label.clone(),
+                provider: record.provider.clone(),
+                token_type,
+                api_key_name: record.key.clone(),
+            };
+            self.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    /// Of streams: only there something comes first.
+    fn observe_speed(&self, record: &CallRecord) {
+        let Some(first) = record.first_event.filter(|_| record.stream) else {
+            return;
+        };
+        let labels = |source| SourceLabels {
+            source,
+            model: record.label.clone(),
+            provider: record.provider.clone(),
+        };
+        self.first
+            .get_or_create(&labels("gateway"))
+            .observe(first.as_secs_f64());
+        if let Some(answer) = record.attempts.iter().find(|attempt| attempt.answered) {
+            self.first
+                .get_or_create(&labels("provider"))
+                .observe(answer.duration.as_secs_f64());
+        }
+        let wrote = record.duration.saturating_sub(first).as_secs_f64();
+        let output = record.usage.map_or(0, |usage| usage.output);
+        if output > 0 && wrote > 0.0 {
+            self.speed
+                .get_or_create(&labels("provider"))
+                .observe(output as f64 / wrote);
+        }
+    }
+
+    fn observe_end(&self, record: &CallRecord) {
+        use crate::observe::Outcome;
+        if let (Some(reason), true) = (record.error, record.attempts.is_empty()) {
+            self.count_refusal(record.endpoint, reason);
+        }
+        if record.outcome == Outcome::ClientGone {
+            self.gone.get_or_create(&model(record)).inc();
+        }
+        if !record.losses.is_empty() {
+            self.losses
+                .get_or_create(&target(record, &record.provider))
+                .inc_by(record.losses.len() as u64);
+        }
+        // Said once for each label.
+        if record.unpriced && self.unpriced.get_or_create(&model(record)).inc() == 0 {
+            tracing::warn!(
+                model = &*record.label,
+                provider = &*record.provider,
+                upstream_model = &*printable(&record.upstream_model),
+                "nobody knows what calls of this model cost: they are kept without a price; 'price_overrides' in the configuration sets one"
+            );
+        }
+    }
+
+    fn observe_attempt(&self, record: &CallRecord, attempt: &AttemptRecord, is_last: bool) {
+        let provider = ProviderLabel {
+            provider: attempt.provider.clone(),
+        };
+        self.latency
+            .get_or_create(&provider)
+            .observe(attempt.duration.as_secs_f64());
+        self.attempts
+            .get_or_create(&AttemptLabels {
+                provider: attempt.provider.clone(),
+                outcome: attempt.outcome,
+            })
+            .inc();
+        if attempt.has_failed() && !is_last {
+            self.failovers
+                .get_or_create(&FailoverLabels {
+                    provider: attempt.provider.clone(),
+                    reason: attempt.outcome,
+                })
+                .inc();
+        }
+        if attempt.is_hedge {
+            self.hedges
+                .get_or_create(&HedgeLabels {
+                    provider: attempt.provider.clone(),
+                    outcome: attempt.hedge_outcome(),
+                })
+                .inc();
+        }
+        let cost = u64::try_from(attempt.charge.cost).unwrap_or_default();
+        self.cost
+            .get_or_create(&target(record, &attempt.provider))
+            .inc_by(cost);
+        self.observe_charge(record, attempt);
+    }
+
+    fn observe_charge(&self, record: &CallRecord, attempt: &AttemptRecord) {
+        let usage = attempt.charge.usage;
+        let counts = [
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write),
+            ("cache_write_1h", usage.cache_write_1h),
+            ("reasoning", usage.reasoning),
+        ];
+        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            let labels = ChargedLabels {
+                model: record.label.clone(),
+                provider: attempt.provider.clone(),
+                kind,
+                state: attempt.charge.state.as_str(),
+            };
+            self.charged.get_or_create(&labels).inc_by(count);
+        }
+    }
+}
+
+fn model(record: &CallRecord) -> ModelLabel {
+    ModelLabel {
+        model: record.label.clone(),
+    }
+}
+
+fn target(record: &CallRecord, provider: &Arc<str>) -> TargetLabels {
+    TargetLabels {
+        model: record.label.clone(),
+        provider: provider.clone(),
+    }
+}
