@@ -27,7 +27,7 @@ pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
 pub use price::{PriceList, PriceOverride};
-pub use telemetry::{Encoding, Langfuse, Otlp, Telemetry};
+pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
 
 /// Everything a running gateway was told.
 #[derive(Clone, Debug)]

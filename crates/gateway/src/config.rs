@@ -8,6 +8,7 @@ mod check;
 pub mod database;
 pub mod documents;
 pub mod env;
+mod jsonl;
 pub(crate) mod later;
 mod names;
 mod native;

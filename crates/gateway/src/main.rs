@@ -1,6 +1,6 @@
 //! Polygate: one gateway between every AI client and every AI provider.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -149,7 +149,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `RUST_LOG`, then the flag, then the variables, then `info`.
+/// `RUST_LOG`, then the flag, then the variables, then `info`; in JSON unless `POLYGATE_LOG_FORMAT` is `pretty`.
 fn logs(flag: Option<&str>, environment: &Environment) {
     let level = flag.or_else(|| {
         environment
@@ -158,10 +158,20 @@ fn logs(flag: Option<&str>, environment: &Environment) {
     });
     let filter = environment.get("RUST_LOG").or(level).unwrap_or("info");
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
+    // It tells of every change in the configuration's folder: with the log in there, of its own lines, for ever.
+    let filter = match "notify=info".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match environment.get("POLYGATE_LOG_FORMAT").map(str::trim) {
+        Some("pretty") => {
+            let is_coloured =
+                environment.get("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+            lines.with_ansi(is_coloured).init();
+        }
+        _ => lines.json().flatten_event(true).init(),
+    }
 }

@@ -22,7 +22,14 @@ impl Telling {
             pump.telling(entrance);
             tokio::spawn(run)
         });
-        Ok(Self(tasks.collect()))
+        let mut tasks: Vec<_> = tasks.collect();
+        if let Some(own) = &config.telemetry.jsonl {
+            let log = polygate_telemetry::jsonl::start(own, metrics.told("jsonl"));
+            let (entrance, thread) = log.map_err(anyhow::Error::msg)?;
+            pump.telling(entrance);
+            tasks.push(tokio::task::spawn_blocking(|| drop(thread.join())));
+        }
+        Ok(Self(tasks))
     }
 
     /// They have been told all there was, and pass it on, for a moment at most. The pump is gone by now.

@@ -1,8 +1,9 @@
-//! Tells others of calls that are over, in OTLP: an OpenTelemetry collector, and Langfuse. Nobody waits for them; what they do not take is
-//! counted and lost.
+//! Tells others of calls that are over: in OTLP an OpenTelemetry collector and Langfuse, in lines of JSON a file. Nobody waits for them;
+//! what they do not take is counted and lost.
 
 mod attributes;
 mod export;
+pub mod jsonl;
 mod langfuse;
 mod message;
 mod meter;

@@ -1,5 +1,6 @@
 //! Who is told of calls beside metrics and log. Heeded at the start only.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
@@ -15,6 +16,8 @@ pub struct Telemetry {
     pub otlp: Option<Otlp>,
     /// Langfuse.
     pub langfuse: Option<Langfuse>,
+    /// A file of its own.
+    pub jsonl: Option<Jsonl>,
     /// Of each prompt and each answer so many bytes at most.
     pub content_limit: usize,
 }
@@ -77,11 +80,39 @@ pub struct Langfuse {
     pub release: Option<String>,
 }
 
+/// The request log: a line of JSON a call.
+#[derive(Clone, Debug)]
+pub struct Jsonl {
+    /// The file.
+    pub path: PathBuf,
+    /// So many calls wait to be written.
+    pub queue: usize,
+    /// Prompts and answers are written too.
+    pub content: bool,
+    /// With so many bytes the file makes room for the next.
+    pub most_bytes: u64,
+    /// So many older ones are kept.
+    pub older: u32,
+}
+
+impl Default for Jsonl {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("./logs/requests.jsonl"),
+            queue: 1000,
+            content: false,
+            most_bytes: 100 << 20,
+            older: 5,
+        }
+    }
+}
+
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
             otlp: None,
             langfuse: None,
+            jsonl: None,
             content_limit: CONTENT,
         }
     }
@@ -133,7 +164,8 @@ impl Telemetry {
     pub fn content(&self) -> Option<usize> {
         let of_otlp = |otlp: &Otlp| otlp.content && otlp.traces.is_some();
         let is_told = self.otlp.as_ref().is_some_and(of_otlp)
-            || self.langfuse.as_ref().is_some_and(|one| one.content);
+            || self.langfuse.as_ref().is_some_and(|one| one.content)
+            || self.jsonl.as_ref().is_some_and(|one| one.content);
         is_told.then_some(self.content_limit)
     }
 }

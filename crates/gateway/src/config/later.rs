@@ -28,7 +28,7 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 22] = [
+const TABLE: [Later; 21] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -37,7 +37,6 @@ const TABLE: [Later; 22] = [
     feature("db_url", "configuration in a database"),
     feature("guards", "guard rails"),
     feature("guardrails", "guard rails"),
-    feature("jsonl_log", "request logs"),
     feature(
         "logging",
         "log settings in the file (use --log-level or RUST_LOG)",
@@ -46,7 +45,7 @@ const TABLE: [Later; 22] = [
     feature("passthrough-headers", "passing upstream headers on"),
     feature("payload", "rules that change requests"),
     feature("provider_params", "parameters of a provider"),
-    feature("request_log", "request logs"),
+    elsewhere("request_log", "jsonl_log: {…}"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),
     elsewhere("budget", "limits: {usd_per_month: …}"),

@@ -15,6 +15,7 @@ use polygate_engine::config::Config;
 
 use super::Dialect;
 use super::database::{NO_REDIS, is_redis};
+use super::jsonl;
 use super::pieces::{hedge, set, way};
 use super::reader::Section;
 use super::telemetry;
@@ -164,6 +165,9 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     }
     if let Some(section) = top.section("otlp") {
         telemetry::otlp(section, &mut config.telemetry);
+    }
+    if let Some(section) = top.section("jsonl_log") {
+        jsonl::read(section, &mut config.telemetry);
     }
     if let Some(section) = top.section("langfuse") {
         telemetry::langfuse(section, &mut config.telemetry);

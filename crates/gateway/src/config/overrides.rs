@@ -6,12 +6,10 @@ use polygate_engine::Config;
 use super::Flags;
 use super::check::is_sample;
 use super::env::Environment;
+use super::jsonl;
 use super::problem::Findings;
 use super::telemetry;
 use super::values;
-
-/// Variables of features that come later: the beginnings of their names, and the switch that turns them off.
-const LATER: [(&str, &str); 1] = [("JSONL_LOG_", "JSONL_LOG_ENABLED")];
 
 /// Puts flags and variables in force; notes what is wrong with them.
 pub fn apply(
@@ -51,7 +49,7 @@ pub fn apply(
         config.routing.provider_suffix = suffix;
     }
     telemetry::variables(environment, &mut config.telemetry, findings);
-    unsupported(environment, findings);
+    jsonl::variables(environment, &mut config.telemetry, findings);
 }
 
 struct Over<'a> {
@@ -102,14 +100,4 @@ pub fn admin_key(environment: &Environment, findings: &mut Findings) -> Option<S
         _ => {}
     }
     environment.get(NAME).map(|key| Secret::new(key.trim()))
-}
-
-fn unsupported(environment: &Environment, findings: &mut Findings) {
-    for (prefix, switch) in LATER {
-        let is_off = environment.get(switch).and_then(values::boolean) == Some(false);
-        let set: Vec<&str> = environment.names(prefix).collect();
-        if !set.is_empty() && !is_off {
-            findings.warn(&set.join(", "), "not supported yet, ignored");
-        }
-    }
 }

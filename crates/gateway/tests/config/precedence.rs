@@ -167,14 +167,43 @@ fn variables_without_effect_are_named_once_a_feature() {
         &[
             ("LANGFUSE_PUBLIC_KEY", "pk"),
             ("LANGFUSE_SECRET_KEY", "sk-secret"),
-            ("JSONL_LOG_ENABLED", "false"),
             ("JSONL_LOG_PATH", "x"),
         ],
     );
     assert_eq!(
         warnings(&loaded),
-        ["LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY: of no effect without LANGFUSE_ENABLED=true"]
+        [
+            "LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY: of no effect without LANGFUSE_ENABLED=true",
+            "JSONL_LOG_PATH: of no effect without JSONL_LOG_ENABLED=true",
+        ]
     );
+}
+
+#[test]
+fn the_request_log_is_as_its_variables_say_over_the_file() {
+    let file = "jsonl_log: {path: a.jsonl, max_size_mb: 7, max_files: 2}\nproviders: []\n";
+    for (variables, expected) in [
+        (vec![], Some(("a.jsonl", 1000, false))),
+        (vec![("JSONL_LOG_ENABLED", "false")], None),
+        (
+            vec![
+                ("JSONL_LOG_PATH", "b.jsonl"),
+                ("JSONL_LOG_BUFFER_SIZE", "5"),
+                ("JSONL_LOG_CONTENT", "true"),
+            ],
+            Some(("b.jsonl", 5, true)),
+        ),
+    ] {
+        let loaded = good_with(file, &variables);
+        let own = loaded.config.telemetry.jsonl.as_ref();
+        let found = own.map(|own| (own.path.to_str().expect("text"), own.queue, own.content));
+        assert_eq!(found, expected);
+        assert!(own.is_none_or(|own| (own.most_bytes, own.older) == (7 << 20, 2)));
+    }
+    let loaded = good_with("", &[("JSONL_LOG_ENABLED", "true")]);
+    let own = loaded.config.telemetry.jsonl.as_ref().expect("a log");
+    assert_eq!(own.path.to_str(), Some("./logs/requests.jsonl"));
+    assert!(load_text("", &[("JSONL_LOG_BUFFER_SIZE", "0")]).is_err());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod admin_versions;
 mod bad_input;
 mod bedrock;
 mod budgets;
+mod canary;
 mod cancel;
 mod clients;
 mod connections;

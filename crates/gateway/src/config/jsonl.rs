@@ -1,0 +1,96 @@
+//! The request log: `jsonl_log` of the file, and the published variables over it.
+
+use std::path::PathBuf;
+
+use polygate_engine::config::{Jsonl, Telemetry};
+
+use super::env::Environment;
+use super::pieces::set;
+use super::problem::Findings;
+use super::reader::Section;
+use super::values;
+
+/// Bytes of a megabyte.
+const MEGA: u64 = 1 << 20;
+
+/// `jsonl_log`.
+pub fn read(section: Section<'_>, telemetry: &mut Telemetry) {
+    let mut own = Jsonl::default();
+    let is_on = section.boolean("enabled") != Some(false);
+    set(&mut own.path, section.text("path").map(PathBuf::from));
+    set(&mut own.queue, count(&section, "buffer_size"));
+    set(&mut own.content, section.boolean("content"));
+    let megabytes = count(&section, "max_size_mb");
+    let bytes = megabytes.map(|size: u64| size.saturating_mul(MEGA));
+    set(&mut own.most_bytes, bytes);
+    set(
+        &mut own.older,
+        section.item("max_files").and_then(|item| {
+            item.parsed("must be a number from 0 to 100", |text| {
+                text.trim().parse().ok().filter(|older| *older <= 100)
+            })
+        }),
+    );
+    section.finish();
+    telemetry.jsonl = Some(own).filter(|_| is_on);
+}
+
+fn count<T: std::str::FromStr + PartialOrd + From<u8>>(
+    section: &Section<'_>,
+    key: &'static str,
+) -> Option<T> {
+    section.item(key)?.parsed(COUNT, above_zero)
+}
+
+const COUNT: &str = "must be a number above zero";
+
+fn above_zero<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Option<T> {
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number| *number >= T::from(1))
+}
+
+/// What variables say over the file.
+pub fn variables(environment: &Environment, telemetry: &mut Telemetry, findings: &mut Findings) {
+    const ENABLED: &str = "JSONL_LOG_ENABLED";
+    let mut read = |name: &'static str, expected: &str, is_good: &dyn Fn(&str) -> bool| {
+        let text = environment.get(name)?.trim().to_owned();
+        if !is_good(&text) {
+            findings.error(name, expected);
+            return None;
+        }
+        Some(text)
+    };
+    let boolean = "must be true or false";
+    let is_boolean = |text: &str| values::boolean(text).is_some();
+    let is_on = read(ENABLED, boolean, &is_boolean).and_then(|text| values::boolean(&text));
+    let path = read("JSONL_LOG_PATH", "must be a path", &|text| !text.is_empty());
+    let queue = read("JSONL_LOG_BUFFER_SIZE", COUNT, &|text| {
+        above_zero::<usize>(text).is_some()
+    });
+    let content = read("JSONL_LOG_CONTENT", boolean, &is_boolean);
+    match is_on {
+        Some(false) => telemetry.jsonl = None,
+        Some(true) => {
+            telemetry.jsonl.get_or_insert_default();
+        }
+        None if telemetry.jsonl.is_none() => {
+            let set: Vec<&str> = environment.names("JSONL_LOG_").collect();
+            if !set.is_empty() {
+                let why = "of no effect without JSONL_LOG_ENABLED=true";
+                findings.warn(&set.join(", "), why);
+            }
+        }
+        None => {}
+    }
+    let Some(own) = &mut telemetry.jsonl else {
+        return;
+    };
+    set(&mut own.path, path.map(PathBuf::from));
+    set(&mut own.queue, queue.and_then(|text| above_zero(&text)));
+    set(
+        &mut own.content,
+        content.and_then(|text| values::boolean(&text)),
+    );
+}
