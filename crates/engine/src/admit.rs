@@ -213,11 +213,15 @@ impl Caller {
         self.bounds().filter_map(Bounds::quota)
     }
 
+    /// Refuses a model that the key or its team may not use.
+    pub fn allowed(&self, model: &str) -> Result<(), Failure> {
+        let forbids = self.bounds().find(|bounds| !bounds.allow(model));
+        forbids.map_or(Ok(()), |bounds| Err(bounds.forbid(model)))
+    }
+
     /// Lets one call of this model in, with its seats where these are counted, or says who limits it and until when.
     pub fn admit(&self, model: &str, now: Duration) -> Result<[Option<Seat>; 2], Failure> {
-        if let Some(bounds) = self.bounds().find(|bounds| !bounds.allow(model)) {
-            return Err(bounds.forbid(model));
-        }
+        self.allowed(model)?;
         // First: a call that there is no seat for is not counted as made.
         let mut seats = [None, None];
         for (seat, bounds) in seats.iter_mut().zip(self.bounds()) {

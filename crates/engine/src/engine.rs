@@ -314,10 +314,7 @@ impl Engine {
         });
         let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
         recorder.keep(seats);
-        let route = snapshot
-            .route(&call.model)
-            .ok_or_else(|| unknown_model(&call.model))?;
-        let route = further::extend(&snapshot, &mut call, route)?;
+        let route = way(&snapshot, &mut call)?;
         recorder.update(|record| record.label = route.label.clone());
         call.strict |= route.strict;
         recorder.keep([seat_of(&route)?]);
@@ -465,6 +462,14 @@ impl Engine {
         };
         Recorder::new(record, self.clock.clone(), self.recorders.clone())
     }
+}
+
+/// Where a call may go: its model's candidates, then those of the models that it names further.
+pub(crate) fn way(snapshot: &Snapshot, call: &mut Call) -> Result<Arc<Route>, Failure> {
+    let route = snapshot
+        .route(&call.model)
+        .ok_or_else(|| unknown_model(&call.model))?;
+    further::extend(snapshot, call, route)
 }
 
 /// A seat among the model's calls, where these are counted.

@@ -14,6 +14,7 @@ pub mod config;
 pub mod count;
 pub mod engine;
 pub mod expect;
+pub mod explain;
 mod further;
 pub mod health;
 mod hedge;

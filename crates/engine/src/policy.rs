@@ -45,6 +45,24 @@ pub enum Policy {
     Cheapest(Weighted),
 }
 
+/// Whether a choice is made for a call, which takes its turn, or only looked at, so that the next call finds all as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The next choice is another turn.
+    Taken,
+    /// The next choice is this one. Chance is not asked: what it would decide falls to the first.
+    Foreseen,
+}
+
+impl Turn {
+    fn roll(self) -> u64 {
+        match self {
+            Turn::Taken => chance::number(),
+            Turn::Foreseen => 0,
+        }
+    }
+}
+
 impl Policy {
     /// The policy of this strategy over these candidates.
     pub fn new(strategy: Strategy, standings: &[Standing]) -> Self {
@@ -71,21 +89,39 @@ impl Policy {
         available: &[usize],
         key: Option<u64>,
         now: Duration,
+        turn: Turn,
     ) -> Option<usize> {
         let by_price = matches!(self, Policy::Cheapest(_));
         let preferred =
             key.and_then(|key| affinity::preferred(standings, available, key, now, by_price));
-        preferred.or_else(|| self.choose(standings, available, now))
+        preferred.or_else(|| self.choose(standings, available, now, turn))
     }
 
-    fn choose(&self, standings: &[Standing], available: &[usize], now: Duration) -> Option<usize> {
+    /// Whether a choice among so many cannot be foreseen: chance has a part in it, or it depends on the choices before it, as turns
+    /// among those that are as busy do where it is not the first.
+    pub fn is_by_chance(&self, available: usize, is_first: bool) -> bool {
+        let is_open = match self {
+            Policy::Random | Policy::LowestLatency => true,
+            Policy::LeastBusy(_) => !is_first,
+            Policy::Weighted(_) | Policy::FillFirst | Policy::Cheapest(_) => false,
+        };
+        is_open && available > 1
+    }
+
+    fn choose(
+        &self,
+        standings: &[Standing],
+        available: &[usize],
+        now: Duration,
+        turn: Turn,
+    ) -> Option<usize> {
         match self {
-            Policy::Weighted(weighted) => weighted.pick(available),
+            Policy::Weighted(weighted) => weighted.pick(available, turn),
             Policy::FillFirst => available.first().copied(),
-            Policy::Random => by_chance(standings, available, chance::number()),
-            Policy::LeastBusy(busy) => busy.pick(standings, available),
-            Policy::LowestLatency => latency::pick(standings, available, chance::number(), now),
-            Policy::Cheapest(weighted) => weighted.pick(&cheapest(standings, available)),
+            Policy::Random => by_chance(standings, available, turn.roll()),
+            Policy::LeastBusy(busy) => busy.pick(standings, available, turn),
+            Policy::LowestLatency => latency::pick(standings, available, turn.roll(), now),
+            Policy::Cheapest(weighted) => weighted.pick(&cheapest(standings, available), turn),
         }
     }
 }
@@ -117,8 +153,11 @@ fn cheapest(standings: &[Standing], available: &[usize]) -> Vec<usize> {
 struct Cursor(AtomicUsize);
 
 impl Cursor {
-    fn step(&self) -> usize {
-        self.0.fetch_add(1, Ordering::Relaxed)
+    fn step(&self, turn: Turn) -> usize {
+        match turn {
+            Turn::Taken => self.0.fetch_add(1, Ordering::Relaxed),
+            Turn::Foreseen => self.0.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -169,7 +208,7 @@ mod tests {
         let policy = Policy::new(Strategy::Cheapest, &standings);
         let pick = |available: &[usize]| {
             policy
-                .pick(&standings, available, None, Duration::ZERO)
+                .pick(&standings, available, None, Duration::ZERO, Turn::Taken)
                 .expect("one")
         };
         let seen: Vec<usize> = (0..6).map(|_| pick(&[0, 1, 2, 3])).collect();

@@ -1,6 +1,7 @@
 //! From a model's name to the candidates that may serve it, in groups: the next group is asked when the one before has nobody left.
 
 mod build;
+mod look;
 mod way;
 
 use std::collections::HashMap;
@@ -13,15 +14,16 @@ use polygate_core::{Failure, Scope, Why};
 use crate::chance;
 use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Retry};
 use crate::health::{Reason, Rest, Resters};
-use crate::policy::{Policy, Standing};
+use crate::policy::{Policy, Standing, Turn};
 use crate::pulse::{Awaited, Flight, Target};
 use crate::quota::Quota;
 use crate::seats::{Limit, Seat};
 use crate::snapshot::{Credential, Snapshot, Upstream};
 use crate::tariff::Tariff;
 
-pub use way::Open;
-use way::{Cause, Edge};
+pub use look::{Seen, Verdict};
+use way::Edge;
+pub use way::{Cause, Open};
 
 /// The longest model name that is remembered, and how many are.
 const NAME_LIMIT: usize = 256;
@@ -89,6 +91,16 @@ pub struct Candidate {
 pub struct Place {
     group: usize,
     at: usize,
+}
+
+/// Whom a call would have.
+struct Wish<'a> {
+    excluded: &'a [Place],
+    barred: &'a [Place],
+    open: &'a Open,
+    /// What the call prefers by.
+    key: Option<u64>,
+    turn: Turn,
 }
 
 impl Step {
@@ -301,31 +313,37 @@ impl Route {
         open: &Open,
         key: Option<u64>,
     ) -> Option<Place> {
+        let wish = Wish {
+            excluded,
+            barred,
+            open,
+            key,
+            turn: Turn::Taken,
+        };
+        self.wished(now, &wish)
+    }
+
+    fn wished(&self, now: Duration, wish: &Wish<'_>) -> Option<Place> {
         let is_awake = |one: &Candidate| one.resting(now).is_none();
-        let picked = self.picked(now, excluded, barred, open, key, &is_awake);
+        let picked = self.picked(now, wish, &is_awake);
         // Where nobody else is left, hints of others keep nobody back.
         picked.or_else(|| {
             let may_be = |one: &Candidate| !one.surely_resting(now);
-            self.picked(now, excluded, barred, open, key, &may_be)
+            self.picked(now, wish, &may_be)
         })
     }
 
     fn picked(
         &self,
         now: Duration,
-        excluded: &[Place],
-        barred: &[Place],
-        open: &Open,
-        key: Option<u64>,
+        wish: &Wish<'_>,
         is_awake: &dyn Fn(&Candidate) -> bool,
     ) -> Option<Place> {
-        let excluded: Vec<_> = excluded
-            .iter()
-            .map(|place| self.candidate(*place))
-            .collect();
+        let excluded = wish.excluded.iter();
+        let excluded: Vec<_> = excluded.map(|place| self.candidate(*place)).collect();
         let is_excluded = |one: &Candidate| excluded.iter().flatten().any(|other| one.is(other));
         for (group_at, step) in self.steps.iter().enumerate() {
-            if !self.is_open(step, open, now) {
+            if !self.is_open(step, wish.open, now) {
                 continue;
             }
             let group = &step.group;
@@ -336,16 +354,19 @@ impl Route {
             let usable = |at: &usize| {
                 let one = group.candidates.get(*at);
                 one.is_some_and(|one| !is_excluded(one) && is_awake(one))
-                    && !barred.contains(&place(*at))
+                    && !wish.barred.contains(&place(*at))
             };
             let available: Vec<usize> = (0..group.candidates.len()).filter(usable).collect();
             if available.is_empty() {
                 continue;
             }
-            let available = group.gently(available, now);
+            let available = match wish.turn {
+                Turn::Taken => group.gently(available, now),
+                Turn::Foreseen => available,
+            };
             let policy = &group.policy;
             return policy
-                .pick(&group.standings, &available, key, now)
+                .pick(&group.standings, &available, wish.key, now, wish.turn)
                 .map(place);
         }
         None

@@ -1,6 +1,6 @@
 //! Least busy: the fewest calls in flight for the weight; of equals in turn.
 
-use super::{Cursor, Standing};
+use super::{Cursor, Standing, Turn};
 
 /// Where the next turn begins.
 #[derive(Debug, Default)]
@@ -8,8 +8,8 @@ pub struct LeastBusy(Cursor);
 
 impl LeastBusy {
     /// The least busy of the available ones: by its key's calls, then by its model's.
-    pub fn pick(&self, standings: &[Standing], available: &[usize]) -> Option<usize> {
-        let start = self.0.step().checked_rem(available.len())?;
+    pub fn pick(&self, standings: &[Standing], available: &[usize], turn: Turn) -> Option<usize> {
+        let start = self.0.step(turn).checked_rem(available.len())?;
         let (before, after) = available.split_at(start);
         let in_turn = after.iter().chain(before);
         in_turn
@@ -34,12 +34,12 @@ mod tests {
         let standings = standings(&[3, 1, 2]);
         let busy = LeastBusy::default();
         let idle: Vec<_> = (0..4)
-            .filter_map(|_| busy.pick(&standings, &[0, 1, 2]))
+            .filter_map(|_| busy.pick(&standings, &[0, 1, 2], Turn::Taken))
             .collect();
         assert_eq!(idle, [0, 1, 2, 0], "all idle");
         let mut flights = Vec::new();
         for _ in 0..60 {
-            let at = busy.pick(&standings, &[0, 1, 2]).expect("one");
+            let at = busy.pick(&standings, &[0, 1, 2], Turn::Taken).expect("one");
             flights.push(standings[at].target.begin(None));
         }
         let loads: Vec<u32> = standings.iter().map(|one| one.target.load()).collect();
@@ -55,7 +55,7 @@ mod tests {
         let _flight = standings[0].target.begin(None);
         let busy = LeastBusy::default();
         for _ in 0..4 {
-            assert_eq!(busy.pick(&standings, &[0, 1]), Some(1));
+            assert_eq!(busy.pick(&standings, &[0, 1], Turn::Taken), Some(1));
         }
     }
 }

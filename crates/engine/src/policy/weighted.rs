@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Cursor;
+use super::{Cursor, Turn};
 
 /// The longest cycle: larger weights are scaled down to it.
 const LONGEST: u64 = 10_000;
@@ -42,17 +42,20 @@ impl Weighted {
     }
 
     /// The next of the available ones.
-    pub fn pick(&self, available: &[usize]) -> Option<usize> {
+    pub fn pick(&self, available: &[usize], turn: Turn) -> Option<usize> {
         if available.len() == self.weights.len() {
-            return self.all.next();
+            return self.all.next(turn);
         }
         if let [only] = available {
             return Some(*only);
         }
         if let Some(cycle) = self.partial.load().get(available) {
-            return cycle.next();
+            return cycle.next(turn);
         }
         let cycle = Arc::new(Cycle::new(&self.weights, available));
+        if turn == Turn::Foreseen {
+            return cycle.next(turn);
+        }
         self.partial.rcu(|known| {
             let mut known = if known.len() < REMEMBERED {
                 HashMap::clone(known)
@@ -64,7 +67,7 @@ impl Weighted {
                 .or_insert_with(|| cycle.clone());
             known
         });
-        cycle.next()
+        cycle.next(turn)
     }
 }
 
@@ -96,8 +99,8 @@ impl Cycle {
         }
     }
 
-    fn next(&self) -> Option<usize> {
-        let at = self.cursor.step().checked_rem(self.order.len())?;
+    fn next(&self, turn: Turn) -> Option<usize> {
+        let at = self.cursor.step(turn).checked_rem(self.order.len())?;
         self.order.get(at).copied()
     }
 }
@@ -137,7 +140,7 @@ mod tests {
 
     fn picks(weighted: &Weighted, available: &[usize], times: usize) -> Vec<usize> {
         (0..times)
-            .filter_map(|_| weighted.pick(available))
+            .filter_map(|_| weighted.pick(available, Turn::Taken))
             .collect()
     }
 

@@ -45,6 +45,16 @@ impl Cause {
         }
     }
 
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Quota => "quota",
+            Cause::Any => "any",
+            Cause::ContextLength => "context_length",
+            Cause::ContentPolicy => "content_policy",
+        }
+    }
+
     /// The request itself failed, so that only models that were named for it can help.
     fn is_final(self) -> bool {
         matches!(self, Cause::ContextLength | Cause::ContentPolicy)

@@ -1,0 +1,65 @@
+//! Explanations of calls to a configuration of two providers.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use super::*;
+use crate::admit::Caller;
+use crate::call::{Endpoint, InboundBody};
+use crate::health::Reason;
+use crate::status::tests::{config, engine_of};
+
+fn asked(engine: &Engine, model: &str) -> Explanation {
+    let body = format!(r#"{{"model":"{model}","max_tokens":7,"messages":[]}}"#);
+    let inbound = Inbound {
+        endpoint: Endpoint::Chat,
+        method: Method::POST,
+        model_in_path: None,
+        headers: HeaderMap::new(),
+        body: InboundBody::Whole(Bytes::from(body)),
+        request_id: "r".into(),
+        caller: Caller::default(),
+    };
+    engine.explain(inbound).expect("it is understood")
+}
+
+#[test]
+fn who_rests_stands_behind_with_why_and_how_long() {
+    let (engine, clock) = engine_of(config());
+    let now = engine.clock().now();
+    let key = engine.snapshot().upstreams[0].credentials[0].clone();
+    key.rest
+        .rest(Reason::Limit, now, Some(Duration::from_secs(60)));
+    let explanation = asked(&engine, "m");
+    assert_eq!(explanation.output_tokens, 7);
+    assert!(explanation.refusal.is_none());
+    let verdicts: Vec<_> = explanation
+        .candidates
+        .iter()
+        .map(|one| one.verdict)
+        .collect();
+    assert_eq!(verdicts, ["asked", "asked", "asked", "limit"]);
+    let last = &explanation.candidates[3];
+    assert_eq!(last.credential, key.name);
+    assert_eq!(last.rests_for_seconds, Some(60));
+    clock.advance(Duration::from_secs(61));
+    let later = asked(&engine, "m");
+    assert!(later.candidates.iter().all(|one| one.verdict == "asked"));
+}
+
+#[test]
+fn a_model_that_nobody_has_is_a_refusal_with_its_code() {
+    let (engine, _) = engine_of(config());
+    let explanation = asked(&engine, "nobody-has-it");
+    let refusal = explanation.refusal.expect("it is refused");
+    assert_eq!(refusal.code, polygate_core::Kind::UnknownModel.name());
+    assert!(refusal.message.contains("nobody-has-it"));
+    assert!(explanation.candidates.is_empty());
+}
+
+#[test]
+fn no_key_of_a_provider_is_in_it() {
+    let (engine, _) = engine_of(config());
+    let text = serde_json::to_string(&asked(&engine, "m")).expect("JSON");
+    assert!(text.contains("a-one") && !text.contains("sk-"), "{text}");
+}
