@@ -25,9 +25,9 @@ impl Telling {
         let mut tasks: Vec<_> = tasks.collect();
         if let Some(own) = &config.telemetry.jsonl {
             let log = polygate_telemetry::jsonl::start(own, metrics.told("jsonl"));
-            let (entrance, thread) = log.map_err(anyhow::Error::msg)?;
+            let (entrance, end) = log.map_err(anyhow::Error::msg)?;
             pump.telling(entrance);
-            tasks.push(tokio::task::spawn_blocking(|| drop(thread.join())));
+            tasks.push(tokio::spawn(async { drop(end.await) }));
         }
         Ok(Self(tasks))
     }

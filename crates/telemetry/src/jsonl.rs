@@ -10,12 +10,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use polygate_engine::config::Jsonl;
 use polygate_engine::observe::{AttemptRecord, CallRecord, Sink, Told};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 /// What was written is in the file after so long at most.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -26,8 +26,9 @@ pub struct Entrance {
     told: Told,
 }
 
-/// Opens the file and starts the thread, which ends when the entrance is gone and everything is written.
-pub fn start(own: &Jsonl, told: Told) -> Result<(Entrance, JoinHandle<()>), String> {
+/// Opens the file and starts the thread, which ends when the entrance is gone and everything is written: then the second is resolved.
+/// Nobody joins the thread: a disk that hangs would hold up the end of the process.
+pub fn start(own: &Jsonl, told: Told) -> Result<(Entrance, oneshot::Receiver<()>), String> {
     let file = Rotating::open(own).map_err(|error| {
         format!(
             "the request log {} cannot be written: {error}",
@@ -41,12 +42,17 @@ pub fn start(own: &Jsonl, told: Told) -> Result<(Entrance, JoinHandle<()>), Stri
         told: told.clone(),
         content: own.content,
         is_failing: false,
+        flush_at: Instant::now() + FLUSH,
     };
-    let thread = std::thread::Builder::new()
+    let (done, end) = oneshot::channel();
+    std::thread::Builder::new()
         .name("request-log".to_owned())
-        .spawn(move || writer.run())
+        .spawn(move || {
+            writer.run();
+            let _ = done.send(());
+        })
         .map_err(|error| format!("the request log has no thread: {error}"))?;
-    Ok((Entrance { queue, told }, thread))
+    Ok((Entrance { queue, told }, end))
 }
 
 impl Sink for Entrance {
@@ -63,16 +69,27 @@ struct Writer {
     told: Told,
     content: bool,
     is_failing: bool,
+    flush_at: Instant,
 }
 
 impl Writer {
     fn run(mut self) {
         loop {
-            match self.records.recv_timeout(FLUSH) {
+            let wait = self.flush_at.saturating_duration_since(Instant::now());
+            match self.records.recv_timeout(wait) {
                 Ok(record) => self.write(&record),
-                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }
+            self.flush_if_due(Instant::now());
+        }
+    }
+
+    /// By the clock, however many calls come meanwhile.
+    fn flush_if_due(&mut self, now: Instant) {
+        if now >= self.flush_at {
+            self.flush();
+            self.flush_at = now + FLUSH;
         }
     }
 
@@ -180,11 +197,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A file that makes room for the next when it is large enough: `x`, before it `x.1`, before that `x.2`.
+/// A file that makes room for the next when it is large enough: `x`, before it `x.1`, before that `x.2`. What is no file, such as
+/// `/dev/stdout`, is only written to.
 struct Rotating {
     path: PathBuf,
     file: BufWriter<File>,
     bytes: u64,
+    is_file: bool,
     most: u64,
     older: u32,
 }
@@ -195,9 +214,11 @@ impl Rotating {
             std::fs::create_dir_all(folder)?;
         }
         let file = open(&own.path)?;
+        let now = file.metadata()?;
         Ok(Self {
             path: own.path.clone(),
-            bytes: file.metadata()?.len(),
+            bytes: now.len(),
+            is_file: now.is_file(),
             file: BufWriter::new(file),
             most: own.most_bytes,
             older: own.older,
@@ -206,7 +227,7 @@ impl Rotating {
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let size = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.bytes > 0 && self.bytes.saturating_add(size) > self.most {
+        if self.is_file && self.bytes > 0 && self.bytes.saturating_add(size) > self.most {
             self.rotate()?;
         }
         self.file.write_all(line)?;
@@ -218,17 +239,21 @@ impl Rotating {
         self.file.flush()
     }
 
+    /// Nothing is moved before there is a file to go on with: tried again and again, it would push out the older ones.
     fn rotate(&mut self) -> io::Result<()> {
         self.file.flush()?;
+        let mut fresh = self.path.clone().into_os_string();
+        fresh.push(".next");
+        let next = open(Path::new(&fresh))?;
         for number in (1..self.older).rev() {
             let _ = std::fs::rename(self.numbered(number), self.numbered(number + 1));
         }
         if self.older > 0 {
-            std::fs::rename(&self.path, self.numbered(1))?;
-        } else {
-            std::fs::remove_file(&self.path)?;
+            // Somebody else may have moved it already.
+            let _ = std::fs::rename(&self.path, self.numbered(1));
         }
-        self.file = BufWriter::new(open(&self.path)?);
+        std::fs::rename(&fresh, &self.path)?;
+        self.file = BufWriter::new(next);
         self.bytes = 0;
         Ok(())
     }
@@ -279,6 +304,99 @@ mod tests {
         assert_eq!(kept, [of(8), of(7), of(6), None]);
         let again = Rotating::open(&own).expect("it opens");
         assert_eq!(again.bytes, 13, "what is there counts");
+        std::fs::remove_dir_all(folder).expect("it was there");
+    }
+
+    #[test]
+    fn a_file_that_somebody_moved_is_begun_anew() {
+        let folder = std::env::temp_dir().join(format!("polygate-moved-{}", std::process::id()));
+        let own = Jsonl {
+            path: folder.join("calls.jsonl"),
+            most_bytes: 5,
+            older: 0,
+            ..Jsonl::default()
+        };
+        let mut file = Rotating::open(&own).expect("it opens");
+        file.write(b"first\n").expect("written");
+        std::fs::rename(&own.path, folder.join("elsewhere")).expect("moved");
+        file.write(b"second\n").expect("written");
+        file.flush().expect("written");
+        assert_eq!(std::fs::read(&own.path).expect("it is there"), b"second\n");
+        std::fs::remove_dir_all(folder).expect("it was there");
+    }
+
+    #[test]
+    fn without_a_next_file_the_older_ones_stay() {
+        let folder = std::env::temp_dir().join(format!("polygate-stuck-{}", std::process::id()));
+        let own = Jsonl {
+            path: folder.join("calls.jsonl"),
+            most_bytes: 5,
+            older: 2,
+            ..Jsonl::default()
+        };
+        let mut file = Rotating::open(&own).expect("it opens");
+        file.write(b"first\n").expect("written");
+        file.write(b"second\n").expect("written");
+        let next = folder.join("calls.jsonl.next");
+        std::fs::create_dir(&next).expect("made");
+        for _ in 0..5 {
+            file.write(b"third\n").expect_err("no file can be opened");
+        }
+        assert_eq!(
+            std::fs::read(file.numbered(1)).expect("it is there"),
+            b"first\n"
+        );
+        std::fs::remove_dir(next).expect("it was there");
+        file.write(b"third\n").expect("written again");
+        assert_eq!(
+            std::fs::read(file.numbered(2)).expect("it is there"),
+            b"first\n"
+        );
+        std::fs::remove_dir_all(folder).expect("it was there");
+    }
+
+    #[test]
+    fn what_is_no_file_is_never_moved() {
+        let folder = std::env::temp_dir().join(format!("polygate-device-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("made");
+        let own = Jsonl {
+            path: folder.join("device"),
+            most_bytes: 1,
+            ..Jsonl::default()
+        };
+        std::os::unix::fs::symlink("/dev/null", &own.path).expect("linked");
+        let mut file = Rotating::open(&own).expect("it opens");
+        for _ in 0..3 {
+            file.write(b"a line\n").expect("written");
+        }
+        assert!(own.path.is_symlink() && !file.numbered(1).exists());
+        std::fs::remove_dir_all(folder).expect("it was there");
+    }
+
+    #[test]
+    fn lines_are_in_the_file_after_a_second_however_many_come() {
+        let folder = std::env::temp_dir().join(format!("polygate-flush-{}", std::process::id()));
+        let own = Jsonl {
+            path: folder.join("calls.jsonl"),
+            ..Jsonl::default()
+        };
+        let start = Instant::now();
+        let mut writer = Writer {
+            records: sync_channel(1).1,
+            file: Rotating::open(&own).expect("it opens"),
+            told: Arc::new(polygate_engine::observe::Metrics::new()).told("jsonl"),
+            content: false,
+            is_failing: false,
+            flush_at: start + FLUSH,
+        };
+        let read = || std::fs::read_to_string(&own.path).expect("it is there");
+        for round in 1..3 {
+            writer.file.write(b"a line\n").expect("written");
+            writer.flush_if_due(start + FLUSH * round - Duration::from_millis(1));
+            assert_eq!(read(), "a line\n".repeat(round as usize - 1));
+            writer.flush_if_due(start + FLUSH * round);
+            assert_eq!(read(), "a line\n".repeat(round as usize));
+        }
         std::fs::remove_dir_all(folder).expect("it was there");
     }
 }

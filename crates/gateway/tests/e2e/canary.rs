@@ -400,3 +400,40 @@ async fn a_request_log_that_cannot_be_written_costs_no_call() {
         1
     );
 }
+
+#[tokio::test]
+async fn a_request_log_that_hangs_holds_up_neither_calls_nor_the_end() {
+    let one = mock("one").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    // Somebody has the other end, and never reads.
+    let _reader = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .expect("a pipe");
+    let config = format!(
+        "providers: [{{name: one, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}\njsonl_log: {{path: '{}', buffer_size: 10}}\n",
+        one.url(),
+        pipe.display()
+    );
+    let mut gate = Gate::start(&config);
+    let dropped = |page: &str| {
+        let labels = [("destination", "jsonl"), ("fate", "dropped")];
+        sum(page, "polygate_telemetry_calls_total", &labels)
+    };
+    let mut asked = 0;
+    while dropped(&gate.get("/metrics").await.text()) == 0 {
+        let answer = gate.post("/v1/chat/completions", &chat("m", false)).await;
+        assert_eq!(answer.status, 200);
+        asked += 1;
+        assert!(asked < 2000, "a pipe holds 64 KiB");
+    }
+    let start = std::time::Instant::now();
+    gate.signal("TERM");
+    assert!(gate.wait().success(), "{}", gate.log());
+    assert!(start.elapsed().as_secs() < 8, "{:?}", start.elapsed());
+    assert!(gate.log().contains("not all that happened"));
+}
