@@ -163,7 +163,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         "http"
     };
     let probes = tokio::spawn(probe::run(engine.clone()));
-    let prices = tokio::spawn(prices.run(engine.clone()));
+    let prices = tokio::spawn(prices.run(engine.clone(), merge.told.subscribe()));
     let acceptor = certificates.as_ref().map(|(_, tls)| tls.acceptor());
     let acceptor = acceptor.transpose()?;
     let (reload, asked) = mpsc::channel(1);

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::signals::forgotten as forgotten_word;
+use crate::signals;
 
 /// How long a call waits for the store.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -314,7 +314,7 @@ impl Writer {
                             "an answer could not be forgotten in the database: it is kept until its time is over"
                         );
                     }
-                    let word = forgotten_word(&owner, &id);
+                    let word = signals::forgotten(&owner, &id);
                     let told = timeout(WRITING, self.words.tell(&word)).await;
                     if !matches!(told, Ok(Ok(()))) {
                         tracing::warn!(

@@ -15,6 +15,9 @@ use polygate_engine::transport::{Transport, UpstreamBody};
 use polygate_engine::{Config, Engine};
 use polygate_providers::{Catalogue, price_map};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::reload::InForce;
 
 /// No list is longer.
 const LONGEST: usize = 32 << 20;
@@ -24,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How soon it is tried again after it could not be had.
 const SOON: Duration = Duration::from_secs(300);
-
-/// How often it is looked whether the configuration names another.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// The last good list, in the data directory; its first line says where it came from.
 const FILE: &str = "prices.txt";
@@ -62,25 +62,23 @@ impl Prices {
     }
 
     /// Fetches lists for ever, from wherever the configuration in force says.
-    pub async fn run(self, engine: Arc<Engine>) {
-        let mut before: Option<PriceList> = None;
-        let mut due = tokio::time::Instant::now();
+    pub async fn run(self, engine: Arc<Engine>, mut in_force: watch::Receiver<InForce>) {
+        let mut list: Option<PriceList> = None;
+        let mut due = Instant::now();
         loop {
             let snapshot = engine.snapshot();
-            let configured = snapshot.config.price_list.clone();
-            if configured != before {
-                due = tokio::time::Instant::now();
-                let other = |one: &PriceList| Some(&one.url) != before.as_ref().map(|one| &one.url);
-                if before.is_some() && configured.as_ref().is_none_or(other) {
+            let config = &snapshot.config;
+            if config.price_list != list {
+                let url = |list: &Option<PriceList>| list.as_ref().map(|list| list.url.clone());
+                let is_another = list.is_some() && url(&config.price_list) != url(&list);
+                list.clone_from(&config.price_list);
+                due = Instant::now();
+                if is_another {
                     self.told.send_replace(Catalogue::built_in());
                 }
-                before = configured;
             }
-            if let Some(list) = &before
-                && tokio::time::Instant::now() >= due
-            {
-                let fetched = self.fetch(list, &snapshot.config).await;
-                let wait = match fetched {
+            if let Some(list) = list.as_ref().filter(|_| Instant::now() >= due) {
+                let wait = match self.fetch(list, config).await {
                     Ok(()) => list.refresh,
                     Err(error) => {
                         let from = shown(&list.url);
@@ -88,10 +86,19 @@ impl Prices {
                         SOON.min(list.refresh)
                     }
                 };
-                due = tokio::time::Instant::now() + wait;
+                due = Instant::now() + wait;
             }
             drop(snapshot);
-            tokio::time::sleep(LOOK).await;
+            let is_due = async {
+                match &list {
+                    Some(_) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = in_force.changed() => if changed.is_err() { return },
+                () = is_due => {}
+            }
         }
     }
 

@@ -25,8 +25,8 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// What somebody is told of calls, until it is sent.
 pub(crate) trait Book: Send {
-    /// Notes a call; whether there was something to note.
-    fn note(&mut self, record: &CallRecord) -> bool;
+    /// Notes a call.
+    fn note(&mut self, record: &CallRecord);
     /// So much is noted that is to be sent soon.
     fn len(&self) -> usize;
     /// What there is to send.

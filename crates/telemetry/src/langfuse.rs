@@ -1,5 +1,7 @@
 //! A call as Langfuse knows it: a trace, and in it a generation for each attempt, with tokens and money of that one.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use http::Uri;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use polygate_engine::config;
@@ -54,9 +56,9 @@ impl Langfuse {
 }
 
 impl Book for Langfuse {
-    fn note(&mut self, record: &CallRecord) -> bool {
+    fn note(&mut self, record: &CallRecord) {
         let Some(trace) = record.trace.filter(|trace| is_part(trace.id, self.sample)) else {
-            return false;
+            return;
         };
         let content = record.content.as_deref().filter(|_| self.content);
         let said = content.map(|content| Conversation::read(content, record.stream));
@@ -71,7 +73,6 @@ impl Book for Langfuse {
             attributes.extend(&shared);
             self.noted.attempt(record, trace, number, attributes);
         }
-        true
     }
 
     fn len(&self) -> usize {
@@ -159,7 +160,7 @@ fn generation(
     if attempt.answered {
         let first = record.first_event.unwrap_or_default();
         let micros = i64::try_from(first.as_micros()).unwrap_or(i64::MAX);
-        let moment = time::at(record.began.saturating_add(micros));
+        let moment = moment(record.began.saturating_add(micros));
         attributes.text("langfuse.observation.completion_start_time", moment);
         if let Some(said) = said {
             attributes.text("langfuse.observation.output", said.text());
@@ -175,14 +176,8 @@ fn level(error: Option<&str>, attributes: &mut Attributes) {
     attributes.text("langfuse.observation.status_message", message);
 }
 
-mod time {
-    //! Moments as texts.
-
-    use std::time::{Duration, UNIX_EPOCH};
-
-    /// ISO 8601 of microseconds since 1970.
-    pub(super) fn at(micros: i64) -> String {
-        let since = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
-        humantime::format_rfc3339_micros(UNIX_EPOCH + since).to_string()
-    }
+/// ISO 8601 of microseconds since 1970.
+fn moment(micros: i64) -> String {
+    let since = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+    humantime::format_rfc3339_micros(UNIX_EPOCH + since).to_string()
 }

@@ -25,8 +25,8 @@ impl Conversation {
     /// What these bytes say. What was cut off, or is in no format that is read, stands as it came.
     pub(crate) fn read(content: &Content, is_stream: bool) -> Self {
         let format = content.format;
-        let asked = format.and_then(|format| asked(format, &content.asked));
-        let answered = format.and_then(|format| answered(format, &content.answered, is_stream));
+        let asked = asked(format, &content.asked);
+        let answered = answered(format, &content.answered, is_stream);
         let raw = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let raw = (
             asked.is_none().then(|| raw(&content.asked)),

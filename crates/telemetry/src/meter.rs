@@ -128,7 +128,7 @@ impl Meter {
 }
 
 impl Book for Meter {
-    fn note(&mut self, record: &CallRecord) -> bool {
+    fn note(&mut self, record: &CallRecord) {
         self.calls += 1;
         let labels = Labels {
             operation: operation(record.endpoint),
@@ -157,7 +157,6 @@ impl Book for Meter {
                 self.count(Measure::Tokens, labels, count as f64);
             }
         }
-        true
     }
 
     /// It is not in a hurry.

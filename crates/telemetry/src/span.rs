@@ -49,9 +49,9 @@ impl Spans {
 }
 
 impl Book for Spans {
-    fn note(&mut self, record: &CallRecord) -> bool {
+    fn note(&mut self, record: &CallRecord) {
         let Some(trace) = record.trace.filter(|trace| trace.is_sampled) else {
-            return false;
+            return;
         };
         let content = record.content.as_deref().filter(|_| self.content);
         let said = content.map(|content| Conversation::read(content, record.stream));
@@ -68,7 +68,6 @@ impl Book for Spans {
             self.noted
                 .attempt(record, trace, number, of_attempt(record, attempt));
         }
-        true
     }
 
     fn len(&self) -> usize {
@@ -90,7 +89,8 @@ impl Noted {
             parent_span_id: trace.parent.map(bytes).unwrap_or_default(),
             kind: SpanKind::Server.into(),
             status: is_error.then(|| status(record.error.unwrap_or(record.outcome.name()))),
-            ..span(trace, trace.span, &record.label, record, stretch).with(attributes)
+            attributes: attributes.into_vec(),
+            ..span(trace, trace.span, &record.label, record, stretch)
         });
     }
 
@@ -110,6 +110,7 @@ impl Noted {
             parent_span_id: bytes(trace.span),
             kind: SpanKind::Client.into(),
             status: failed(attempt).map(status),
+            attributes: attributes.into_vec(),
             ..span(
                 trace,
                 trace.attempt(number),
@@ -117,7 +118,6 @@ impl Noted {
                 record,
                 stretch,
             )
-            .with(attributes)
         });
     }
 
@@ -144,19 +144,6 @@ impl Noted {
         }];
         let what = What::Traces(ExportTraceServiceRequest { resource_spans });
         Some(Page { what, calls })
-    }
-}
-
-trait With {
-    fn with(self, attributes: Attributes) -> Self;
-}
-
-impl With for Span {
-    fn with(self, attributes: Attributes) -> Self {
-        Self {
-            attributes: attributes.into_vec(),
-            ..self
-        }
     }
 }
 

@@ -88,11 +88,11 @@ pub struct CallRecord {
 }
 
 /// What was asked and answered, in the client's format: so many bytes of each at most.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Content {
-    /// The client's request.
-    pub format: Option<Format>,
-    /// Its body; cut off where it is longer.
+    /// The client's format.
+    pub format: Format,
+    /// The request's body; cut off where it is longer.
     pub asked: Bytes,
     /// The answer's body, as far as it went to the client; cut off where it is longer.
     pub answered: Vec<u8>,
@@ -112,7 +112,7 @@ impl Content {
     /// Of a request in this format.
     pub(crate) fn asked(format: Format, body: &Bytes, most: usize) -> Self {
         Self {
-            format: Some(format),
+            format,
             asked: body.slice(..body.len().min(most)),
             answered: Vec::new(),
             most,

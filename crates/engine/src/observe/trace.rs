@@ -39,8 +39,7 @@ impl Trace {
                 is_sampled,
             };
         }
-        let id = some_number();
-        let id = NonZeroU128::from(id).saturating_mul(NonZeroU128::from(some_number()));
+        let id = NonZeroU128::from(some_number()) | u128::from(chance::number()) << 64;
         Self {
             id,
             parent: None,

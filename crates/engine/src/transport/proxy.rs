@@ -1,6 +1,11 @@
 //! The proxy in front of a provider: read once, and never shown with its password.
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
 use polygate_core::Secret;
 
 /// A proxy's address and what it is told of us.
@@ -69,7 +74,7 @@ impl Proxy {
     /// `Proxy-Authorization`, where there is a password.
     pub(super) fn authorization(&self) -> Option<HeaderValue> {
         let (user, password) = self.login()?;
-        let encoded = base64(format!("{user}:{password}").as_bytes());
+        let encoded = STANDARD.encode(format!("{user}:{password}"));
         let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
         value.set_sensitive(true);
         Some(value)
@@ -102,35 +107,11 @@ fn read_login(text: &str) -> Result<(String, Secret), String> {
 }
 
 fn decoded(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next()?.as_bytes().to_vec();
-    for piece in pieces {
-        let code = piece.get(..2)?;
-        if !code.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        bytes.push(u8::from_str_radix(code, 16).ok()?);
-        bytes.extend_from_slice(piece.get(2..)?.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let whole = three.iter().enumerate().fold(0_u32, |sum, (at, byte)| {
-            sum | u32::from(*byte) << (16 - 8 * at)
-        });
-        for at in 0..4 {
-            let letter = LETTERS.get((whole >> (18 - 6 * at)) as usize & 63);
-            out.push(match letter {
-                Some(letter) if at <= three.len() => char::from(*letter),
-                _ => '=',
-            });
-        }
-    }
-    out
+    let is_code = |piece: &str| piece.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    // What looks like a code and is none is a slip of whoever wrote it.
+    let are_codes = text.split('%').skip(1).all(is_code);
+    let decoded = are_codes.then(|| percent_decode_str(text).decode_utf8().ok());
+    decoded.flatten().map(Cow::into_owned)
 }
 
 #[cfg(test)]

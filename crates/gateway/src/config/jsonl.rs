@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use polygate_engine::config::{Jsonl, Telemetry};
 
-use super::env::Environment;
+use super::overrides::Variables;
 use super::pieces::set;
-use super::problem::Findings;
 use super::reader::Section;
-use super::values;
 
 /// Bytes of a megabyte.
 const MEGA: u64 = 1 << 20;
@@ -52,45 +50,26 @@ fn above_zero<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Optio
 }
 
 /// What variables say over the file.
-pub fn variables(environment: &Environment, telemetry: &mut Telemetry, findings: &mut Findings) {
+pub fn variables(variables: &mut Variables<'_>, telemetry: &mut Telemetry) {
     const ENABLED: &str = "JSONL_LOG_ENABLED";
-    let mut read = |name: &'static str, expected: &str, is_good: &dyn Fn(&str) -> bool| {
-        let text = environment.get(name)?.trim().to_owned();
-        if !is_good(&text) {
-            findings.error(name, expected);
-            return None;
-        }
-        Some(text)
-    };
-    let boolean = "must be true or false";
-    let is_boolean = |text: &str| values::boolean(text).is_some();
-    let is_on = read(ENABLED, boolean, &is_boolean).and_then(|text| values::boolean(&text));
-    let path = read("JSONL_LOG_PATH", "must be a path", &|text| !text.is_empty());
-    let queue = read("JSONL_LOG_BUFFER_SIZE", COUNT, &|text| {
-        above_zero::<usize>(text).is_some()
+    let is_on = variables.boolean(ENABLED);
+    let path = variables.variable("JSONL_LOG_PATH", "must be a path", |text| {
+        Some(PathBuf::from(text))
     });
-    let content = read("JSONL_LOG_CONTENT", boolean, &is_boolean);
+    let queue = variables.variable("JSONL_LOG_BUFFER_SIZE", COUNT, above_zero);
+    let content = variables.boolean("JSONL_LOG_CONTENT");
     match is_on {
         Some(false) => telemetry.jsonl = None,
         Some(true) => {
             telemetry.jsonl.get_or_insert_default();
         }
-        None if telemetry.jsonl.is_none() => {
-            let set: Vec<&str> = environment.names("JSONL_LOG_").collect();
-            if !set.is_empty() {
-                let why = "of no effect without JSONL_LOG_ENABLED=true";
-                findings.warn(&set.join(", "), why);
-            }
-        }
+        None if telemetry.jsonl.is_none() => variables.without_effect("JSONL_LOG_", ENABLED),
         None => {}
     }
     let Some(own) = &mut telemetry.jsonl else {
         return;
     };
-    set(&mut own.path, path.map(PathBuf::from));
-    set(&mut own.queue, queue.and_then(|text| above_zero(&text)));
-    set(
-        &mut own.content,
-        content.and_then(|text| values::boolean(&text)),
-    );
+    set(&mut own.path, path);
+    set(&mut own.queue, queue);
+    set(&mut own.content, content);
 }

@@ -18,7 +18,7 @@ pub fn apply(
     config: &mut Config,
     findings: &mut Findings,
 ) {
-    let mut over = Over {
+    let mut over = Variables {
         environment,
         findings,
     };
@@ -38,7 +38,7 @@ pub fn apply(
     let seconds = "must be a number of seconds above zero";
     let request = over.variable("REQUEST_TIMEOUT_SECS", seconds, patience);
     let first_event = over.variable("TTFT_TIMEOUT_SECS", seconds, patience);
-    let verify_ssl = over.variable("VERIFY_SSL", "must be true or false", values::boolean);
+    let verify_ssl = over.boolean("VERIFY_SSL");
     let suffix = over.variable("PROVIDER_SUFFIX", "", |text| Some(text.to_owned()));
     super::pieces::set(&mut config.server.host, host);
     super::pieces::set(&mut config.server.port, port);
@@ -48,16 +48,17 @@ pub fn apply(
     if suffix.is_some() {
         config.routing.provider_suffix = suffix;
     }
-    telemetry::variables(environment, &mut config.telemetry, findings);
-    jsonl::variables(environment, &mut config.telemetry, findings);
+    telemetry::variables(&mut over, &mut config.telemetry);
+    jsonl::variables(&mut over, &mut config.telemetry);
 }
 
-struct Over<'a> {
-    environment: &'a Environment,
-    findings: &'a mut Findings,
+/// Variables, and what is wrong with them.
+pub(super) struct Variables<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) findings: &'a mut Findings,
 }
 
-impl Over<'_> {
+impl Variables<'_> {
     /// A flag's value, else that of the first variable that is set.
     fn setting<T>(
         &mut self,
@@ -75,13 +76,28 @@ impl Over<'_> {
         value
     }
 
-    fn variable<T>(
+    /// A variable's value, where it is set to one.
+    pub(super) fn variable<T>(
         &mut self,
         name: &str,
         expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         self.setting(("", None), &[name], expected, parse)
+    }
+
+    /// Yes or no.
+    pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {
+        self.variable(name, "must be true or false", values::boolean)
+    }
+
+    /// Says that these have no effect without their switch, where any is set.
+    pub(super) fn without_effect(&mut self, prefix: &str, switch: &str) {
+        let set: Vec<&str> = self.environment.names(prefix).collect();
+        if !set.is_empty() {
+            let why = format!("of no effect without {switch}=true");
+            self.findings.warn(&set.join(", "), why);
+        }
     }
 }
 

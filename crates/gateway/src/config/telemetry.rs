@@ -6,9 +6,8 @@ use http::{HeaderName, HeaderValue, Uri};
 use polygate_core::Secret;
 use polygate_engine::config::{Encoding, Langfuse, Otlp, Telemetry};
 
-use super::env::Environment;
+use super::overrides::Variables;
 use super::pieces::{headers, set};
-use super::problem::Findings;
 use super::reader::Section;
 use super::values;
 
@@ -112,18 +111,9 @@ fn uri(text: &str, path: &str) -> Option<Uri> {
 }
 
 /// What variables say over the file.
-pub fn variables(environment: &Environment, telemetry: &mut Telemetry, findings: &mut Findings) {
-    let mut variables = Variables {
-        environment,
-        findings,
-    };
+pub fn variables(variables: &mut Variables<'_>, telemetry: &mut Telemetry) {
     variables.otlp(telemetry);
     variables.langfuse(telemetry);
-}
-
-struct Variables<'a> {
-    environment: &'a Environment,
-    findings: &'a mut Findings,
 }
 
 impl Variables<'_> {
@@ -133,13 +123,13 @@ impl Variables<'_> {
             return;
         }
         const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        let mut traces = self.read(BASE, ADDRESS, |text| uri(text, "v1/traces"));
-        let mut metrics = self.read(BASE, "", |text| uri(text, "v1/metrics"));
+        let both = |text: &str| uri(text, "v1/traces").zip(uri(text, "v1/metrics"));
+        let (traces, metrics) = self.variable(BASE, ADDRESS, both).unzip();
         let whole = |text: &str| uri(text, "");
-        let own = self.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ADDRESS, whole);
-        traces = own.or(traces);
-        let own = self.read("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", ADDRESS, whole);
-        metrics = own.or(metrics);
+        let own = self.variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ADDRESS, whole);
+        let traces = own.or(traces);
+        let own = self.variable("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", ADDRESS, whole);
+        let metrics = own.or(metrics);
         if traces.is_none() && metrics.is_none() && telemetry.otlp.is_none() {
             return;
         }
@@ -159,13 +149,13 @@ impl Variables<'_> {
             otlp.metrics = None;
         }
         let known = "must be 'http/protobuf' or 'http/json'";
-        let encoding = self.read(PROTOCOL, known, |text| {
+        let encoding = self.variable(PROTOCOL, known, |text| {
             let found = PROTOCOLS.iter().find(|(word, _)| *word == text);
             found.map(|(_, encoding)| *encoding)
         });
         set(&mut otlp.encoding, encoding);
         let pairs = "must be a list: key=value,key=value";
-        let said = self.read("OTEL_EXPORTER_OTLP_HEADERS", pairs, |text| {
+        let said = self.variable("OTEL_EXPORTER_OTLP_HEADERS", pairs, |text| {
             let header = |(name, value): (String, String)| {
                 HeaderValue::try_from(&value).ok()?;
                 Some((HeaderName::try_from(name).ok()?, Secret::new(value)))
@@ -173,7 +163,7 @@ impl Variables<'_> {
             list(text)?.into_iter().map(header).collect()
         });
         set(&mut otlp.headers, said);
-        let attributes = self.read("OTEL_RESOURCE_ATTRIBUTES", pairs, list);
+        let attributes = self.variable("OTEL_RESOURCE_ATTRIBUTES", pairs, list);
         set(&mut otlp.attributes, attributes);
         let at = otlp
             .attributes
@@ -186,34 +176,30 @@ impl Variables<'_> {
         set(&mut otlp.service, service);
         let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
         let number = "must be a number of milliseconds";
-        let every = self.read("OTEL_METRIC_EXPORT_INTERVAL", number, millis);
+        let every = self.variable("OTEL_METRIC_EXPORT_INTERVAL", number, millis);
         set(&mut otlp.every, every);
-        let timeout = self.read("OTEL_EXPORTER_OTLP_TIMEOUT", number, millis);
+        let timeout = self.variable("OTEL_EXPORTER_OTLP_TIMEOUT", number, millis);
         set(&mut otlp.timeout, timeout);
-        let sample = self.read("OTEL_TRACES_SAMPLER_ARG", PART, fraction);
+        let sample = self.variable("OTEL_TRACES_SAMPLER_ARG", PART, fraction);
         match self.environment.get("OTEL_TRACES_SAMPLER").map(str::trim) {
             Some("always_off" | "parentbased_always_off") => otlp.sample = 0.0,
             Some("traceidratio" | "parentbased_traceidratio") => set(&mut otlp.sample, sample),
             _ => {}
         }
         const CONTENT: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
-        let content = self.read(CONTENT, "must be true or false", values::boolean);
+        let content = self.boolean(CONTENT);
         set(&mut otlp.content, content);
         telemetry.otlp = Some(otlp);
     }
 
     fn langfuse(&mut self, telemetry: &mut Telemetry) {
         const ENABLED: &str = "LANGFUSE_ENABLED";
-        let is_on = self.read(ENABLED, "must be true or false", values::boolean);
+        let is_on = self.boolean(ENABLED);
         if is_on == Some(false) {
             telemetry.langfuse = None;
         }
         if is_on.is_none() && telemetry.langfuse.is_none() {
-            let set: Vec<&str> = self.environment.names("LANGFUSE_").collect();
-            if !set.is_empty() {
-                let why = "of no effect without LANGFUSE_ENABLED=true";
-                self.findings.warn(&set.join(", "), why);
-            }
+            self.without_effect("LANGFUSE_", ENABLED);
         }
         let key = |name| self.environment.get(name).map(|key| key.trim().to_owned());
         let (public, secret) = (key("LANGFUSE_PUBLIC_KEY"), key("LANGFUSE_SECRET_KEY"));
@@ -232,34 +218,21 @@ impl Variables<'_> {
         set(&mut langfuse.public_key, public);
         set(&mut langfuse.secret_key, secret.map(Secret::new));
         let host = |text: &str| uri(text, "");
-        let base = self.read("LANGFUSE_BASE_URL", ADDRESS, host);
-        let host = self.read("LANGFUSE_HOST", ADDRESS, host);
+        let base = self.variable("LANGFUSE_BASE_URL", ADDRESS, host);
+        let host = self.variable("LANGFUSE_HOST", ADDRESS, host);
         set(&mut langfuse.host, host.or(base));
-        let sample = self.read("LANGFUSE_SAMPLE_RATE", PART, fraction);
+        let sample = self.variable("LANGFUSE_SAMPLE_RATE", PART, fraction);
         set(&mut langfuse.sample, sample);
         let seconds = "must be a number of seconds above zero";
         let patience = |text: &str| values::duration(text).filter(|time| !time.is_zero());
-        let flush = self.read("LANGFUSE_FLUSH_INTERVAL", seconds, patience);
+        let flush = self.variable("LANGFUSE_FLUSH_INTERVAL", seconds, patience);
         set(&mut langfuse.flush, flush);
-        let content = self.read("LANGFUSE_CONTENT", "must be true or false", values::boolean);
+        let content = self.boolean("LANGFUSE_CONTENT");
         set(&mut langfuse.content, content);
         let text = |name| self.environment.get(name).map(str::to_owned);
         let environment = text("LANGFUSE_TRACING_ENVIRONMENT");
         langfuse.environment = environment.or(langfuse.environment.take());
         langfuse.release = text("LANGFUSE_RELEASE").or(langfuse.release.take());
-    }
-
-    fn read<T>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let value = parse(self.environment.get(name)?.trim());
-        if value.is_none() && !expected.is_empty() {
-            self.findings.error(name, expected);
-        }
-        value
     }
 
     fn is(&self, name: &str, word: &str) -> bool {

@@ -18,16 +18,8 @@ const USUAL: u32 = 100;
 const MOST: u32 = 1000;
 
 const PARAMETERS: &[Param] = &[
-    Param {
-        name: "limit",
-        kind: ParamKind::Number(1, MOST as i64),
-        about: "so many at most; 100 unless said",
-    },
-    Param {
-        name: "cursor",
-        kind: ParamKind::Text,
-        about: "the `next_cursor` of the page before",
-    },
+    Param::limit(MOST, "so many at most; 100 unless said"),
+    Param::CURSOR,
     Param {
         name: "actor",
         kind: ParamKind::Text,

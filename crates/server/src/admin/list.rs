@@ -21,16 +21,8 @@ const CHUNK: u32 = 1000;
 
 /// What lists take: all of them the first three, those of what can be disabled one more, those of keys all.
 const PARAMETERS: [Param; 5] = [
-    Param {
-        name: "limit",
-        kind: ParamKind::Number(1, MOST as i64),
-        about: "so many at most; 100 unless said",
-    },
-    Param {
-        name: "cursor",
-        kind: ParamKind::Text,
-        about: "the `next_cursor` of the page before",
-    },
+    Param::limit(MOST, "so many at most; 100 unless said"),
+    Param::CURSOR,
     Param {
         name: "name",
         kind: ParamKind::Text,

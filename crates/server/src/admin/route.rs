@@ -55,6 +55,24 @@ pub struct Param {
     pub about: &'static str,
 }
 
+impl Param {
+    /// Where a page begins.
+    pub const CURSOR: Self = Self {
+        name: "cursor",
+        kind: ParamKind::Text,
+        about: "the `next_cursor` of the page before",
+    };
+
+    /// How long a page is.
+    pub const fn limit(most: u32, about: &'static str) -> Self {
+        Self {
+            name: "limit",
+            kind: ParamKind::Number(1, most as i64),
+            about,
+        }
+    }
+}
+
 /// What a parameter takes.
 #[derive(Clone, Copy, Debug)]
 pub enum ParamKind {

@@ -13,7 +13,7 @@ use super::asked::Asked;
 use super::documents::WRITING;
 use super::problem::{Field, Problem};
 use super::role::Area;
-use super::route::{Doc, Param, ParamKind, Route};
+use super::route::{Doc, Param, Route};
 use super::view;
 use super::write::{Manner, PARAMETERS, asking, check, commit, dry};
 
@@ -25,16 +25,8 @@ const MOST: u32 = 500;
 const CHUNK: u32 = 1000;
 
 const PAGE: &[Param] = &[
-    Param {
-        name: "limit",
-        kind: ParamKind::Number(1, MOST as i64),
-        about: "so many at most; 50 unless said",
-    },
-    Param {
-        name: "cursor",
-        kind: ParamKind::Text,
-        about: "the `next_cursor` of the page before",
-    },
+    Param::limit(MOST, "so many at most; 50 unless said"),
+    Param::CURSOR,
 ];
 
 /// Their routes.

@@ -29,30 +29,19 @@ pub(crate) struct Table {
 pub(crate) const HOURS: Table = Table {
     name: "usage_hours",
     keys: "hour, key_name, team, model, provider",
-    sums: &SUMS,
+    sums: SUMS,
 };
 
 pub(crate) const DAYS: Table = Table {
     name: "usage_days",
     keys: "day, key_name, team, model, provider",
-    sums: &SUMS,
+    sums: SUMS,
 };
 
 const FACETS: Table = Table {
     name: "usage_facets",
     keys: "facet, hour, name",
-    sums: &[
-        "calls",
-        "attempts",
-        "errors",
-        "input_tokens",
-        "output_tokens",
-        "cache_read_tokens",
-        "cache_write_tokens",
-        "reasoning_tokens",
-        "cost",
-        "kept",
-    ],
+    sums: &SUMS_AND_COUNT,
 };
 
 const COUNTS: Table = Table {
@@ -60,7 +49,7 @@ const COUNTS: Table = Table {
     ..FACETS
 };
 
-const SUMS: [&str; 9] = [
+const SUMS_AND_COUNT: [&str; 10] = [
     "calls",
     "attempts",
     "errors",
@@ -70,7 +59,10 @@ const SUMS: [&str; 9] = [
     "cache_write_tokens",
     "reasoning_tokens",
     "cost",
+    "kept",
 ];
+
+const SUMS: &[&str] = SUMS_AND_COUNT.split_at(9).0;
 
 fn values(sum: &Totals) -> [i64; 9] {
     [
