@@ -115,6 +115,19 @@ def test_what_a_volume_keeps_is_there_again(container):
     assert (container.data / "admin-key").read_text() == key
 
 
+@pytest.mark.parametrize("config", ["compose/polygate/config.yaml", "kubernetes/base/config.yaml"])
+def test_everyone_needs_a_key_and_the_admin_api_makes_them(container, config):
+    # Loopback is what a private address is: without `master_keys` it would need none.
+    shutil.copy(DEPLOY / config, container.tree / "etc/polygate/config.yaml")
+    admin = "an-admin-key-of-ours"
+    container.start(POLYGATE_CONFIG="/etc/polygate/config.yaml", ADMIN_KEY=admin)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        container.ask("/v1/models")
+    assert refused.value.code == 401
+    made = container.ask("/admin/v1/master-keys", b'{"name": "alice"}', authorization=f"Bearer {admin}")[1]
+    assert container.ask("/v1/models", authorization=f"Bearer {json.loads(made)['key']}")[0] == 200
+
+
 def calls_over_tls(container, provider, is_known):
     certificate, address = provider
     if is_known:
