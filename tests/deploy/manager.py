@@ -46,8 +46,23 @@ LOGGED = "[Service]\nStandardOutput=append:{0}\nStandardError=append:{0}\n"
 REQUIRED = ["systemd-analyze", "unshare", "nsenter", "findmnt", "curl", "ip"]
 
 
+# What a machine has to allow, in short.
+PROBE = """
+set -eu
+cgroups=$(findmnt --noheadings --types cgroup2 --output TARGET | head -n 1)
+mkdir "$cgroups/polygate-probe-$$"
+rmdir "$cgroups/polygate-probe-$$"
+mount -t tmpfs tmpfs /mnt
+mkdir -p /mnt/upper /mnt/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
+"""
+
+
 def is_possible():
-    return os.geteuid() == 0 and Path("/lib/systemd/systemd").exists() and all(map(shutil.which, REQUIRED))
+    if os.geteuid() != 0 or not Path("/lib/systemd/systemd").exists() or not all(map(shutil.which, REQUIRED)):
+        return False
+    probe = ["unshare", "--cgroup", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "sh", "-c", PROBE]
+    return subprocess.run(probe, capture_output=True).returncode == 0
 
 
 class Manager:

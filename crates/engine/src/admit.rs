@@ -47,6 +47,8 @@ pub struct Key {
     pub tags: Arc<[String]>,
     /// What it may do beside calling models.
     pub role: Option<Role>,
+    /// It may see why its calls go where they go.
+    pub explain: bool,
     expires: Option<u64>,
     allowed_ips: Vec<Network>,
     bounds: Bounds,
@@ -161,6 +163,19 @@ impl KeyRing {
         })
     }
 
+    /// Calls with the key of this name, for whoever only looks: its hash is not needed for that.
+    pub fn named(&self, name: &str) -> Option<Caller> {
+        let mut own = self.keys.iter().flat_map(HashMap::values);
+        let own = own.find(|found| &*found.key.name == name);
+        let key = own.map(|found| found.key.clone());
+        let key = key.or_else(|| self.shared.named(name))?;
+        let team = key.team.as_ref().map(|team| self.team(team, &key.name));
+        Some(Caller {
+            team: team.transpose().ok()?,
+            key: Some(key),
+        })
+    }
+
     /// A key's team.
     fn team(&self, name: &str, key: &str) -> Result<Arc<Team>, Failure> {
         let team = self.teams.get(name).ok_or_else(|| {
@@ -237,6 +252,14 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Whether a call of this model would be let in now, as by [`Caller::admit`]. Nothing is counted.
+    pub fn look(&self, model: &str, now: Duration) -> Result<(), Failure> {
+        self.allowed(model)?;
+        self.bounds().try_for_each(|bounds| bounds.look(now))
+    }
+}
+
 impl Key {
     /// A key as it is configured; limits that stay the same keep their state.
     fn new(key: &config::Key, old: Option<&Key>, book: &Book) -> Self {
@@ -249,6 +272,7 @@ impl Key {
             team: key.team.as_deref().map(Arc::from),
             tags: key.tags.as_slice().into(),
             role: key.role,
+            explain: key.explain,
             expires: key.expires,
             allowed_ips: key.allowed_ips.clone(),
         }

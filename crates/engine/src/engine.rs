@@ -22,6 +22,7 @@ use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::expect::Expected;
+use crate::explain::Told;
 use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
@@ -39,6 +40,8 @@ use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
 use reserve::Patience;
+
+pub(crate) use reserve::Limiting;
 
 pub use continuation::{Asking, Continuation, Cut, Further, Lent};
 
@@ -81,6 +84,8 @@ pub struct Answered {
     pub trail: Option<Trail>,
     /// What limits it.
     pub limits: Vec<Arc<Quota>>,
+    /// What it met before anybody was asked, where its caller wants to know.
+    pub explanation: Option<Told>,
 }
 
 /// The way of a call, for `x-polygate-*` headers.
@@ -131,6 +136,7 @@ impl Answered {
             result: Err(failure),
             trail: Some(trail),
             limits: Vec::new(),
+            explanation: None,
         }
     }
 }
@@ -282,7 +288,12 @@ impl Engine {
             Err(failure) => Answered::failed(failure, recorder, Trail::default()),
             Ok(begun) => {
                 limits.extend(begun.route.quota.clone());
-                self.run(begun, recorder).await
+                let explanation = self.asked_for(&begun.call, &begun.route);
+                let answered = self.run(begun, recorder).await;
+                Answered {
+                    explanation,
+                    ..answered
+                }
             }
         };
         answered.limits = limits;
@@ -316,12 +327,8 @@ impl Engine {
         recorder.keep(seats);
         let route = way(&snapshot, &mut call)?;
         recorder.update(|record| record.label = route.label.clone());
-        call.strict |= route.strict;
         recorder.keep([seat_of(&route)?]);
-        call.deadlines = call.deadlines.or(route.timeouts);
-        call.continues =
-            route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
-        self.continued(&mut call)?;
+        self.make_ready(&mut call, &route)?;
         recorder.update(|record| {
             record.expected = Expected::of(&call);
             record.tier = call.tier();
@@ -343,6 +350,15 @@ impl Engine {
         })
     }
 
+    /// Puts into a call what its route and what is kept here make of it.
+    pub(crate) fn make_ready(&self, call: &mut Call, route: &Route) -> Result<(), Failure> {
+        call.strict |= route.strict;
+        call.deadlines = call.deadlines.or(route.timeouts);
+        call.continues =
+            route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
+        self.continued(call)
+    }
+
     /// What was asked, where somebody is to be told.
     fn content(&self, call: &Call, body: &InboundBody) -> Option<Box<Content>> {
         let most = self.telling.content?;
@@ -361,6 +377,8 @@ impl Engine {
         if upload.is_some() {
             plan = plan.once();
         }
+        let passed_over = begun.route.passed_over(self.clock.now());
+        recorder.update(|record| record.passed_over = passed_over);
         let result = {
             // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
             let attempts =
@@ -368,6 +386,7 @@ impl Engine {
             let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
+        recorder.update(|record| record.passed_over.extend(plan.left_out()));
         match result {
             Ok((place, mut reply)) => {
                 reply.body.release(recorder, reply.status);
@@ -381,6 +400,7 @@ impl Engine {
                     result: Ok(reply),
                     trail: Some(trail),
                     limits: Vec::new(),
+                    explanation: None,
                 }
             }
             Err(failure) => Answered::failed(failure, recorder, trail),
@@ -450,6 +470,7 @@ impl Engine {
             charge: Charge::NOTHING,
             unpriced: false,
             losses: Vec::new(),
+            passed_over: Vec::new(),
             trace: self
                 .telling
                 .sample
@@ -477,14 +498,16 @@ fn seat_of(route: &Route) -> Result<Option<Seat>, Failure> {
     let Some(limit) = &route.seats else {
         return Ok(None);
     };
-    let seat = limit.take().ok_or_else(|| {
-        let message = format!(
-            "there are {} calls of this model under way, as many as there may be at a time",
-            limit.most
-        );
-        Failure::new(Kind::Unavailable, message).retry_after(Some(COME_AGAIN))
-    });
+    let seat = limit.take().ok_or_else(|| full(limit.most));
     seat.map(Some)
+}
+
+/// Nobody else may call the model now.
+pub(crate) fn full(most: usize) -> Failure {
+    let message = format!(
+        "there are {most} calls of this model under way, as many as there may be at a time"
+    );
+    Failure::new(Kind::Unavailable, message).retry_after(Some(COME_AGAIN))
 }
 
 /// The call's own time is over, whoever was slow.

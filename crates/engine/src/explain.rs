@@ -1,21 +1,35 @@
-//! What a call would meet if it came now, as data: understood, allowed and routed by the code that serves calls, and nothing taken.
+//! What a call would meet if it came now, as data: understood, admitted and routed by the code that serves calls, and nothing taken.
+
+mod candidate;
+mod line;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use polygate_core::Failure;
+use polygate_core::{Failure, moment};
 use serde::Serialize;
 
 use crate::affinity;
 use crate::call::{Call, Inbound};
-use crate::engine::{Engine, way};
+use crate::config::Role;
+use crate::engine::{Engine, Limiting, full, way};
 use crate::expect::Expected;
+use crate::hops;
+use crate::plan::taking::Taking;
 use crate::quota::Quota;
-use crate::route::{Cause, Route, Seen, Verdict};
+use crate::route::{Looking, Route};
+
+pub use candidate::{Explained, Lane, Scores};
+pub use line::line;
+
+/// The header by which a caller asks for the explanation of a call, and that has it in the answer.
+pub const HEADER: &str = "x-polygate-explain";
 
 /// The decision on one call.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
+    /// When it was made; RFC 3339.
+    pub at: String,
     /// What is asked of.
     pub endpoint: &'static str,
     /// The model as the client means it.
@@ -24,6 +38,8 @@ pub struct Explanation {
     pub label: Option<Arc<str>>,
     /// The client wants a stream.
     pub stream: bool,
+    /// What translation would lose is refused.
+    pub strict: bool,
     /// The key that calls.
     pub key: Arc<str>,
     /// Its team.
@@ -42,21 +58,34 @@ pub struct Explanation {
     pub candidates: Vec<Explained>,
 }
 
-/// A call that is refused before anybody is asked.
+/// What a caller is told that asks for the explanation of its call.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// It.
+    Explained(Box<Explanation>),
+    /// Its key, that may not see it.
+    Forbidden(Arc<str>),
+}
+
+/// Why something is not done.
 #[derive(Clone, Debug, Serialize)]
 pub struct Refusal {
     /// The code of the error.
     pub code: &'static str,
     /// Its words.
     pub message: String,
+    /// When it may be asked again.
+    pub retry_after_seconds: Option<u64>,
 }
 
 /// An allowance and what is left of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Limit {
+    /// Of what kind it is: a key's, a team's, a model's, a provider's.
+    pub of: &'static str,
     /// Whose.
-    pub of: String,
-    /// What is counted.
+    pub name: Arc<str>,
+    /// What is counted; `usd` in millionths.
     pub measure: &'static str,
     /// In which windows.
     pub period: &'static str,
@@ -68,98 +97,125 @@ pub struct Limit {
     pub resets_in_seconds: Option<u64>,
 }
 
-/// One candidate of the call.
-#[derive(Clone, Debug, Serialize)]
-pub struct Explained {
-    /// Its provider.
-    pub provider: Arc<str>,
-    /// The provider's key.
-    pub credential: Arc<str>,
-    /// The model's name there.
-    pub model: Arc<str>,
-    /// `asked`, or the word for why it is not.
-    pub verdict: &'static str,
-    /// Whether it is its turn cannot be foreseen.
-    pub by_chance: bool,
-    /// How long it rests.
-    pub rests_for_seconds: Option<u64>,
-    /// For what it is a fallback.
-    pub fallback_for: Option<&'static str>,
-    /// The most that the call can cost there, in millionths of a dollar. `None`: nobody knows.
-    pub most_cost: Option<u64>,
-    /// What limits the provider, and the fallback's model.
-    pub limits: Vec<Limit>,
+/// The moment of a look, by both clocks.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: Duration,
+    seconds: u64,
 }
 
 impl Engine {
     /// What would come of this call now. Nothing is asked of anybody, counted, reserved or recorded; the keeper of a leased limit
     /// may be told that somebody looks at it, as by every reader of it. `Err`: the call cannot be understood.
     pub fn explain(&self, inbound: Inbound) -> Result<Explanation, Failure> {
+        hops::check(&inbound.headers)?;
         let snapshot = self.snapshot();
         let (mut call, _) = Call::read(&snapshot, inbound)?;
-        let seconds = self.clock().unix_seconds();
-        let allowed = call.inbound.caller.allowed(&call.model);
-        let mut explanation = Explanation::of(&call, seconds);
-        match allowed.and_then(|()| way(&snapshot, &mut call)) {
-            Ok(route) => explanation.routed(&call, &route, self.clock().now(), seconds),
-            Err(failure) => explanation.refusal = Some(Refusal::of(failure)),
+        let moment = self.moment();
+        let admitted = call.inbound.caller.look(&call.model, moment.now);
+        let route = way(&snapshot, &mut call);
+        let ready = match &route {
+            Ok(route) => has_seat(route).and_then(|()| self.make_ready(&mut call, route)),
+            Err(_) => Ok(()),
+        };
+        let mut explanation = Explanation::of(&call, moment);
+        let mut refused = admitted.err();
+        match route {
+            Ok(route) => {
+                refused = refused.or(ready.err());
+                self.routed(&mut explanation, (&call, &route), moment);
+            }
+            Err(failure) => refused = refused.or(Some(failure)),
+        }
+        if let Some(failure) = refused {
+            explanation.refusal = Some(Refusal::of(failure));
         }
         Ok(explanation)
+    }
+
+    /// The explanation of a call that is about to be made, where it asks for one.
+    pub(crate) fn asked_for(&self, call: &Call, route: &Route) -> Option<Told> {
+        let wanted = call.inbound.headers.get(HEADER)?;
+        if matches!(wanted.as_bytes(), b"0" | b"false") {
+            return None;
+        }
+        if !self.may_explain(call) {
+            return Some(Told::Forbidden(call.inbound.caller.name()));
+        }
+        let moment = self.moment();
+        let mut explanation = Explanation::of(call, moment);
+        self.routed(&mut explanation, (call, route), moment);
+        Some(Told::Explained(Box::new(explanation)))
+    }
+
+    /// Whether its caller may see whom the gateway knows. Where no keys are configured: whoever is at home.
+    fn may_explain(&self, call: &Call) -> bool {
+        match &call.inbound.caller.key {
+            Some(key) => key.explain || matches!(key.role, Some(Role::Admin | Role::ReadOnly)),
+            None => !self.snapshot().config.access.allow_anonymous,
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.clock().now(),
+            seconds: self.clock().unix_seconds(),
+        }
+    }
+
+    fn routed(
+        &self,
+        explanation: &mut Explanation,
+        (call, route): (&Call, &Route),
+        moment: Moment,
+    ) {
+        let Moment { now, seconds } = moment;
+        let expected = Expected::of(call);
+        let limiting = Limiting { call, route };
+        if let Err(failure) = limiting.look(expected, seconds) {
+            explanation.refusal = Some(Refusal::of(failure));
+        }
+        let key = affinity::key(call, route.affinity);
+        let taking = Taking::new(expected, seconds, now);
+        explanation.label = Some(route.label.clone());
+        explanation.strict = call.strict;
+        explanation.has_affinity = key.is_some();
+        explanation
+            .limits
+            .extend(limits(route.quota.iter(), seconds));
+        let seen = route.look(now, Looking { key, taking }).into_iter();
+        let explained = seen.map(|one| self.explained(&one, (call, route), moment));
+        explanation.candidates = explained.collect();
+    }
+}
+
+/// Whether another call of the model may be made.
+fn has_seat(route: &Route) -> Result<(), Failure> {
+    match &route.seats {
+        Some(limit) if !limit.has_room() => Err(full(limit.most)),
+        _ => Ok(()),
     }
 }
 
 impl Explanation {
-    fn of(call: &Call, seconds: u64) -> Self {
+    fn of(call: &Call, moment: Moment) -> Self {
         let caller = &call.inbound.caller;
         let expected = Expected::of(call);
         Self {
+            at: moment::text(moment.seconds),
             endpoint: call.inbound.endpoint.label(),
             model: call.model.clone(),
             label: None,
             stream: call.stream,
+            strict: call.strict,
             key: caller.name(),
             team: caller.team.as_ref().map(|team| team.name.clone()),
             has_affinity: false,
             input_tokens: expected.input,
             output_tokens: expected.output,
             refusal: None,
-            limits: limits(caller.quotas(), seconds),
+            limits: limits(caller.quotas(), moment.seconds),
             candidates: Vec::new(),
-        }
-    }
-
-    fn routed(&mut self, call: &Call, route: &Route, now: Duration, seconds: u64) {
-        let key = affinity::key(call, route.affinity);
-        self.label = Some(route.label.clone());
-        self.has_affinity = key.is_some();
-        self.limits.extend(limits(route.quota.iter(), seconds));
-        let tokens = (self.input_tokens, self.output_tokens);
-        let seen = route.look(now, key).into_iter();
-        let explained = seen.map(|one| Explained::of(&one, tokens, route, seconds));
-        self.candidates = explained.collect();
-    }
-}
-
-impl Explained {
-    fn of(seen: &Seen<'_>, (input, output): (u64, u64), route: &Route, seconds: u64) -> Self {
-        let candidate = seen.candidate;
-        let tariff = candidate.tariff.as_ref();
-        Self {
-            provider: candidate.upstream.name.clone(),
-            credential: candidate.credential.name.clone(),
-            model: candidate.model.clone(),
-            verdict: seen.verdict.name(),
-            by_chance: matches!(seen.verdict, Verdict::Asked { by_chance: true }),
-            rests_for_seconds: match seen.verdict {
-                Verdict::Resting(_, wait) => Some(wait.as_secs()),
-                _ => None,
-            },
-            fallback_for: match seen.verdict {
-                Verdict::Fallback(cause) => Some(Cause::name(cause)),
-                _ => None,
-            },
-            most_cost: tariff.map(|tariff| tariff.most(input, output)),
-            limits: limits(route.quotas(seen.place), seconds),
         }
     }
 }
@@ -168,6 +224,7 @@ impl Refusal {
     fn of(failure: Failure) -> Self {
         Self {
             code: failure.kind.name(),
+            retry_after_seconds: failure.retry_after.map(|wait| wait.as_secs()),
             message: failure.message,
         }
     }
@@ -176,7 +233,8 @@ impl Refusal {
 fn limits<'a>(quotas: impl Iterator<Item = &'a Arc<Quota>>, seconds: u64) -> Vec<Limit> {
     let limits = quotas.flat_map(|quota| {
         quota.standings(seconds).map(|standing| Limit {
-            of: quota.subject().to_string(),
+            of: quota.subject().kind.name(),
+            name: quota.subject().name.clone(),
             measure: standing.allowance.measure.name(),
             period: standing.allowance.period.name(),
             most: standing.allowance.most,

@@ -13,7 +13,7 @@ use crate::chance;
 use crate::config::Retry;
 use crate::health::{Reason, Trial, Turn};
 use crate::quota::{Reservation, Tally};
-use crate::route::{Candidate, Open, Place, Route};
+use crate::route::{Candidate, Open, PassedOver, Place, Route};
 use crate::seats::{COME_AGAIN, Seat};
 use taking::{Barred, Taking};
 
@@ -52,6 +52,8 @@ pub struct Plan<'a> {
     barred: Vec<Place>,
     /// No more is leased for this call.
     waits_no_more: bool,
+    /// Whose turn it was and who could not be asked, with the word for why.
+    left_out: Vec<(Place, &'static str)>,
     /// What is said where limits alone kept everybody from being asked: the one that ends first.
     spent: Option<Failure>,
 }
@@ -127,8 +129,17 @@ impl<'a> Plan<'a> {
             short: vec![],
             barred: vec![],
             waits_no_more: false,
+            left_out: vec![],
             spent: None,
         }
+    }
+
+    /// Whose turn it was and who could not be asked.
+    pub fn left_out(&self) -> impl Iterator<Item = PassedOver> {
+        self.left_out.iter().filter_map(|(place, verdict)| {
+            let candidate = self.route.candidate(*place)?;
+            Some(PassedOver::of(candidate, verdict, None))
+        })
     }
 
     /// The same for a call that takes so much.
@@ -254,7 +265,7 @@ impl<'a> Plan<'a> {
         let is_retry = self.failure.is_some();
         if is_retry && !health.budget.allows(now) {
             self.burnt.push(place);
-            return None;
+            return self.leave_out(place, "retry_budget");
         }
         let reserved = match self.taking.reserve(self.route, place, candidate, now) {
             Ok(reserved) => reserved,
@@ -266,12 +277,12 @@ impl<'a> Plan<'a> {
         let seat = upstream.max_concurrent.map(|most| health.seats.take(most));
         if matches!(seat, Some(None)) {
             self.is_full = true;
-            return None;
+            return self.leave_out(place, "full");
         }
         let trial = match health.breaker.turn(now) {
             Turn::Free => None,
             Turn::Trial(trial) => Some(trial),
-            Turn::Taken => return None,
+            Turn::Taken => return self.leave_out(place, "trial"),
         };
         if is_retry {
             health.budget.retries();
@@ -287,6 +298,12 @@ impl<'a> Plan<'a> {
             seat: seat.flatten(),
             reserved,
         })
+    }
+
+    /// Notes why this one is not asked.
+    fn leave_out(&mut self, place: Place, verdict: &'static str) -> Option<Pass<'a>> {
+        self.left_out.push((place, verdict));
+        None
     }
 
     /// Notes that a limit keeps this one from being asked.
@@ -305,6 +322,7 @@ impl<'a> Plan<'a> {
             .retry_after(Some(COME_AGAIN)),
             Barred::Spent(failure) => failure,
         };
+        self.left_out.push((place, "limited"));
         if failure.kind == Kind::AllLimited {
             self.route.note_spent(place, &mut self.open);
         }

@@ -245,21 +245,12 @@ impl Quota {
         reservation: &mut Reservation,
     ) -> Result<(), Spent> {
         let before = reservation.held.len();
-        for Meter { allowance, tally } in &self.meters {
+        for meter @ Meter { allowance, tally } in &self.meters {
             let window = allowance.period.window(now);
             let amount = amounts.of(allowance.measure);
             if let Err(left) = tally.take(window.number, amount) {
                 reservation.give_back_from(before);
-                let is_ever_enough = amount <= allowance.most && allowance.most > 0;
-                let may_come = is_ever_enough && tally.may_come(amount, now);
-                return Err(Spent {
-                    subject: self.subject.clone(),
-                    allowance: *allowance,
-                    left,
-                    wanted: amount,
-                    wait: window.left(now).filter(|_| is_ever_enough),
-                    more: may_come.then(|| tally.clone()),
-                });
+                return Err(self.spent(meter, left, amount, now));
             }
             reservation.held.push(Held {
                 tally: tally.clone(),
@@ -268,6 +259,32 @@ impl Quota {
             });
         }
         Ok(())
+    }
+
+    /// Why a call that comes now could not reserve so much, as far as is known here. Nothing is taken.
+    pub fn lacks(&self, amounts: Amounts, now: u64) -> Option<Spent> {
+        self.meters.iter().find_map(|meter| {
+            let Meter { allowance, tally } = meter;
+            let amount = amounts.of(allowance.measure);
+            let left = tally.left(allowance.period.window(now).number);
+            // What blocks, blocks what takes nothing as well.
+            let is_enough = amount <= left && allowance.most > 0;
+            (!is_enough).then(|| self.spent(meter, left, amount, now))
+        })
+    }
+
+    fn spent(&self, Meter { allowance, tally }: &Meter, left: u64, wanted: u64, now: u64) -> Spent {
+        let is_ever_enough = wanted <= allowance.most && allowance.most > 0;
+        let may_come = is_ever_enough && tally.may_come(wanted, now);
+        let window = allowance.period.window(now);
+        Spent {
+            subject: self.subject.clone(),
+            allowance: *allowance,
+            left,
+            wanted,
+            wait: window.left(now).filter(|_| is_ever_enough),
+            more: may_come.then(|| tally.clone()),
+        }
     }
 
     /// How all allowances stand.

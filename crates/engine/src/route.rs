@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use polygate_core::{Failure, Scope, Why};
 
 use crate::chance;
-use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Retry};
+use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Retry, Strategy};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing, Turn};
 use crate::pulse::{Awaited, Flight, Target};
@@ -21,7 +21,7 @@ use crate::seats::{Limit, Seat};
 use crate::snapshot::{Credential, Snapshot, Upstream};
 use crate::tariff::Tariff;
 
-pub use look::{Seen, Verdict};
+pub use look::{Looking, PassedOver, Seen, Verdict};
 use way::Edge;
 pub use way::{Cause, Open};
 
@@ -68,6 +68,7 @@ struct Step {
 struct Group {
     candidates: Vec<Candidate>,
     standings: Vec<Standing>,
+    strategy: Strategy,
     policy: Policy,
 }
 
@@ -91,6 +92,13 @@ pub struct Candidate {
 pub struct Place {
     group: usize,
     at: usize,
+}
+
+impl Place {
+    /// The number of its group.
+    pub fn group(self) -> usize {
+        self.group
+    }
 }
 
 /// Whom a call would have.

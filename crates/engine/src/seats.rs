@@ -23,6 +23,11 @@ impl Seats {
         (self.0.load(Ordering::Relaxed) <= limit).then_some(seat)
     }
 
+    /// Whether there is one: nothing is taken.
+    pub fn has_room(&self, limit: usize) -> bool {
+        self.taken() < limit
+    }
+
     /// How many are taken.
     pub fn taken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
@@ -53,6 +58,11 @@ impl Limit {
     /// A seat, if there is one.
     pub fn take(&self) -> Option<Seat> {
         self.seats.take(self.most)
+    }
+
+    /// Whether there is one: nothing is taken.
+    pub fn has_room(&self) -> bool {
+        self.seats.has_room(self.most)
     }
 }
 

@@ -59,8 +59,9 @@ pub struct Estimate<'a> {
 }
 
 impl Intent<'_> {
-    fn attempt_row(&self) -> AttemptRow {
+    fn attempt_row(&self, began: i64) -> AttemptRow {
         AttemptRow {
+            started: self.started.saturating_sub(began).max(0),
             provider: self.provider.to_string(),
             credential: self.credential.to_string(),
             model: self.upstream_model.to_string(),
@@ -82,7 +83,10 @@ impl Intent<'_> {
 pub(crate) fn aborted(intents: &[Intent<'_>]) -> Option<CallRow> {
     let first = intents.iter().min_by_key(|intent| intent.attempt)?;
     let last = intents.iter().max_by_key(|intent| intent.attempt)?;
-    let attempts: Vec<AttemptRow> = intents.iter().map(Intent::attempt_row).collect();
+    let attempts: Vec<AttemptRow> = intents
+        .iter()
+        .map(|intent| intent.attempt_row(first.started))
+        .collect();
     let usage = attempts.iter().map(|attempt| attempt.usage);
     let costs = attempts.iter().map(|attempt| attempt.cost);
     Some(CallRow {
@@ -110,6 +114,7 @@ pub(crate) fn aborted(intents: &[Intent<'_>]) -> Option<CallRow> {
         price: last.estimate.price.as_deref().map(str::to_owned),
         losses: None,
         tags: None,
+        passed_over: None,
         attempts,
     })
 }

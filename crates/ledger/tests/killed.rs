@@ -223,6 +223,7 @@ fn row(id: &str) -> CallRow {
         price: None,
         losses: None,
         tags: None,
+        passed_over: None,
         attempts: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ mod body;
 mod brake;
 pub mod configuration;
 mod documents;
+mod explain;
 mod gate;
 mod keys;
 mod list;
@@ -38,6 +39,7 @@ use brake::Brake;
 use configuration::Configuration;
 
 pub use asked::Asked;
+pub use explain::supposed;
 pub use gate::identify;
 pub use problem::{Field, Problem};
 pub use role::{Area, Principal};
@@ -126,6 +128,7 @@ pub fn routes() -> Vec<Route> {
     routes.extend(check::routes());
     routes.extend(usage::routes());
     routes.extend(logs::routes());
+    routes.extend(explain::routes());
     routes
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
+use polygate_engine::explain::{self, Told};
 use polygate_engine::lane::dropped;
 use polygate_engine::quota::{Measure, Quota, Standing};
 use polygate_engine::{Answered, Endpoint, Inbound, InboundBody, Trail};
@@ -152,6 +153,7 @@ async fn model_call(
         result,
         trail,
         limits,
+        explanation,
     } = tokio::select! {
         biased;
         answered = state.engine.call(inbound) => answered,
@@ -173,6 +175,9 @@ async fn model_call(
     };
     if let Some(trail) = trail {
         show_trail(&trail, answer.headers_mut());
+    }
+    if let Some(told) = explanation {
+        show_explanation(&told, answer.headers_mut());
     }
     if !limits.is_empty() {
         let now = state.engine.clock().unix_seconds();
@@ -234,6 +239,19 @@ fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
     headers.insert(ATTEMPTS, HeaderValue::from(trail.attempts));
     if let Some(dropped) = dropped(&trail.losses).as_deref().and_then(text) {
         headers.insert(DROPPED, dropped);
+    }
+}
+
+/// So much may stand in a header: clients and proxies bound all of them together.
+const EXPLANATION: usize = 6 * 1024;
+
+/// As JSON on one line, without what says nothing; of too many candidates the last are left out, and counted.
+fn show_explanation(told: &Told, headers: &mut HeaderMap) {
+    const NAME: HeaderName = HeaderName::from_static(explain::HEADER);
+    if let Some(value) =
+        explain::line(told, EXPLANATION).and_then(|line| HeaderValue::try_from(line).ok())
+    {
+        headers.insert(NAME, value);
     }
 }
 

@@ -63,6 +63,7 @@ where
             price: maybe("price")?,
             losses: maybe("losses")?,
             tags: maybe("tags")?,
+            passed_over: maybe("passed_over")?,
             attempts: Vec::new(),
         }))
     }
@@ -79,6 +80,7 @@ where
         let text = |column: &'r str| row.try_get::<String, _>(column);
         let number = |column: &'r str| row.try_get::<i64, _>(column);
         Ok(Self(AttemptRow {
+            started: number("started")?,
             provider: text("provider")?,
             credential: text("credential")?,
             model: text("model")?,
@@ -188,10 +190,10 @@ where
 const ROWS: usize = 500;
 
 const CALL_COLUMNS: &str = "INSERT INTO calls (id, request_id, started, duration, first_event, endpoint, key_name, team, model, label, \
-    provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags) ";
+    provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags, passed_over) ";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempts (call_id, number, provider, credential, model, outcome, status, duration, state, \
-    tokens, cost) ";
+    tokens, cost, started) ";
 
 fn insert_calls<'a, DB>(calls: &'a [CallRow]) -> Result<QueryBuilder<DB>>
 where
@@ -231,7 +233,8 @@ where
             .push_bind(call.cost)
             .push_bind(call.price.as_deref())
             .push_bind(call.losses.as_deref())
-            .push_bind(call.tags.as_deref());
+            .push_bind(call.tags.as_deref())
+            .push_bind(call.passed_over.as_deref());
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
     Ok(query)
@@ -261,7 +264,8 @@ where
             .push_bind(attempt.duration)
             .push_bind(attempt.state.as_str())
             .push_bind(tokens)
-            .push_bind(attempt.cost);
+            .push_bind(attempt.cost)
+            .push_bind(attempt.started);
     });
     Ok(query)
 }

@@ -26,6 +26,7 @@ fn row(id: i64) -> CallRow {
         ..Usage::default()
     };
     let attempt = AttemptRow {
+        started: 0,
         provider: "p".to_owned(),
         credential: "c".to_owned(),
         model: "m".to_owned(),
@@ -61,6 +62,7 @@ fn row(id: i64) -> CallRow {
         price: None,
         losses: None,
         tags: None,
+        passed_over: None,
         attempts: vec![attempt],
     }
 }

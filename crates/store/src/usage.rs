@@ -74,6 +74,9 @@ pub struct CallRow {
     pub losses: Option<String>,
     /// What the key is tagged with, JSON.
     pub tags: Option<String>,
+    /// Who was not asked though it would have been their turn, and why; JSON.
+    #[serde(default)]
+    pub passed_over: Option<String>,
     /// Each try, in order.
     pub attempts: Vec<AttemptRow>,
 }
@@ -81,6 +84,9 @@ pub struct CallRow {
 /// An attempt of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRow {
+    /// When it began; microseconds after the call.
+    #[serde(default)]
+    pub started: i64,
     /// The provider.
     pub provider: String,
     /// Its credential, by name.

@@ -71,13 +71,7 @@ impl Bounds {
         let Some(limit) = &self.seats else {
             return Ok(None);
         };
-        let seat = limit.take().ok_or_else(|| {
-            let message = format!(
-                "{} has {} calls under way, as many as it may have at a time",
-                self.subject, limit.most
-            );
-            Failure::new(Kind::RateLimited, message).retry_after(Some(COME_AGAIN))
-        });
+        let seat = limit.take().ok_or_else(|| self.full(limit.most));
         seat.map(Some)
     }
 
@@ -86,17 +80,44 @@ impl Bounds {
         let Some(limiter) = &self.limiter else {
             return Ok(());
         };
-        limiter.take(now).map_err(|wait| {
-            let RateLimit {
-                requests_per_second,
-                burst_size,
-            } = limiter.limit;
-            let message = format!(
-                "{} is limited to {requests_per_second} requests per second (burst {burst_size})",
-                self.subject
-            );
-            Failure::new(Kind::RateLimited, message).retry_after(wait)
-        })
+        let taken = limiter.take(now);
+        taken.map_err(|wait| self.too_fast(limiter.limit, wait))
+    }
+
+    /// Why a call that comes now would not be let in. Nothing is counted.
+    pub fn look(&self, now: Duration) -> Result<(), Failure> {
+        if let Some(limit) = self.seats.as_ref().filter(|limit| !limit.has_room()) {
+            return Err(self.full(limit.most));
+        }
+        match &self.limiter {
+            Some(limiter) => {
+                let due = limiter.due.load(Ordering::Relaxed);
+                let next = limiter.next(due, now);
+                next.map(drop)
+                    .map_err(|wait| self.too_fast(limiter.limit, wait))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn full(&self, most: usize) -> Failure {
+        let message = format!(
+            "{} has {most} calls under way, as many as it may have at a time",
+            self.subject
+        );
+        Failure::new(Kind::RateLimited, message).retry_after(Some(COME_AGAIN))
+    }
+
+    fn too_fast(&self, limit: RateLimit, wait: Option<Duration>) -> Failure {
+        let RateLimit {
+            requests_per_second,
+            burst_size,
+        } = limit;
+        let message = format!(
+            "{} is limited to {requests_per_second} requests per second (burst {burst_size})",
+            self.subject
+        );
+        Failure::new(Kind::RateLimited, message).retry_after(wait)
     }
 
     /// The request that was counted is none.
@@ -132,17 +153,9 @@ impl Limiter {
 
     /// One request; or how long to wait, `None` where no wait helps. Exact however many ask at once.
     fn take(&self, now: Duration) -> Result<(), Option<Duration>> {
-        let Some(interval) = self.interval() else {
-            return Err(None);
-        };
-        let tolerance = interval * u64::from(self.limit.burst_size.max(1));
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
         let mut due = self.due.load(Ordering::Relaxed);
         loop {
-            let next = due.max(now).saturating_add(interval);
-            if next - now > tolerance {
-                return Err(Some(Duration::from_nanos(next - now - tolerance)));
-            }
+            let next = self.next(due, now)?;
             match self
                 .due
                 .compare_exchange_weak(due, next, Ordering::Relaxed, Ordering::Relaxed)
@@ -150,6 +163,18 @@ impl Limiter {
                 Ok(_) => return Ok(()),
                 Err(seen) => due = seen,
             }
+        }
+    }
+
+    /// When all would be due with one more; or how long to wait for it.
+    fn next(&self, due: u64, now: Duration) -> Result<u64, Option<Duration>> {
+        let interval = self.interval().ok_or(None)?;
+        let tolerance = interval * u64::from(self.limit.burst_size.max(1));
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
+        let next = due.max(now).saturating_add(interval);
+        match (next - now).checked_sub(tolerance) {
+            None | Some(0) => Ok(next),
+            Some(over) => Err(Some(Duration::from_nanos(over))),
         }
     }
 

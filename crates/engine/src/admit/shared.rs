@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::{Found, Hash};
+use super::{Found, Hash, Key};
 use crate::config;
 use crate::quota::Book;
 
@@ -101,6 +101,15 @@ impl SharedKeys {
     /// Whether callers need a key.
     pub fn are_needed(&self) -> bool {
         self.are_needed.load(Ordering::Acquire)
+    }
+
+    /// The key of this name.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<Key>> {
+        self.shards.iter().find_map(|shard| {
+            let shard = shard.load();
+            let found = shard.values().find(|found| &*found.key.name == name);
+            found.map(|found| found.key.clone())
+        })
     }
 
     /// The key of this hash.

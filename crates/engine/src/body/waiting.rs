@@ -103,6 +103,7 @@ impl Hold {
                     body: ReplyBody::Waiting(body),
                 };
                 Answered {
+                    explanation: None,
                     result: Ok(reply),
                     trail: None,
                     limits: Vec::new(),

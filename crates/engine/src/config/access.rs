@@ -44,6 +44,8 @@ pub struct Key {
     pub bounds: Bounds,
     /// What it may do beside calling models.
     pub role: Option<Role>,
+    /// It may see why its calls go where they go.
+    pub explain: bool,
     /// What its owner wants to know of it.
     pub metadata: BTreeMap<String, String>,
     /// What its calls are counted under.
@@ -122,6 +124,7 @@ impl Key {
             strict: false,
             bounds: Bounds::default(),
             role: None,
+            explain: false,
             metadata: BTreeMap::new(),
             tags: Vec::new(),
         }

@@ -7,6 +7,7 @@ use polygate_core::{Failure, Kind};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Begun, Engine};
+use crate::call::Call;
 use crate::expect::{Expected, Metered};
 use crate::observe::Recorder;
 use crate::plan::taking::{Taking, refusal};
@@ -54,7 +55,11 @@ impl Engine {
         let expected = expected.unwrap_or_default();
         begun.taking = Taking::new(expected, self.clock.unix_seconds(), self.clock.now());
         loop {
-            let spent = match begun.reserve(expected, self.clock.unix_seconds())? {
+            let limiting = Limiting {
+                call: &begun.call,
+                route: &begun.route,
+            };
+            let spent = match limiting.reserve(expected, self.clock.unix_seconds())? {
                 Ok(reservation) => {
                     recorder.reserve(reservation);
                     return recorder.open();
@@ -73,39 +78,61 @@ impl Engine {
     }
 }
 
-impl Begun {
-    /// What limits the call: its key's, its team's, its model's limits.
-    pub(super) fn quotas(&self) -> impl Iterator<Item = &Arc<Quota>> {
+/// What limits a call before anybody is asked: its key's, its team's, its model's limits.
+#[derive(Clone, Copy)]
+pub(crate) struct Limiting<'a> {
+    pub call: &'a Call,
+    pub route: &'a Route,
+}
+
+impl<'a> Limiting<'a> {
+    fn quotas(self) -> impl Iterator<Item = &'a Arc<Quota>> {
         let caller = self.call.inbound.caller.quotas();
         caller.chain(&self.route.quota)
     }
 
-    fn reserve(&self, expected: Expected, now: u64) -> Result<Result<Reservation, Spent>, Failure> {
-        let mut reservation = Reservation::default();
-        let mut quotas = self.quotas().peekable();
-        if quotas.peek().is_none() {
-            return Ok(Ok(reservation));
-        }
+    /// What the call may take of them, at most. `Err`: that cannot be said, so that it may not be made.
+    fn amounts(self, expected: Expected) -> Result<Amounts, Failure> {
         if expected.metered == Metered::Unread {
             self.quotas().try_for_each(|quota| countable(quota))?;
         }
         let money = match self.quotas().find(|quota| quota.limits(Measure::Money)) {
             Some(quota) => {
-                dearest(&self.route, expected).ok_or_else(|| unpriced(&self.call.model, quota))?
+                dearest(self.route, expected).ok_or_else(|| unpriced(&self.call.model, quota))?
             }
             None => 0,
         };
-        let amounts = Amounts {
+        Ok(Amounts {
             requests: 1,
             tokens: expected.input.saturating_add(expected.output),
             money,
-        };
-        for quota in quotas {
+        })
+    }
+
+    fn reserve(self, expected: Expected, now: u64) -> Result<Result<Reservation, Spent>, Failure> {
+        let mut reservation = Reservation::default();
+        if self.quotas().next().is_none() {
+            return Ok(Ok(reservation));
+        }
+        let amounts = self.amounts(expected)?;
+        for quota in self.quotas() {
             if let Err(spent) = quota.reserve(amounts, now, &mut reservation) {
                 return Ok(Err(spent));
             }
         }
         Ok(Ok(reservation))
+    }
+
+    /// Whether so much could be reserved now. Nothing is taken.
+    pub(crate) fn look(self, expected: Expected, now: u64) -> Result<(), Failure> {
+        if self.quotas().next().is_none() {
+            return Ok(());
+        }
+        let amounts = self.amounts(expected)?;
+        let mut spent = self.quotas().filter_map(|quota| quota.lacks(amounts, now));
+        // More of what is leased may come in time: nobody can tell.
+        let spent = spent.find(|spent| spent.more.is_none());
+        spent.map_or(Ok(()), |spent| Err(refusal(Kind::RateLimited, &spent)))
     }
 }
 

@@ -63,3 +63,28 @@ fn no_key_of_a_provider_is_in_it() {
     let text = serde_json::to_string(&asked(&engine, "m")).expect("JSON");
     assert!(text.contains("a-one") && !text.contains("sk-"), "{text}");
 }
+
+#[test]
+fn a_header_has_what_it_may_have_and_counts_what_is_left_out() {
+    let (engine, _) = engine_of(config());
+    let told = Told::Explained(Box::new(asked(&engine, "m")));
+    let whole = line(&told, usize::MAX).expect("a line");
+    let value: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
+    assert_eq!(value["candidates"].as_array().map(Vec::len), Some(4));
+    assert!(!whole.contains("null") && !whole.contains("false"));
+    let short = line(&told, whole.len() / 2).expect("a line");
+    assert!(short.len() <= whole.len() / 2);
+    let value: serde_json::Value = serde_json::from_str(&short).expect("JSON");
+    let left = value["candidates"].as_array().map_or(0, Vec::len) as u64;
+    assert_eq!(value["candidates_left_out"], 4 - left);
+    assert_eq!(line(&told, 10), None);
+    let named = Told::Forbidden("schlüssel \u{1f511}".into());
+    let ascii = line(&named, 500).expect("a line");
+    assert!(ascii.is_ascii(), "{ascii}");
+    let value: serde_json::Value = serde_json::from_str(&ascii).expect("JSON");
+    let message = value["refusal"]["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("schlüssel \u{1f511} may not"),
+        "{message}"
+    );
+}

@@ -166,6 +166,7 @@ pub(super) mod tests {
             tier: ServiceTier::Standard,
             charge: Charge::NOTHING,
             unpriced: false,
+            passed_over: Vec::new(),
             losses: Vec::new(),
             trace: None,
             content: None,

@@ -18,7 +18,7 @@ use super::trace::Trace;
 use crate::expect::Expected;
 use crate::pulse::Flight;
 use crate::quota::{Amounts, Reservation};
-use crate::route::Candidate;
+use crate::route::{Candidate, PassedOver};
 use crate::seats::Seat;
 use crate::tariff::Tariff;
 
@@ -73,6 +73,8 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Who was not asked though it would have been their turn.
+    pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
     pub trace: Option<Trace>,
     /// What was said, where somebody is told.

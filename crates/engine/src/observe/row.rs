@@ -8,6 +8,7 @@ use polygate_store::usage::{AttemptRow, CallRow};
 
 use super::record::{AttemptRecord, CallRecord};
 use crate::expect::Metered;
+use crate::route::PassedOver;
 use crate::seats::COME_AGAIN;
 
 /// What a call is about to ask of an upstream.
@@ -88,12 +89,23 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         price: record.price().map(|text| text.to_string()),
         losses: listed(record.losses.iter().map(|loss| &loss.0)),
         tags: listed(record.tags.iter().flatten().flat_map(|tags| tags.iter())),
-        attempts: record.attempts.iter().map(attempt_row).collect(),
+        passed_over: passed_over(&record.passed_over),
+        attempts: record
+            .attempts
+            .iter()
+            .map(|attempt| attempt_row(record, attempt))
+            .collect(),
     }
 }
 
-fn attempt_row(attempt: &AttemptRecord) -> AttemptRow {
+fn passed_over(passed: &[PassedOver]) -> Option<String> {
+    let has_any = !passed.is_empty();
+    has_any.then(|| serde_json::to_string(passed).unwrap_or_default())
+}
+
+fn attempt_row(record: &CallRecord, attempt: &AttemptRecord) -> AttemptRow {
     AttemptRow {
+        started: micros(attempt.started.saturating_sub(record.started)),
         provider: attempt.provider.to_string(),
         credential: attempt.credential.to_string(),
         model: attempt.model.to_string(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use polygate_core::{Failure, Kind};
 
 use crate::expect::{Expected, Metered};
-use crate::quota::{Amounts, Measure, Reservation, Spent, Tally};
+use crate::quota::{Amounts, Measure, Quota, Reservation, Spent, Tally};
 use crate::route::{Candidate, Place, Route};
 
 /// What each attempt of a call is thought to take, and how moments of the clock are moments of the calendar.
@@ -50,19 +50,41 @@ impl Taking {
         let now = self.origin + now.as_secs();
         let mut reservation = Reservation::default();
         for quota in quotas {
-            let money = match quota.limits(Measure::Money) {
-                true => most(candidate, self.expected).ok_or_else(|| unpriced(candidate))?,
-                false => 0,
-            };
-            let amounts = Amounts {
-                requests: 1,
-                tokens: self.expected.input.saturating_add(self.expected.output),
-                money,
-            };
+            let amounts = self.amounts(quota, candidate)?;
             let reserved = quota.reserve(amounts, now, &mut reservation);
             reserved.map_err(Barred::by)?;
         }
         Ok(Some(reservation))
+    }
+
+    /// Why an attempt at this place could not be made now, as far as limits go. Nothing is taken.
+    pub fn look(
+        &self,
+        route: &Route,
+        place: Place,
+        candidate: &Candidate,
+        now: Duration,
+    ) -> Option<Barred> {
+        let now = self.origin + now.as_secs();
+        route
+            .quotas(place)
+            .find_map(|quota| match self.amounts(quota, candidate) {
+                Ok(amounts) => quota.lacks(amounts, now).map(Barred::by),
+                Err(barred) => Some(barred),
+            })
+    }
+
+    /// What an attempt may take of this, at most.
+    fn amounts(&self, quota: &Quota, candidate: &Candidate) -> Result<Amounts, Barred> {
+        let money = match quota.limits(Measure::Money) {
+            true => most(candidate, self.expected).ok_or_else(|| unpriced(candidate))?,
+            false => 0,
+        };
+        Ok(Amounts {
+            requests: 1,
+            tokens: self.expected.input.saturating_add(self.expected.output),
+            money,
+        })
     }
 }
 

@@ -187,6 +187,7 @@ fn group(strategy: Strategy, tier: &[Seat<'_>]) -> Group {
         candidates.push(candidate);
     }
     Group {
+        strategy,
         policy: Policy::new(strategy, &standings),
         candidates,
         standings,

@@ -1,11 +1,26 @@
 //! A route as the next call would find it: whom it would ask, one after the other, and why not the others. Nothing is taken, and
 //! the picks are those of calls: only whose turn it is stays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use polygate_core::{Failure, Kind};
+use serde::Serialize;
+
 use super::{Candidate, Cause, Open, Place, Route, Step, Wish};
+use crate::config::Strategy;
 use crate::health::Reason;
-use crate::policy::Turn;
+use crate::plan::taking::{Barred, Taking};
+use crate::policy::{Standing, Turn};
+
+/// A call as far as it matters to whom it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looking {
+    /// What keeps it with others.
+    pub key: Option<u64>,
+    /// What each of its attempts takes of limits.
+    pub taking: Taking,
+}
 
 /// A candidate and what a call would do with it.
 #[derive(Clone, Debug)]
@@ -14,11 +29,17 @@ pub struct Seen<'a> {
     pub candidate: &'a Candidate,
     /// Where.
     pub place: Place,
+    /// By what its group chooses.
+    pub strategy: Strategy,
+    /// What that goes by.
+    pub standing: Option<&'a Standing>,
     /// Asked, or why not.
     pub verdict: Verdict,
+    /// It is preferred by what keeps the call with others: its group's strategy alone would ask another first.
+    pub is_by_affinity: bool,
 }
 
-/// What a call that starts now would do with a candidate. What limits of amounts leave is not part of it.
+/// What a call that starts now would do with a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Asked, if all before it fail.
@@ -30,80 +51,167 @@ pub enum Verdict {
     Resting(Reason, Duration),
     /// Its provider has as many calls as it may have at a time.
     Full,
+    /// A limit of its provider, or of a fallback's model, leaves too little.
+    Spent(String),
     /// It is a fallback for something that did not happen.
     Fallback(Cause),
     /// It stands before, with the same provider, key and model.
     Repeated,
 }
 
+/// Somebody who was not asked, though it would have been this one's turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// The provider.
+    pub provider: Arc<str>,
+    /// Its key, by name.
+    pub credential: Arc<str>,
+    /// The model there.
+    pub model: Arc<str>,
+    /// The word for why, as [`Verdict::name`] has them; and `retry_budget`, `trial`.
+    pub verdict: &'static str,
+    /// How long it rested still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rests_for_seconds: Option<u64>,
+}
+
+/// So many are noted at most.
+const PASSED_OVER: usize = 16;
+
+impl PassedOver {
+    /// This one, for this reason.
+    pub fn of(candidate: &Candidate, verdict: &'static str, wait: Option<Duration>) -> Self {
+        Self {
+            provider: candidate.upstream.name.clone(),
+            credential: candidate.credential.name.clone(),
+            model: candidate.model.clone(),
+            verdict,
+            rests_for_seconds: wait.map(|wait| wait.as_secs()),
+        }
+    }
+}
+
 impl Route {
-    /// What the next call with this key of affinity would find: those that it would ask in their order, then the others.
-    pub fn look(&self, now: Duration, key: Option<u64>) -> Vec<Seen<'_>> {
-        let open = Open::default();
+    /// What the next call would find: those that it would ask in their order, then the others.
+    pub fn look(&self, now: Duration, looking: Looking) -> Vec<Seen<'_>> {
+        let mut far = Far::default();
         let mut seen: Vec<Seen<'_>> = Vec::new();
-        let mut asked = Vec::new();
-        while let Some(place) = self.foreseen(now, &asked, &open, key) {
+        while let Some(place) = self.foreseen(now, &far, looking.key) {
             let Some(candidate) = self.candidate(place) else {
                 break;
             };
-            let verdict = match has_room(candidate) {
-                true => Verdict::Asked {
-                    by_chance: self.is_by_chance(now, place, &asked),
-                },
-                false => Verdict::Full,
-            };
-            asked.push(place);
-            seen.push(Seen {
-                candidate,
-                place,
-                verdict,
-            });
+            let by_strategy = looking.key.and_then(|_| self.foreseen(now, &far, None));
+            let verdict = self.verdict(now, place, candidate, (&looking.taking, &mut far));
+            let is_by_affinity = by_strategy.is_some_and(|other| other != place);
+            seen.extend(self.seen(place, candidate, verdict, is_by_affinity));
         }
-        // Those that are full stand with those that are not asked.
+        // Those that would be asked, were there room, stand with those that are not.
         seen.sort_by_key(|one| !one.verdict.is_asked());
-        let others = self.places().filter(|(place, _)| !asked.contains(place));
-        let others = others.map(|(place, candidate)| Seen {
-            candidate,
-            place,
-            verdict: self.left_out(place, candidate, &open, now),
+        let is_new = |place: &Place| seen.iter().all(|one| one.place != *place);
+        let others: Vec<_> = self.places().filter(|(place, _)| is_new(place)).collect();
+        let others = others.into_iter().filter_map(|(place, candidate)| {
+            let verdict = self.left_out(place, candidate, &far.open, now);
+            self.seen(place, candidate, verdict, false)
         });
         seen.extend(others);
         seen
     }
 
-    fn foreseen(
-        &self,
-        now: Duration,
-        asked: &[Place],
-        open: &Open,
-        key: Option<u64>,
-    ) -> Option<Place> {
+    /// Those that the first choice of a call that starts now passes over because they rest: of its group, and of the groups before.
+    pub fn passed_over(&self, now: Duration) -> Vec<PassedOver> {
+        let open = Open::default();
+        let mut passed = Vec::new();
+        for step in self
+            .steps
+            .iter()
+            .filter(|step| self.is_open(step, &open, now))
+        {
+            let mut is_awake = false;
+            for candidate in &step.group.candidates {
+                match candidate.resting(now) {
+                    None => is_awake = true,
+                    Some((reason, wait)) if passed.len() < PASSED_OVER => {
+                        passed.push(PassedOver::of(candidate, reason.name(), Some(wait)));
+                    }
+                    Some(_) => {}
+                }
+            }
+            if is_awake {
+                break;
+            }
+        }
+        passed
+    }
+
+    fn seen<'a>(
+        &'a self,
+        place: Place,
+        candidate: &'a Candidate,
+        verdict: Verdict,
+        is_by_affinity: bool,
+    ) -> Option<Seen<'a>> {
+        let group = &self.steps.get(place.group)?.group;
+        Some(Seen {
+            candidate,
+            place,
+            strategy: group.strategy,
+            standing: group.standings.get(place.at),
+            verdict,
+            is_by_affinity,
+        })
+    }
+
+    fn foreseen(&self, now: Duration, far: &Far, key: Option<u64>) -> Option<Place> {
         let wish = Wish {
-            excluded: asked,
-            barred: &[],
-            open,
+            excluded: &far.asked,
+            barred: &far.barred,
+            open: &far.open,
             key,
             turn: Turn::Foreseen,
         };
         self.wished(now, &wish)
     }
 
+    /// What the plan of a call would do where this one's turn comes, and how far it is then.
+    fn verdict(
+        &self,
+        now: Duration,
+        place: Place,
+        candidate: &Candidate,
+        (taking, far): (&Taking, &mut Far),
+    ) -> Verdict {
+        if let Some(Barred::Spent(failure)) = taking.look(self, place, candidate, now) {
+            return far.bar(self, place, failure);
+        }
+        let by_chance = self.is_by_chance(now, place, far);
+        far.asked.push(place);
+        match has_room(candidate) {
+            true => Verdict::Asked { by_chance },
+            false => Verdict::Full,
+        }
+    }
+
     /// Whether another of its group could as well be asked now: by the policy, or because it came back a moment ago.
-    fn is_by_chance(&self, now: Duration, place: Place, asked: &[Place]) -> bool {
+    fn is_by_chance(&self, now: Duration, place: Place, far: &Far) -> bool {
         let Some(step) = self.steps.get(place.group) else {
             return false;
         };
         let is_asked = |one: &Candidate| {
-            let mut asked = asked.iter().filter_map(|place| self.candidate(*place));
+            let mut asked = far.asked.iter().filter_map(|place| self.candidate(*place));
             asked.any(|other| one.is(other))
         };
-        let candidates = step.group.candidates.iter();
+        let group = place.group;
+        let candidates = step.group.candidates.iter().enumerate();
         let awake: Vec<_> = candidates
-            .filter(|one| one.resting(now).is_none() && !is_asked(one))
+            .filter(|(at, one)| {
+                let is_barred = far.barred.contains(&Place { group, at: *at });
+                one.resting(now).is_none() && !is_asked(one) && !is_barred
+            })
             .collect();
-        let came_back = |one: &&Candidate| one.upstream.health.breaker.share(now) < 1.0;
+        let came_back =
+            |(_, one): &(usize, &Candidate)| one.upstream.health.breaker.share(now) < 1.0;
         let returning = awake.len() > 1 && awake.iter().any(came_back);
-        let is_first = asked.iter().all(|other| other.group != place.group);
+        let is_first = far.asked.iter().all(|other| other.group != group);
         returning || step.group.policy.is_by_chance(awake.len(), is_first)
     }
 
@@ -127,11 +235,30 @@ impl Route {
     }
 }
 
+/// How far a call would be.
+#[derive(Default)]
+struct Far {
+    asked: Vec<Place>,
+    barred: Vec<Place>,
+    open: Open,
+}
+
+impl Far {
+    /// A limit keeps this one from being asked: its model's fallbacks for limits are open.
+    fn bar(&mut self, route: &Route, place: Place, failure: Failure) -> Verdict {
+        self.barred.push(place);
+        if failure.kind == Kind::AllLimited {
+            route.note_spent(place, &mut self.open);
+        }
+        Verdict::Spent(failure.message)
+    }
+}
+
 /// Whether its provider takes another call.
 fn has_room(candidate: &Candidate) -> bool {
     let upstream = &candidate.upstream;
     let most = upstream.max_concurrent;
-    most.is_none_or(|most| upstream.health.seats.taken() < most)
+    most.is_none_or(|most| upstream.health.seats.has_room(most))
 }
 
 impl Step {
@@ -148,12 +275,25 @@ impl Verdict {
         matches!(self, Verdict::Asked { .. })
     }
 
+    /// More about it.
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Verdict::Spent(why) => Some(why.clone()),
+            Verdict::Asked { .. }
+            | Verdict::Resting(..)
+            | Verdict::Full
+            | Verdict::Fallback(_)
+            | Verdict::Repeated => None,
+        }
+    }
+
     /// The word for it.
     pub fn name(&self) -> &'static str {
         match self {
             Verdict::Asked { .. } => "asked",
             Verdict::Resting(reason, _) => reason.name(),
             Verdict::Full => "full",
+            Verdict::Spent(_) => "limited",
             Verdict::Fallback(_) => "fallback",
             Verdict::Repeated => "repeated",
         }

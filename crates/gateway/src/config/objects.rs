@@ -109,6 +109,7 @@ fn key(key: &Key) -> FileObject {
         "role": key.role.map(Role::name),
         "expires_at": key.expires.map(moment::text),
         "strict": Some(true).filter(|_| key.strict),
+        "explain": Some(true).filter(|_| key.explain),
         "tags": Some(&key.tags).filter(|tags| !tags.is_empty()),
         "metadata": Some(&key.metadata).filter(|metadata| !metadata.is_empty()),
     });

@@ -22,6 +22,7 @@ mod corpus_translated;
 mod counting;
 mod dashboards;
 mod database;
+mod explain;
 mod failover;
 mod fallbacks;
 mod floods;

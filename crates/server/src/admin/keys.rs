@@ -75,7 +75,7 @@ pub fn change(
     body: &mut Map<String, Value>,
     before: &Document,
 ) -> Result<(), Problem> {
-    for field in ["role", "team"] {
+    for field in ["role", "explain", "team"] {
         let was = view::members(before);
         let was = was.get(field).unwrap_or(&Value::Null);
         let is_changed = sent.members.get(field).is_some_and(|value| value != was);
@@ -121,13 +121,16 @@ pub fn may_change(asked: &Asked, document: &Document) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What the admin of a team makes is of the team, and has no role.
+/// What the admin of a team makes is of the team, has no role, and sees of the gateway what its admin may.
 fn confine(asked: &Asked, sent: &mut Sent) -> Result<(), Problem> {
     let Some(team) = asked.principal.confined() else {
         return Ok(());
     };
-    if sent.members.get("role").is_some_and(|role| !role.is_null()) {
-        return Err(beyond("role"));
+    for field in ["role", "explain"] {
+        let said = sent.members.get(field);
+        if said.is_some_and(|value| !value.is_null()) {
+            return Err(beyond(field));
+        }
     }
     match sent.members.get("team") {
         None | Some(Value::Null) => {

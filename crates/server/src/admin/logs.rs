@@ -281,7 +281,7 @@ async fn stats(asked: Asked) -> Result<Json<Value>, Problem> {
 }
 
 /// A call that the asker may see.
-async fn found(asked: &Asked, errors: bool) -> Result<CallRow, Problem> {
+pub(super) async fn found(asked: &Asked, errors: bool) -> Result<CallRow, Problem> {
     let id = asked.param("id");
     let row = asking(asked.state.admin.store.call(id)).await?;
     let confined = asked.principal.confined();
@@ -412,19 +412,21 @@ fn item(row: &CallRow) -> Value {
         "cost_micro_usd": row.cost,
         "price": parsed(row.price.as_deref()),
         "losses": parsed(row.losses.as_deref()),
+        "passed_over": parsed(row.passed_over.as_deref()),
         "tags": parsed(row.tags.as_deref()),
         "total_duration_ms": millis(row.duration),
         "ttft_ms": row.first_event.map(millis),
     })
 }
 
-fn attempt(attempt: &AttemptRow) -> Value {
+pub(super) fn attempt(attempt: &AttemptRow) -> Value {
     json!({
         "provider_name": attempt.provider,
         "provider_credential_name": attempt.credential,
         "mapped_model": attempt.model,
         "outcome": attempt.outcome,
         "status_code": attempt.status,
+        "started_ms": millis(attempt.started),
         "duration_ms": millis(attempt.duration),
         "state": attempt.state,
         "tokens": attempt.usage,
@@ -432,12 +434,12 @@ fn attempt(attempt: &AttemptRow) -> Value {
     })
 }
 
-fn millis(micros: i64) -> f64 {
+pub(super) fn millis(micros: i64) -> f64 {
     micros as f64 / 1000.0
 }
 
 /// JSON that is kept as text.
-fn parsed(text: Option<&str>) -> Value {
+pub(super) fn parsed(text: Option<&str>) -> Value {
     let read = text.and_then(|text| serde_json::from_str(text).ok());
     read.unwrap_or_default()
 }

@@ -33,6 +33,8 @@ pub enum Area {
     Usage,
     /// Calls, one by one.
     Logs,
+    /// Where a call would go.
+    Explain,
 }
 
 /// What a route does with it.
@@ -118,9 +120,9 @@ mod tests {
     use Access::{Read, Write};
     use Area::*;
 
-    const AREAS: [Area; 12] = [
+    const AREAS: [Area; 13] = [
         Session, Overview, Providers, Models, Keys, Teams, Prices, Config, Audit, Health, Usage,
-        Logs,
+        Logs, Explain,
     ];
 
     #[test]

@@ -45,8 +45,10 @@ pub(super) fn call(n: i64, key: &str) -> CallRow {
         price: Some(r#"{"input":1}"#.to_owned()),
         losses: Some("[]".to_owned()),
         tags: None,
+        passed_over: Some(r#"[{"verdict":"limit"}]"#.to_owned()),
         attempts: vec![
             AttemptRow {
+                started: 0,
                 provider: "azure".to_owned(),
                 credential: "other".to_owned(),
                 model: "gpt".to_owned(),
@@ -58,6 +60,7 @@ pub(super) fn call(n: i64, key: &str) -> CallRow {
                 cost: 0,
             },
             AttemptRow {
+                started: 200,
                 provider: "openai".to_owned(),
                 credential: "main".to_owned(),
                 model: "gpt-4o".to_owned(),

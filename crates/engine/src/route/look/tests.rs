@@ -7,6 +7,7 @@ use super::*;
 use crate::config::{Retry, Strategy};
 use crate::engine::Engine;
 use crate::plan::{Next, Plan};
+use crate::quota::{Allowance, Measure, Period};
 use crate::status::tests::{config, engine_of};
 
 const S: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ struct Drawn {
     is_open: bool,
     /// The second takes no more calls.
     is_full: bool,
+    /// Nothing is left of what it may take in a day.
+    is_spent: bool,
     /// Calls before.
     calls: usize,
     affinity: Option<u64>,
@@ -38,14 +41,15 @@ fn drawn() -> impl proptest::strategy::Strategy<Value = Drawn> {
     let weights = prop::collection::vec(1_u32..6, 4);
     let resting = prop::collection::vec(prop::bool::weighted(0.3), 4);
     let affinity = prop::option::of(any::<u64>());
-    let flags = (any::<bool>(), any::<bool>(), 0_usize..9);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), 0_usize..9);
     (strategy, weights, resting, affinity, flags).prop_map(
-        |(strategy, weights, resting, affinity, (is_open, is_full, calls))| Drawn {
+        |(strategy, weights, resting, affinity, (is_open, is_full, is_spent, calls))| Drawn {
             strategy,
             weights,
             resting,
             is_open,
             is_full,
+            is_spent,
             calls,
             affinity,
         },
@@ -61,6 +65,11 @@ fn played(drawn: &Drawn) -> Engine {
         key.weight = *weight;
     }
     config.providers[1].max_concurrent = Some(if drawn.is_full { 1 } else { 100 });
+    config.providers[1].limits = vec![Allowance {
+        measure: Measure::Requests,
+        period: Period::Day,
+        most: if drawn.is_spent { 0 } else { 100 },
+    }];
     let (engine, _) = engine_of(config);
     let snapshot = engine.snapshot();
     let route = snapshot.route("m").expect("a route");
@@ -79,9 +88,16 @@ fn played(drawn: &Drawn) -> Engine {
     engine
 }
 
+fn looking(key: Option<u64>) -> Looking {
+    Looking {
+        key,
+        ..Looking::default()
+    }
+}
+
 /// Everything that a look could have moved, as far as it can be seen.
 fn shown(route: &Route, key: Option<u64>) -> String {
-    format!("{:?}\n{:?}", route.steps, route.look(S, key))
+    format!("{:?}\n{:?}", route.steps, route.look(S, looking(key)))
 }
 
 proptest! {
@@ -96,7 +112,7 @@ proptest! {
         for _ in 0..3 {
             prop_assert_eq!(&shown(&route, drawn.affinity), &before);
         }
-        let seen = route.look(S, drawn.affinity);
+        let seen = route.look(S, looking(drawn.affinity));
         prop_assert_eq!(seen.len(), route.len());
         let asked: Vec<Place> = seen
             .iter()
@@ -105,13 +121,16 @@ proptest! {
             .collect();
         for one in &seen {
             let rests = one.candidate.resting(S);
+            let is_of_spent = one.candidate.upstream.name == upstream.name && drawn.is_spent;
+            prop_assert!(!(is_of_spent && one.verdict.is_asked()), "{:?}", one);
             match one.verdict {
                 Verdict::Resting(reason, wait) => prop_assert_eq!(rests, Some((reason, wait))),
                 _ => prop_assert_eq!(rests, None),
             }
         }
         let retry = Retry { max_wait: Duration::ZERO, ..Retry::default() };
-        let mut plan = Plan::new(&route, &retry).prefer(drawn.affinity);
+        let taking = looking(drawn.affinity).taking;
+        let mut plan = Plan::new(&route, &retry).prefer(drawn.affinity).taking(taking);
         match plan.next(S) {
             Next::Ask(pass) => {
                 let first = seen.first().map(|one| &one.verdict);
@@ -132,7 +151,7 @@ proptest! {
 fn a_look_takes_no_turn() {
     let (engine, _) = engine_of(config());
     let route = engine.snapshot().route("m").expect("a route");
-    let first = |route: &Route| route.look(S, None)[0].place;
+    let first = |route: &Route| route.look(S, Looking::default())[0].place;
     for _ in 0..5 {
         let foreseen = first(&route);
         assert_eq!(first(&route), foreseen);
@@ -149,7 +168,7 @@ fn what_chance_decides_is_said() {
         config.routing.strategy = strategy;
         let (engine, _) = engine_of(config);
         let route = engine.snapshot().route("m").expect("a route");
-        let verdict = route.look(S, None)[0].verdict.clone();
+        let verdict = route.look(S, Looking::default())[0].verdict.clone();
         assert_eq!(verdict, Verdict::Asked { by_chance });
     }
 }

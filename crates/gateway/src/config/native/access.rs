@@ -121,6 +121,7 @@ fn described(section: Section<'_>, name: String) -> Key {
         allowed_ips: networks(&section),
         team,
         strict: section.boolean("strict").unwrap_or(false),
+        explain: section.boolean("explain").unwrap_or(false),
         bounds: bounds(&section),
         role: section.word("role", &Role::NAMES),
         metadata: metadata(&section),

@@ -16,7 +16,7 @@ const SUMS: [&str; 9] = [
 ];
 
 /// The schemas.
-pub fn all() -> [(&'static str, Value); 6] {
+pub fn all() -> [(&'static str, Value); 9] {
     let state = json!({"enum": ["reported", "estimated", "aborted", "failed"]});
     let sums = object(SUMS.map(|name| (name, integer())));
     let mut group = sums.clone();
@@ -46,6 +46,7 @@ pub fn all() -> [(&'static str, Value); 6] {
         ("cost_micro_usd", integer()),
         ("price", json!({"type": ["object", "null"]})),
         ("losses", json!({"type": ["array", "null"]})),
+        ("passed_over", json!({"type": ["array", "null"]})),
         ("tags", json!({"type": ["array", "null"]})),
         ("total_duration_ms", json!({"type": "number"})),
         ("ttft_ms", json!({"type": ["number", "null"]})),
@@ -84,7 +85,100 @@ pub fn all() -> [(&'static str, Value); 6] {
         ("LogStats", stats),
         ("LogIds", ids),
         ("DeletedLogs", object([("deleted", integer())])),
+        ("Explain", explain()),
+        ("Explanation", explanation()),
+        ("ExplainedCall", explained_call()),
     ]
+}
+
+fn explain() -> Value {
+    json!({
+        "type": "object",
+        "description": "The body of a call; or {\"endpoint\": the path that it would be sent to, \"body\": its body, \"key\": the name \
+                        of the key that calls, \"headers\": its headers}, of which all but `body` may be left out",
+        "examples": [
+            {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]},
+            {"endpoint": "/v1/messages", "body": {"model": "demo", "max_tokens": 64, "messages": []}},
+        ],
+    })
+}
+
+fn explanation() -> Value {
+    let maybe = |kind: &str| json!({"type": [kind, "null"]});
+    let flag = || json!({"type": "boolean"});
+    let refusal = json!({"type": ["object", "null"], "required": ["code", "message"]});
+    let limit = object([
+        ("of", text()),
+        ("name", text()),
+        ("measure", json!({"enum": ["requests", "tokens", "usd"]})),
+        ("period", text()),
+        ("most", integer()),
+        ("left", integer()),
+        ("resets_in_seconds", maybe("integer")),
+    ]);
+    let candidate = object([
+        ("provider", text()),
+        ("credential", text()),
+        ("model", text()),
+        ("verdict", text()),
+        ("why", maybe("string")),
+        ("by_chance", flag()),
+        ("by_affinity", flag()),
+        ("rests_for_seconds", maybe("integer")),
+        ("fallback_for", maybe("string")),
+        ("group", integer()),
+        ("strategy", text()),
+        ("scores", json!({"type": "object"})),
+        ("lane", maybe("object")),
+        ("refusal", refusal.clone()),
+        ("altered", list(text())),
+        ("losses", list(text())),
+        ("price", maybe("object")),
+        ("most_cost", maybe("integer")),
+        ("limits", list(limit.clone())),
+    ]);
+    object([
+        ("at", text()),
+        ("endpoint", text()),
+        ("model", text()),
+        ("label", maybe("string")),
+        ("stream", flag()),
+        ("strict", flag()),
+        ("key", text()),
+        ("team", maybe("string")),
+        ("has_affinity", flag()),
+        ("input_tokens", integer()),
+        ("output_tokens", integer()),
+        ("refusal", refusal),
+        ("limits", list(limit)),
+        ("candidates", list(candidate)),
+    ])
+}
+
+fn explained_call() -> Value {
+    object([
+        ("at", text()),
+        ("id", text()),
+        ("request_id", text()),
+        ("endpoint", text()),
+        ("model", text()),
+        ("label", text()),
+        ("stream", json!({"type": "boolean"})),
+        ("key", text()),
+        ("team", text()),
+        ("refusal", json!({"type": ["object", "null"]})),
+        ("passed_over", list(json!({"type": "object"}))),
+        ("attempts", list(json!({"type": "object"}))),
+        ("outcome", text()),
+        ("status_code", integer()),
+        ("state", text()),
+        ("losses", json!({"type": ["array", "null"]})),
+        ("price", json!({"type": ["object", "null"]})),
+        ("tokens", json!({"type": "object"})),
+        ("cost_micro_usd", integer()),
+        ("total_duration_ms", json!({"type": "number"})),
+        ("ttft_ms", json!({"type": ["number", "null"]})),
+    ])
 }
 
 fn text() -> Value {

@@ -231,6 +231,7 @@ fn key() -> Vec<Member> {
         ("team", text(), false),
         ("role", json!({"enum": ["admin", "read_only", "team_admin"]}), false),
         ("strict", json!({"type": "boolean"}), false),
+        ("explain", json!({"type": "boolean"}), false),
     ]);
     members
 }

@@ -1,0 +1,239 @@
+//! Why calls go where they go: asked before, with the answer, and afterwards; and that it is what calls then do.
+
+use http::Method;
+use polygate_mock_provider::{Behaviour, Mock, Rule};
+use serde_json::{Value, json};
+
+use crate::admin_documents::{GET, POST, ask_as, asked};
+use crate::support::{ADMIN_KEY, Gate, Reply, calls, chat, mock};
+
+/// `smart` is at `a` first and then at `b`, whose format is another; `poor` may spend a little.
+fn config(a: &Mock, b: &Mock) -> String {
+    let (a, b) = (a.url(), b.url());
+    format!(
+        "
+providers:
+  - {{name: a, type: openai, api_base: '{a}', api_key: k-of-a, model_mapping: [gpt-4o-mini]}}
+  - {{name: b, type: anthropic, api_base: '{b}', api_key: k-of-b, model_mapping: [claude-haiku-4-5]}}
+models:
+  smart:
+    strategy: fill-first
+    targets:
+      - {{provider: a, model: gpt-4o-mini}}
+      - {{provider: b, model: claude-haiku-4-5}}
+teams: {{red: {{}}}}
+master_keys:
+  - {{name: dev, key: sk-dev-0123456789, explain: true, team: red}}
+  - {{name: plain, key: sk-plain-0123456789, team: red}}
+  - {{name: poor, key: sk-poor-0123456789, limits: {{requests_per_day: 1}}}}
+  - {{name: leader, key: sk-leader-0123456789, role: team_admin, team: red}}
+health_check: {{enabled: false}}
+retry: {{max_wait_secs: 0}}"
+    )
+}
+
+async fn call(gate: &Gate, key: &str, body: &Value, explain: &str) -> Reply {
+    let key = format!("Bearer sk-{key}-0123456789");
+    let headers = [("authorization", &*key), ("x-polygate-explain", explain)];
+    let path = "/v1/chat/completions";
+    gate.ask(Method::POST, path, &headers, body.to_string())
+        .await
+}
+
+async fn explained(gate: &Gate, body: Value) -> Value {
+    asked(gate, POST, "explain", body, 200).await
+}
+
+/// What is said of a call that was, as soon as the ledger has it.
+async fn past(gate: &Gate, id: &str) -> Value {
+    loop {
+        let reply = gate.admin(&format!("/admin/v1/explain/{id}")).await;
+        if reply.status == 200 {
+            return reply.json();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn verdicts(explanation: &Value) -> Vec<(String, String)> {
+    let candidates = explanation["candidates"].as_array().expect("a list");
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pairs = candidates.iter();
+    pairs
+        .map(|one| (word(&one["provider"]), word(&one["verdict"])))
+        .collect()
+}
+
+fn pair(provider: &str, verdict: &str) -> (String, String) {
+    (provider.to_owned(), verdict.to_owned())
+}
+
+fn limited(mock: &Mock) {
+    mock.script(Rule {
+        then: Behaviour {
+            status: Some(429),
+            headers: [("retry-after".to_owned(), "60".to_owned())].into(),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+}
+
+#[tokio::test]
+async fn what_would_come_of_a_call_is_what_comes_of_it() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let gate = Gate::start(&config(&a, &b));
+    let body = json!({"model": "smart", "max_tokens": 50, "logprobs": true,
+        "messages": [{"role": "user", "content": "Hi"}]});
+    let before = explained(&gate, json!({"body": body, "key": "dev"})).await;
+    assert_eq!(verdicts(&before), [pair("a", "asked"), pair("b", "asked")]);
+    assert_eq!(
+        (&before["key"], &before["team"]),
+        (&json!("dev"), &json!("red"))
+    );
+    assert_eq!(before["output_tokens"], 50);
+    let [first, second] = [0, 1].map(|at| before["candidates"][at].clone());
+    assert_eq!(
+        first["lane"],
+        json!({"kind": "native", "format": "openai-chat"})
+    );
+    assert_eq!(first["altered"], json!(["/model"]));
+    assert_eq!(first["strategy"], "fill-first");
+    assert_eq!(first["price"]["model"], "gpt-4o-mini", "{first}");
+    assert_eq!(second["lane"]["kind"], "translated");
+    assert_eq!(second["losses"], json!(["/logprobs"]));
+    assert!(
+        calls(&a).is_empty() && calls(&b).is_empty(),
+        "nobody was asked"
+    );
+
+    limited(&a);
+    let reply = call(&gate, "dev", &body, "1").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let told: Value = serde_json::from_str(reply.header("x-polygate-explain")).expect("JSON");
+    assert_eq!(verdicts(&told), [pair("a", "asked"), pair("b", "asked")]);
+    assert_eq!(reply.header("x-polygate-provider"), "b");
+    assert_eq!(reply.header("x-polygate-dropped"), "/logprobs");
+
+    let after = explained(&gate, json!({"body": body})).await;
+    assert_eq!(verdicts(&after), [pair("b", "asked"), pair("a", "limit")]);
+    let wait = after["candidates"][1]["rests_for_seconds"].as_u64();
+    assert!(
+        wait.is_some_and(|wait| (50..=60).contains(&wait)),
+        "{after}"
+    );
+    let reply = call(&gate, "dev", &body, "1").await;
+    let told: Value = serde_json::from_str(reply.header("x-polygate-explain")).expect("JSON");
+    assert_eq!(verdicts(&told), verdicts(&after));
+    assert_eq!(reply.header("x-polygate-attempts"), "1");
+
+    let id = reply.header("x-request-id");
+    let past = past(&gate, id).await;
+    assert_eq!(past["request_id"], id);
+    assert_eq!(past["passed_over"][0]["provider"], "a");
+    assert_eq!(past["passed_over"][0]["verdict"], "limit");
+    assert_eq!(past["attempts"][0]["provider_name"], "b");
+    assert!(
+        past["attempts"][0]["started_ms"]
+            .as_f64()
+            .is_some_and(|at| at >= 0.0)
+    );
+    assert_eq!(past["losses"], json!(["/logprobs"]));
+}
+
+#[tokio::test]
+async fn limits_are_judged_and_looking_takes_nothing_of_them() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let gate = Gate::start(&config(&a, &b));
+    let body = json!({"model": "smart", "messages": []});
+    for _ in 0..20 {
+        let explanation = explained(&gate, json!({"body": body, "key": "poor"})).await;
+        assert_eq!(explanation["refusal"], Value::Null);
+        assert_eq!(explanation["limits"][0]["left"], 1);
+    }
+    let reply = call(&gate, "poor", &body, "0").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let explanation = explained(&gate, json!({"body": body, "key": "poor"})).await;
+    assert_eq!(
+        explanation["refusal"]["code"], "rate_limit_exceeded",
+        "{explanation}"
+    );
+    let refused = call(&gate, "poor", &body, "0").await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(
+        refused.json()["error"]["message"],
+        explanation["refusal"]["message"]
+    );
+}
+
+#[tokio::test]
+async fn only_those_who_may_see_explanations() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let gate = Gate::start(&config(&a, &b));
+    let body = json!({"model": "smart", "stream": true, "messages": []});
+    let told = call(&gate, "plain", &body, "1").await;
+    let told = told.header("x-polygate-explain").to_owned();
+    assert!(
+        told.contains("may not see") && !told.contains("candidates"),
+        "{told}"
+    );
+    let told = call(&gate, "dev", &body, "true").await;
+    let told = told.header("x-polygate-explain");
+    assert!(told.contains("\"candidates\":[{"), "{told}");
+    assert!(!told.contains("k-of-a"), "no key of a provider: {told}");
+    let silent = call(&gate, "dev", &body, "0").await;
+    assert_eq!(silent.header("x-polygate-explain"), "");
+    let leader = "sk-leader-0123456789";
+    let refused = ask_as(&gate, leader, POST, "explain", &[], &body).await;
+    assert_eq!(refused.status, 403);
+    let own = call(&gate, "plain", &body, "0").await;
+    let id = own.header("x-request-id");
+    past(&gate, id).await;
+    let path = format!("explain/{id}");
+    let seen = ask_as(&gate, leader, GET, &path, &[], &Value::Null).await;
+    assert_eq!(seen.status, 200, "a call of its team");
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_names_the_field() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let gate = Gate::start(&config(&a, &b));
+    for (body, field) in [
+        (json!({"messages": []}), "body.model"),
+        (
+            json!({"endpoint": "/health", "body": {"model": "smart"}}),
+            "endpoint",
+        ),
+        (json!({"key": "nobody", "body": {"model": "smart"}}), "key"),
+        (
+            json!({"headers": {"x-api-key": "k"}, "body": {"model": "smart"}}),
+            "headers.x-api-key",
+        ),
+        (
+            json!({"body": {"model": "smart", "stream": 7}}),
+            "body.stream",
+        ),
+    ] {
+        let refused = asked(&gate, POST, "explain", body, 422).await;
+        assert_eq!(refused["error"]["fields"][0]["field"], field, "{refused}");
+    }
+    let gemini =
+        json!({"endpoint": "/v1beta/models/smart:streamGenerateContent", "body": {"contents": []}});
+    let explanation = explained(&gate, gemini).await;
+    assert_eq!(
+        (&explanation["model"], &explanation["stream"]),
+        (&json!("smart"), &json!(true))
+    );
+    let unknown = explained(&gate, chat("nobody-has-it", false)).await;
+    assert_eq!(unknown["refusal"]["code"], "model_not_found", "{unknown}");
+    let reply = ask_as(
+        &gate,
+        ADMIN_KEY,
+        GET,
+        "explain/no-such-call",
+        &[],
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(reply.status, 404);
+}

@@ -1,0 +1,2 @@
+ALTER TABLE attempts DROP COLUMN started;
+ALTER TABLE calls DROP COLUMN passed_over;
