@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 6] = [
+const STEPS: [(i64, &str, &str, &str); 7] = [
     (
         1,
         "first",
@@ -46,6 +46,12 @@ const STEPS: [(i64, &str, &str, &str); 6] = [
         "searches",
         include_str!("../migrations/0006_searches.up.sql"),
         include_str!("../migrations/0006_searches.down.sql"),
+    ),
+    (
+        7,
+        "attribution",
+        include_str!("../migrations/0007_attribution.up.sql"),
+        include_str!("../migrations/0007_attribution.down.sql"),
     ),
 ];
 

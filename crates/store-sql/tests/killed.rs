@@ -61,6 +61,9 @@ fn row(id: i64) -> CallRow {
         price: None,
         losses: None,
         tags: None,
+        end_user: None,
+        session: None,
+        metadata: None,
         attempts: vec![attempt],
     }
 }

@@ -46,7 +46,10 @@ pub fn all() -> [(&'static str, Value); 6] {
         ("cost_micro_usd", integer()),
         ("price", json!({"type": ["object", "null"]})),
         ("losses", json!({"type": ["array", "null"]})),
+        ("end_user", json!({"type": ["string", "null"]})),
+        ("session", json!({"type": ["string", "null"]})),
         ("tags", json!({"type": ["array", "null"]})),
+        ("metadata", json!({"type": ["object", "null"]})),
         ("total_duration_ms", json!({"type": "number"})),
         ("ttft_ms", json!({"type": ["number", "null"]})),
     ];
