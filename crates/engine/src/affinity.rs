@@ -5,17 +5,9 @@ use polygate_wire::{Format, RawObject};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::attribution::{self, Body};
 use crate::call::Call;
 use crate::config::Affinity;
-
-/// Where clients name their session, strongest first; the header is stronger than all of them.
-const SESSION_HEADER: &str = "x-session-id";
-const SESSION_MEMBERS: [&str; 4] = [
-    "prompt_cache_key",
-    "previous_response_id",
-    "conversation",
-    "user",
-];
 
 /// What a prompt begins with, in any format, but for its first turn.
 const PREFIX_MEMBERS: [&str; 6] = [
@@ -41,10 +33,7 @@ pub fn key(call: &Call, affinity: Affinity) -> Option<u64> {
 }
 
 fn session(headers: &HeaderMap, object: Option<&RawObject>, format: Format) -> Option<u64> {
-    let header = headers
-        .get(SESSION_HEADER)
-        .filter(|value| !value.is_empty());
-    if let Some(header) = header {
+    if let Some(header) = attribution::session_header(headers) {
         return Some(hash(&[header.as_bytes()]));
     }
     let object = object?;
@@ -53,24 +42,8 @@ fn session(headers: &HeaderMap, object: Option<&RawObject>, format: Format) -> O
             .get("cachedContent")
             .map(|text| hash(&[text.as_bytes()]));
     }
-    let is_name = |text: &&str| !matches!(text.trim(), "null" | "\"\"" | "{}");
-    let member = |name: &&str| object.get(name).filter(is_name);
-    let [first, others @ ..] = &SESSION_MEMBERS;
-    let text = member(first)
-        .or_else(|| user_id(object).filter(is_name))
-        .or_else(|| others.iter().find_map(member))?;
-    Some(hash(&[text.as_bytes()]))
-}
-
-/// `metadata.user_id`, as it stands.
-fn user_id(object: &RawObject) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct Metadata<'a> {
-        #[serde(borrow)]
-        user_id: Option<&'a RawValue>,
-    }
-    let metadata: Metadata<'_> = serde_json::from_str(object.get("metadata")?).ok()?;
-    metadata.user_id.map(RawValue::get)
+    let hint = Body::of(object).hint()?;
+    Some(hash(&[hint.as_bytes()]))
 }
 
 /// Model, tools, instructions and the first turn, as they stand.
@@ -130,7 +103,7 @@ mod tests {
         let session = |json: &str, header: &str| {
             let mut headers = HeaderMap::new();
             if !header.is_empty() {
-                headers.insert(SESSION_HEADER, header.parse().expect("a value"));
+                headers.insert("x-session-id", header.parse().expect("a value"));
             }
             session(&headers, Some(&object(json)), Format::OpenaiChat)
         };

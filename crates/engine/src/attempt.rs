@@ -3,6 +3,7 @@
 mod read;
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,8 @@ pub struct Attempt<'a> {
     pub trace: Option<(Trace, usize)>,
     /// What translation lost, once that is known.
     pub losses: OnceLock<Vec<Loss>>,
+    /// How long the gateway itself was at work in it, in nanoseconds.
+    pub own: AtomicU64,
     /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
     pub redirects_blocked: bool,
 }
@@ -112,7 +115,7 @@ impl Attempt<'_> {
             strict: self.call.strict,
             kept: self.kept,
         };
-        let prepared = lane::prepare(&making)?;
+        let prepared = self.working(|| lane::prepare(&making))?;
         let _ = self.losses.set(prepared.losses);
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
@@ -133,6 +136,16 @@ impl Attempt<'_> {
             return self.stream(answer, prepared.lane, started).await;
         }
         self.whole(answer, &prepared.lane, started).await
+    }
+
+    /// Work of the gateway's own, timed.
+    fn working<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = self.clock.now();
+        let made = work();
+        let took = self.clock.now().saturating_sub(began).as_nanos();
+        let took = u64::try_from(took).unwrap_or(u64::MAX);
+        self.own.fetch_add(took, Ordering::Relaxed);
+        made
     }
 
     /// How many tokens the request is, estimated: the upstream has no word for the question.
@@ -354,7 +367,8 @@ impl Attempt<'_> {
                 return Err(blocked());
             }
             Read::Whole(body) => {
-                let checked = lane::whole_answer(lane, body).map_err(|mut failure| {
+                let checked = self.working(|| lane::whole_answer(lane, body));
+                let checked = checked.map_err(|mut failure| {
                     redact(&mut failure, &self.candidate.credential.secret);
                     failure
                 });

@@ -62,9 +62,11 @@ impl ReplyBody {
         }
     }
 
-    /// From here on the answer is the client's: the recorder goes with it, and is sent when the client has all of it, or goes.
-    pub fn release(&mut self, mut recorder: Recorder, status: StatusCode) {
+    /// From here on the answer is the client's: the recorder goes with it, and is sent when the client has all of it, or goes. What it
+    /// costs, where that is known already.
+    pub fn release(&mut self, mut recorder: Recorder, status: StatusCode) -> Option<u64> {
         recorder.first_event();
+        let mut cost = None;
         match self {
             ReplyBody::Whole(whole) => {
                 recorder.update(|record| {
@@ -76,6 +78,7 @@ impl ReplyBody {
                     attempt.complete = true;
                     attempt.came = tokens(whole.bytes.as_ref().map_or(0, Bytes::len));
                 });
+                recorder.update(|record| cost = record.cost());
                 whole.recorder = Some(recorder);
             }
             ReplyBody::Stream(relay) => relay.release(recorder),
@@ -87,6 +90,7 @@ impl ReplyBody {
             // It brings its own.
             ReplyBody::Waiting(_) => {}
         }
+        cost
     }
 }
 

@@ -315,10 +315,16 @@ impl Call {
     }
 }
 
-/// `x-polygate-timeout` for all of the call, `x-polygate-first-event-timeout` for the beginning of a stream: seconds, or with a unit.
+/// Headers for the time of all of the call, and for the beginning of a stream: seconds, or with a unit. The first one present decides.
+const TOTAL: [&str; 2] = ["x-polygate-timeout", "x-litellm-timeout"];
+const FIRST_EVENT: [&str; 2] = ["x-polygate-first-event-timeout", "x-litellm-stream-timeout"];
+
 fn deadlines(headers: &HeaderMap) -> Result<Deadlines, Failure> {
-    let time = |name: &str| {
-        let Some(value) = headers.get(name) else {
+    let time = |names: [&str; 2]| {
+        let mut present = names
+            .iter()
+            .filter_map(|name| Some((name, headers.get(*name)?)));
+        let Some((name, value)) = present.next() else {
             return Ok(None);
         };
         let text = value.to_str().unwrap_or_default();
@@ -329,8 +335,8 @@ fn deadlines(headers: &HeaderMap) -> Result<Deadlines, Failure> {
             .ok_or_else(|| Failure::new(Kind::InvalidRequest, message()))
     };
     Ok(Deadlines {
-        total: time("x-polygate-timeout")?,
-        first_event: time("x-polygate-first-event-timeout")?,
+        total: time(TOTAL)?,
+        first_event: time(FIRST_EVENT)?,
         ..Deadlines::default()
     })
 }

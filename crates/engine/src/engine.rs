@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
+use crate::attribution::Attribution;
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
@@ -99,6 +100,12 @@ pub struct Trail {
     pub attempts: u32,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// What the caller says of itself and was passed over.
+    pub ignored: Vec<&'static str>,
+    /// What it cost, in millionths of a dollar; `None` where that is not known yet, or never.
+    pub cost: Option<u64>,
+    /// The gateway's own time until the head.
+    pub overhead: Option<Duration>,
 }
 
 /// A call that is understood and admitted.
@@ -122,6 +129,14 @@ impl Trail {
     fn name(&mut self, candidate: &Candidate) {
         self.provider = Some(candidate.upstream.name.clone());
         self.model = Some(candidate.model.clone());
+    }
+
+    /// Everybody was asked who is.
+    fn end(&mut self, record: Option<&CallRecord>, now: Duration) {
+        if let Some(record) = record {
+            self.ignored = record.attribution.ignored().to_vec();
+            self.overhead = Some(record.overhead(now));
+        }
     }
 }
 
@@ -322,6 +337,9 @@ impl Engine {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
             record.content = content;
+            if let Some(object) = &call.object {
+                record.attribution.read(object);
+            }
         });
         let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
         recorder.keep(seats);
@@ -386,10 +404,11 @@ impl Engine {
             let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
+        trail.end(recorder.record(), self.clock.now());
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
         match result {
             Ok((place, mut reply)) => {
-                reply.body.release(recorder, reply.status);
+                trail.cost = reply.body.release(recorder, reply.status);
                 let rest = plan.rest();
                 if let ReplyBody::Stream(relay) = &mut reply.body
                     && begun.call.continues
@@ -451,7 +470,8 @@ impl Engine {
             endpoint: inbound.endpoint.label(),
             key: inbound.caller.name(),
             team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
-            tags: inbound.caller.tags(),
+            key_tags: inbound.caller.tags(),
+            attribution: Attribution::of(&inbound.headers),
             client: inbound.headers.get(http::header::USER_AGENT).cloned(),
             model: Box::default(),
             label: OTHER.clone(),

@@ -6,6 +6,7 @@
 pub mod admit;
 mod affinity;
 pub mod attempt;
+pub mod attribution;
 pub mod body;
 pub mod call;
 pub mod catalogue;

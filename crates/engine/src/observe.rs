@@ -4,6 +4,7 @@
 mod charge;
 mod log;
 pub mod metrics;
+mod overhead;
 mod pump;
 mod record;
 mod row;

@@ -114,6 +114,9 @@ pub(crate) fn aborted(intents: &[Intent<'_>]) -> Option<CallRow> {
         price: last.estimate.price.as_deref().map(str::to_owned),
         losses: None,
         tags: None,
+        end_user: None,
+        session: None,
+        metadata: None,
         passed_over: None,
         attempts,
     })

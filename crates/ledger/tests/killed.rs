@@ -223,6 +223,9 @@ fn row(id: &str) -> CallRow {
         price: None,
         losses: None,
         tags: None,
+        end_user: None,
+        session: None,
+        metadata: None,
         passed_over: None,
         attempts: Vec::new(),
     }

@@ -4,14 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
-use polygate_engine::explain::{self, Told};
-use polygate_engine::lane::dropped;
-use polygate_engine::quota::{Measure, Quota, Standing};
-use polygate_engine::{Answered, Endpoint, Inbound, InboundBody, Trail};
+use polygate_engine::{Answered, Endpoint, Inbound, InboundBody};
 use polygate_wire::Format;
 use tower::ServiceExt;
 
@@ -20,6 +17,7 @@ use crate::life::Life;
 use crate::refusal::{overloaded, stopping};
 use crate::render::render;
 use crate::router::{Matched, route};
+use crate::trail::{reads_litellm, show_explanation, show_limits, show_litellm, show_trail};
 use crate::upload::Refusal;
 use crate::{State, body, cors, given, key, models};
 
@@ -140,6 +138,7 @@ async fn model_call(
         Ok(read) => read,
         Err(failure) => return refuse(&endpoint, &failure),
     };
+    let reads_litellm = reads_litellm(&headers);
     let inbound = Inbound {
         endpoint,
         method,
@@ -178,6 +177,9 @@ async fn model_call(
     }
     if let Some(told) = explanation {
         show_explanation(&told, answer.headers_mut());
+    }
+    if reads_litellm {
+        show_litellm(request_id, answer.headers_mut());
     }
     if !limits.is_empty() {
         let now = state.engine.clock().unix_seconds();
@@ -221,70 +223,6 @@ pub fn authenticate(
     let shown = key::shown(headers, query, format == Format::Gemini);
     let now = state.engine.clock().unix_seconds();
     state.engine.keys().authenticate(shown, peer, now)
-}
-
-fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
-    // Made once: a name from text is read and hashed anew each time.
-    const PROVIDER: HeaderName = HeaderName::from_static("x-polygate-provider");
-    const MODEL: HeaderName = HeaderName::from_static("x-polygate-model");
-    const ATTEMPTS: HeaderName = HeaderName::from_static("x-polygate-attempts");
-    const DROPPED: HeaderName = HeaderName::from_static("x-polygate-dropped");
-    let text = |text: &str| HeaderValue::from_str(text).ok();
-    if let Some(provider) = trail.provider.as_deref().and_then(text) {
-        headers.insert(PROVIDER, provider);
-    }
-    if let Some(model) = trail.model.as_deref().and_then(text) {
-        headers.insert(MODEL, model);
-    }
-    headers.insert(ATTEMPTS, HeaderValue::from(trail.attempts));
-    if let Some(dropped) = dropped(&trail.losses).as_deref().and_then(text) {
-        headers.insert(DROPPED, dropped);
-    }
-}
-
-/// So much may stand in a header: clients and proxies bound all of them together.
-const EXPLANATION: usize = 6 * 1024;
-
-/// As JSON on one line, without what says nothing; of too many candidates the last are left out, and counted.
-fn show_explanation(told: &Told, headers: &mut HeaderMap) {
-    const NAME: HeaderName = HeaderName::from_static(explain::HEADER);
-    if let Some(value) =
-        explain::line(told, EXPLANATION).and_then(|line| HeaderValue::try_from(line).ok())
-    {
-        headers.insert(NAME, value);
-    }
-}
-
-/// How limits stand, in the words that clients know. Of several of the same measure, the one of which the least part is left.
-fn show_limits(limits: &[Arc<Quota>], now: u64, headers: &mut HeaderMap) {
-    let standings = limits.iter().flat_map(|quota| quota.standings(now));
-    let mut standings: Vec<Standing> = standings.collect();
-    let part =
-        |one: &Standing| (u128::from(one.left) << 64) / u128::from(one.allowance.most.max(1));
-    standings.sort_by_key(|standing| std::cmp::Reverse(part(standing)));
-    for standing in standings {
-        let measure = standing.allowance.measure;
-        let shown = |amount: u64| match measure {
-            Measure::Money => format!("{}.{:06}", amount / 1_000_000, amount % 1_000_000),
-            _ => amount.to_string(),
-        };
-        let measure = measure.name();
-        let seconds = standing
-            .resets
-            .map(|resets| format!("{}s", resets.as_secs()));
-        let values = [
-            ("limit", Some(shown(standing.allowance.most))),
-            ("remaining", Some(shown(standing.left))),
-            ("reset", seconds),
-        ];
-        for (word, value) in values {
-            let name = HeaderName::try_from(format!("x-ratelimit-{word}-{measure}"));
-            let value = value.and_then(|value| HeaderValue::try_from(value).ok());
-            if let (Ok(name), Some(value)) = (name, value) {
-                headers.insert(name, value);
-            }
-        }
-    }
 }
 
 fn wrong_method(request: &Request<Incoming>, format: Format, request_id: &str) -> Answer {

@@ -22,6 +22,7 @@ mod router;
 mod serve;
 mod stream;
 pub mod tls;
+mod trail;
 mod upload;
 mod wordless;
 

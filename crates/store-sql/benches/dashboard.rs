@@ -103,6 +103,9 @@ fn call(n: i64, rows: i64) -> CallRow {
         price: Some(r#"{"source":"catalogue","input":1250000,"output":10000000}"#.to_owned()),
         losses: None,
         tags: None,
+        end_user: None,
+        session: None,
+        metadata: None,
         passed_over: None,
         attempts: vec![AttemptRow {
             started: 0,

@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 7] = [
+const STEPS: [(i64, &str, &str, &str); 8] = [
     (
         1,
         "first",
@@ -52,6 +52,12 @@ const STEPS: [(i64, &str, &str, &str); 7] = [
         "explained",
         include_str!("../migrations/0007_explained.up.sql"),
         include_str!("../migrations/0007_explained.down.sql"),
+    ),
+    (
+        8,
+        "attribution",
+        include_str!("../migrations/0008_attribution.up.sql"),
+        include_str!("../migrations/0008_attribution.down.sql"),
     ),
 ];
 

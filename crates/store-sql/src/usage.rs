@@ -3,6 +3,7 @@
 mod facets;
 mod list;
 mod sums;
+mod tags;
 
 use async_trait::async_trait;
 use polygate_store::usage::{
@@ -63,6 +64,9 @@ where
             price: maybe("price")?,
             losses: maybe("losses")?,
             tags: maybe("tags")?,
+            end_user: maybe("end_user")?,
+            session: maybe("session")?,
+            metadata: maybe("metadata")?,
             passed_over: maybe("passed_over")?,
             attempts: Vec::new(),
         }))
@@ -190,7 +194,8 @@ where
 const ROWS: usize = 500;
 
 const CALL_COLUMNS: &str = "INSERT INTO calls (id, request_id, started, duration, first_event, endpoint, key_name, team, model, label, \
-    provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags, passed_over) ";
+    provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags, \
+    end_user, session, metadata, passed_over) ";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempts (call_id, number, provider, credential, model, outcome, status, duration, state, \
     tokens, cost, started) ";
@@ -234,6 +239,9 @@ where
             .push_bind(call.price.as_deref())
             .push_bind(call.losses.as_deref())
             .push_bind(call.tags.as_deref())
+            .push_bind(call.end_user.as_deref())
+            .push_bind(call.session.as_deref())
+            .push_bind(call.metadata.as_deref())
             .push_bind(call.passed_over.as_deref());
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
@@ -275,11 +283,14 @@ macro_rules! forgotten {
     ($transaction:expr, $ids:expr) => {{
         let mut forgotten = 0;
         for ids in $ids.chunks(ROWS) {
-            these("DELETE FROM attempts WHERE call_id IN (", ids, "")
-                .build()
-                .execute(&mut *$transaction)
-                .await
-                .map_err(from_sqlx)?;
+            for parts in ["attempts", "call_tags"] {
+                let text = format!("DELETE FROM {parts} WHERE call_id IN (");
+                these(&text, ids, "")
+                    .build()
+                    .execute(&mut *$transaction)
+                    .await
+                    .map_err(from_sqlx)?;
+            }
             let gone: Vec<FoundFaces> = these("DELETE FROM calls WHERE id IN (", ids, FACES)
                 .build_query_as()
                 .fetch_all(&mut *$transaction)
@@ -393,6 +404,13 @@ macro_rules! added {
             .collect();
         for attempts in attempts.chunks(ROWS) {
             insert_attempts(attempts)?
+                .build()
+                .execute(&mut *$transaction)
+                .await
+                .map_err(of_row)?;
+        }
+        for tagged in tags::tagged(rows).chunks(ROWS) {
+            tags::insert(tagged)
                 .build()
                 .execute(&mut *$transaction)
                 .await

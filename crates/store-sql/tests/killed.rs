@@ -62,6 +62,9 @@ fn row(id: i64) -> CallRow {
         price: None,
         losses: None,
         tags: None,
+        end_user: None,
+        session: None,
+        metadata: None,
         passed_over: None,
         attempts: vec![attempt],
     }

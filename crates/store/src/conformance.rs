@@ -41,6 +41,7 @@ where
     usage::lists(&empty().await).await;
     usage::orders(&empty().await).await;
     usage::forgetting(&empty().await).await;
+    usage::as_said(&empty().await).await;
     dashboard::questions(&empty().await).await;
     quota::leases(&empty().await).await;
     quota::formula(&empty().await).await;

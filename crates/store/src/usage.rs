@@ -72,8 +72,17 @@ pub struct CallRow {
     pub price: Option<String>,
     /// What translation lost, JSON.
     pub losses: Option<String>,
-    /// What the key is tagged with, JSON.
+    /// What the key, its team and the caller tag it with, JSON.
     pub tags: Option<String>,
+    /// Whom it was made for, as the caller says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_user: Option<String>,
+    /// The session that it was part of, as the caller says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// What else the caller says of it, JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
     /// Who was not asked though it would have been their turn, and why; JSON.
     #[serde(default)]
     pub passed_over: Option<String>,
@@ -137,6 +146,12 @@ pub struct CallFilter {
     pub status: Option<i32>,
     /// Streams, or not.
     pub stream: Option<bool>,
+    /// Made for this end user.
+    pub end_user: Option<String>,
+    /// Part of this session.
+    pub session: Option<String>,
+    /// With this tag.
+    pub tag: Option<String>,
     /// Only those with an error.
     pub errors: bool,
 }
@@ -280,6 +295,13 @@ impl CallRow {
     /// The hour it began in.
     pub fn hour(&self) -> i64 {
         self.started.div_euclid(HOUR) * HOUR
+    }
+
+    /// Its tags, one by one.
+    pub fn tag_list(&self) -> Vec<String> {
+        let tags = self.tags.as_deref();
+        let read = tags.and_then(|text| serde_json::from_str(text).ok());
+        read.unwrap_or_default()
     }
 
     /// What it adds to sums.

@@ -33,6 +33,8 @@ pub(crate) const METHOD: &str = "http.request.method";
 pub(crate) const STATUS: &str = "http.response.status_code";
 pub(crate) const ROUTE: &str = "http.route";
 pub(crate) const USER: &str = "user.id";
+pub(crate) const SESSION: &str = "session.id";
+pub(crate) const CONVERSATION: &str = "gen_ai.conversation.id";
 
 /// What somebody says of a span, a measurement or this process.
 #[derive(Clone, Debug, Default)]

@@ -88,7 +88,9 @@ impl Book for Langfuse {
 fn of_trace(record: &CallRecord, said: Option<&Conversation>) -> Attributes {
     let mut attributes = Attributes::default();
     attributes.text("langfuse.trace.name", NAME);
-    attributes.text("langfuse.user.id", &*record.key);
+    attributes.text("langfuse.user.id", span::user(record));
+    let session = record.attribution.session().unwrap_or_default();
+    attributes.text("langfuse.session.id", session);
     let mut tags = vec![
         format!("endpoint:{}", record.endpoint),
         format!("credential:{}", record.key),
@@ -96,8 +98,7 @@ fn of_trace(record: &CallRecord, said: Option<&Conversation>) -> Attributes {
         format!("provider:{}", record.provider),
         format!("model:{}", record.label),
     ];
-    let own = record.tags.iter().flatten().flat_map(|tags| tags.iter());
-    tags.extend(own.cloned());
+    tags.extend(record.tags().into_iter().map(str::to_owned));
     attributes.list("langfuse.trace.tags", tags.iter().map(String::as_str));
     let metadata = [
         ("request_id", &*record.request_id),
@@ -108,6 +109,13 @@ fn of_trace(record: &CallRecord, said: Option<&Conversation>) -> Attributes {
     ];
     for (key, value) in metadata {
         attributes.text(&format!("langfuse.trace.metadata.{key}"), value);
+    }
+    let told = |key: &str| metadata.iter().any(|(ours, _)| *ours == key);
+    for (key, value) in record.attribution.metadata().into_iter().flatten() {
+        if !told(key) {
+            let key = format!("langfuse.trace.metadata.{key}");
+            attributes.text(&key, span::shown(value));
+        }
     }
     if let Some(said) = said {
         attributes.text("langfuse.trace.input", said.chat());

@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use polygate_core::Usage;
 use polygate_engine::observe::{AttemptRecord, CallRecord, Outcome, Trace};
+use serde_json::Value;
 
 use crate::attributes::{self, Attributes, operation, vendor};
 use crate::export::{Book, Page, What};
@@ -199,7 +200,10 @@ pub(crate) fn own(record: &CallRecord, attributes: &mut Attributes) {
     if let Some(error) = record.error {
         attributes.text(attributes::ERROR, error);
     }
-    attributes.text(attributes::USER, &*record.key);
+    attributes.text(attributes::USER, user(record));
+    let session = record.attribution.session().unwrap_or_default();
+    attributes.text(attributes::SESSION, session);
+    attributes.text(attributes::CONVERSATION, session);
     attributes.text("polygate.request_id", &*record.request_id);
     attributes.text("polygate.call_id", record.id.as_str());
     attributes.text("polygate.key", &*record.key);
@@ -210,13 +214,27 @@ pub(crate) fn own(record: &CallRecord, attributes: &mut Attributes) {
     attributes.number("polygate.attempts", record.attempts.len());
     attributes.number("polygate.cost_micro_usd", record.charge.cost);
     attributes.text("polygate.usage_state", record.charge.state.as_str());
-    let tags = record.tags.iter().flatten().flat_map(|tags| tags.iter());
-    attributes.list("polygate.tags", tags.map(String::as_str));
+    attributes.list("polygate.tags", record.tags().into_iter());
+    for (key, value) in record.attribution.metadata().into_iter().flatten() {
+        attributes.text(&format!("polygate.metadata.{key}"), shown(value));
+    }
     let losses = record.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);
     if let Some(first) = record.first_event {
         attributes.fraction("polygate.time_to_first_event", first.as_secs_f64());
     }
+}
+
+/// Whom a call is made for: as the caller says, else the caller.
+pub(crate) fn user(record: &CallRecord) -> &str {
+    record.attribution.end_user().unwrap_or(&record.key)
+}
+
+/// A value of metadata: texts as they are, everything else as JSON.
+pub(crate) fn shown(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn of_attempt(record: &CallRecord, attempt: &AttemptRecord) -> Attributes {

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -61,6 +62,7 @@ struct Tried<'a> {
     asked: Asked<'a>,
     result: Result<Reply, Failure>,
     losses: Vec<Loss>,
+    own: Duration,
 }
 
 impl Begun {
@@ -134,6 +136,7 @@ impl Engine {
             until: begun.until,
             trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
             losses: OnceLock::new(),
+            own: AtomicU64::new(0),
             redirects_blocked: begun
                 .route
                 .redirect(asked.pass.place(), Why::ContentPolicy)
@@ -151,6 +154,7 @@ impl Engine {
             asked,
             result,
             losses: attempt.losses.into_inner().unwrap_or_default(),
+            own: Duration::from_nanos(attempt.own.into_inner()),
         }
     }
 }
@@ -286,6 +290,7 @@ impl<'a> Attempts<'a, '_> {
                 },
             result,
             losses,
+            own,
         } = tried;
         let (candidate, now) = (entry.candidate, self.engine.clock.now());
         let took = now.saturating_sub(entry.started);
@@ -295,6 +300,9 @@ impl<'a> Attempts<'a, '_> {
         self.recorder.update(|record| {
             record.name(candidate);
             record.losses.clone_from(&losses);
+            if let Some(attempt) = record.attempts.get_mut(entry.number) {
+                attempt.own = own;
+            }
         });
         self.trail.name(candidate);
         self.trail.losses = losses;

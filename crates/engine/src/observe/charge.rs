@@ -104,6 +104,13 @@ impl CallRecord {
         self.unpriced = self.attempts.iter().any(|one| one.is_unpriced(expected));
     }
 
+    /// What it costs, if it is over with what is known now: whole answers are. `None`: nobody knows.
+    pub(crate) fn cost(&mut self) -> Option<u64> {
+        self.settle();
+        let cost = u64::try_from(self.charge.cost).ok();
+        cost.filter(|_| !self.unpriced)
+    }
+
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
         let is_guessed =
@@ -133,6 +140,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::attribution::Attribution;
     use crate::observe::Outcome;
     use crate::tariff::tests::tiered;
 
@@ -145,7 +153,8 @@ pub(super) mod tests {
             endpoint: "/v1/chat/completions",
             key: "k".into(),
             team: None,
-            tags: [None, None],
+            key_tags: [None, None],
+            attribution: Attribution::default(),
             client: None,
             model: "fast".into(),
             label: "fast".into(),
@@ -189,6 +198,7 @@ pub(super) mod tests {
             status: 0,
             started: Duration::from_secs(5),
             duration: Duration::from_millis(3),
+            own: Duration::ZERO,
             ambiguous: true,
             answered: false,
             is_hedge: false,

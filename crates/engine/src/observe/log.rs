@@ -18,6 +18,7 @@ pub(super) fn write(record: &CallRecord) {
         .iter()
         .map(|attempt| attempt.duration.as_millis().to_string())
         .collect();
+    let tags = record.tags();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -28,6 +29,9 @@ pub(super) fn write(record: &CallRecord) {
                 key = &*record.key,
                 team = record.team.as_deref().unwrap_or_default(),
                 client = record.program(),
+                end_user = record.attribution.end_user().unwrap_or_default(),
+                session = record.attribution.session().unwrap_or_default(),
+                tags = tags.join(","),
                 model = &*printable(&record.model),
                 provider = &*record.provider,
                 credential = &*record.credential,

@@ -15,6 +15,7 @@ use super::charge::Charge;
 use super::pump::Recorders;
 use super::row;
 use super::trace::Trace;
+use crate::attribution::Attribution;
 use crate::expect::Expected;
 use crate::pulse::Flight;
 use crate::quota::{Amounts, Reservation};
@@ -38,7 +39,9 @@ pub struct CallRecord {
     /// The key's team.
     pub team: Option<Arc<str>>,
     /// What the key and its team are tagged with.
-    pub tags: [Option<Arc<[String]>>; 2],
+    pub key_tags: [Option<Arc<[String]>>; 2],
+    /// What the caller says of itself.
+    pub attribution: Attribution,
     /// What the client program calls itself; read off the request path, see [`CallRecord::program`].
     pub client: Option<HeaderValue>,
     /// The model as asked, cut to a sane length.
@@ -165,6 +168,18 @@ impl CallRecord {
             .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
         known.map_or("other", |(_, name)| name)
     }
+
+    /// What it is tagged with: by its key, its team and its caller, each tag once.
+    pub fn tags(&self) -> Vec<&str> {
+        let given = self.key_tags.iter().flatten().flat_map(|tags| tags.iter());
+        let mut tags: Vec<&str> = Vec::new();
+        for tag in given.chain(self.attribution.tags()) {
+            if !tags.contains(&&**tag) {
+                tags.push(tag);
+            }
+        }
+        tags
+    }
 }
 
 impl CallRecord {
@@ -203,6 +218,8 @@ pub struct AttemptRecord {
     pub started: Duration,
     /// How long until it was decided.
     pub duration: Duration,
+    /// How long the gateway itself was at work in it.
+    pub own: Duration,
     /// It may have cost money although it failed.
     pub ambiguous: bool,
     /// It was good: its answer went to the client.
@@ -239,6 +256,7 @@ impl AttemptRecord {
             status: 0,
             started: now,
             duration: Duration::ZERO,
+            own: Duration::ZERO,
             ambiguous: true,
             answered: false,
             is_hedge: false,

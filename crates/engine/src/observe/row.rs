@@ -87,8 +87,11 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         usage: record.charge.usage,
         cost: record.charge.cost,
         price: record.price().map(|text| text.to_string()),
-        losses: listed(record.losses.iter().map(|loss| &loss.0)),
-        tags: listed(record.tags.iter().flatten().flat_map(|tags| tags.iter())),
+        losses: listed(record.losses.iter().map(|loss| &*loss.0).collect()),
+        tags: listed(record.tags()),
+        end_user: record.attribution.end_user().map(str::to_owned),
+        session: record.attribution.session().map(str::to_owned),
+        metadata: described(record),
         passed_over: passed_over(&record.passed_over),
         attempts: record
             .attempts
@@ -119,10 +122,14 @@ fn attempt_row(record: &CallRecord, attempt: &AttemptRecord) -> AttemptRow {
 }
 
 /// Texts as a JSON list; `None` where there are none.
-fn listed<'a>(texts: impl Iterator<Item = &'a String>) -> Option<String> {
-    let texts: Vec<&String> = texts.collect();
+fn listed(texts: Vec<&str>) -> Option<String> {
     let has_any = !texts.is_empty();
     has_any.then(|| serde_json::to_string(&texts).unwrap_or_default())
+}
+
+fn described(record: &CallRecord) -> Option<String> {
+    let metadata = record.attribution.metadata()?;
+    serde_json::to_string(metadata).ok()
 }
 
 #[cfg(test)]
@@ -159,7 +166,7 @@ mod tests {
         let mut record = call(vec![lost, good]);
         record.id = "id-1".to_owned();
         record.team = Some("blue".into());
-        record.tags[1] = Some(vec!["x".to_owned(), "y".to_owned()].into());
+        record.key_tags[1] = Some(vec!["x".to_owned(), "y".to_owned()].into());
         record.losses = vec![Loss("/messages/0/name".to_owned())];
         record.first_event = Some(Duration::from_millis(2));
         record.settle();

@@ -1,5 +1,6 @@
 //! A chat of one token: whether a model answers. It costs money, so it is asked only where somebody says so.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
@@ -160,6 +161,7 @@ pub(super) async fn chat(
         until: None,
         trace: None,
         losses: OnceLock::new(),
+        own: AtomicU64::new(0),
         redirects_blocked: false,
     };
     let started = engine.clock().now();

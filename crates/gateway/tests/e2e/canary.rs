@@ -59,9 +59,10 @@ master_keys: [{{name: k, key: {client}}}]
 }
 
 /// A call with something to hide in each of its parts.
+/// `user` is no part of the prompt: it is recorded.
 fn body(model: &str, stream: bool) -> Value {
     json!({
-        "model": model, "stream": stream, "user": PROMPTS[0],
+        "model": model, "stream": stream, "user": "somebody",
         "messages": [
             {"role": "system", "content": PROMPTS[3]},
             {"role": "user", "content": [

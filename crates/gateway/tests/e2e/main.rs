@@ -9,6 +9,7 @@ mod admin_lists;
 mod admin_replicas;
 mod admin_roles;
 mod admin_versions;
+mod attribution;
 mod bad_input;
 mod bedrock;
 mod budgets;

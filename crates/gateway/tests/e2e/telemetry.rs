@@ -32,14 +32,14 @@ struct Post {
 
 /// A collector that keeps what it is told.
 #[derive(Clone, Default)]
-struct Collector {
+pub struct Collector {
     posts: Arc<Mutex<Vec<Post>>>,
     /// What it answers, from first to last; then 200.
     answers: Arc<Mutex<Vec<u16>>>,
 }
 
 impl Collector {
-    async fn start(&self) -> String {
+    pub async fn start(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a socket");
         let address = listener.local_addr().expect("its address");
@@ -85,7 +85,7 @@ impl Collector {
     }
 
     /// All spans so far, once there are so many.
-    async fn spans(&self, count: usize) -> Vec<Span> {
+    pub async fn spans(&self, count: usize) -> Vec<Span> {
         let start = Instant::now();
         loop {
             let spans: Vec<Span> = self.posts().iter().flat_map(spans_of).collect();
@@ -116,7 +116,7 @@ fn spans_of(post: &Post) -> Vec<Span> {
 }
 
 /// An attribute as JSON.
-fn said(attributes: &[KeyValue], key: &str) -> Value {
+pub fn said(attributes: &[KeyValue], key: &str) -> Value {
     let found = attributes.iter().find(|pair| pair.key == key);
     let value = found.and_then(|pair| pair.value.clone()?.value);
     match value {

@@ -96,6 +96,12 @@ const LIST: &[Param] = &[
     OF[1],
     OF[2],
     text("team", "of this team"),
+    text("end_user", "made for this end user, as the caller says"),
+    text("session", "part of this session, as the caller says"),
+    text(
+        "tag",
+        "with this tag: of the key, its team, or as the caller says",
+    ),
     Param {
         name: "status_code",
         kind: ParamKind::Number(0, 999),
@@ -235,6 +241,9 @@ async fn page_of(asked: Asked, errors: bool) -> Result<Json<Value>, Problem> {
         },
         named: asked.query("model").map(str::to_owned),
         request_id: asked.query("request_id").map(str::to_owned),
+        end_user: asked.query("end_user").map(str::to_owned),
+        session: asked.query("session").map(str::to_owned),
+        tag: asked.query("tag").map(str::to_owned),
         status: status(&asked)?,
         stream: asked
             .query("is_streaming")
@@ -412,8 +421,11 @@ fn item(row: &CallRow) -> Value {
         "cost_micro_usd": row.cost,
         "price": parsed(row.price.as_deref()),
         "losses": parsed(row.losses.as_deref()),
+        "end_user": row.end_user,
+        "session": row.session,
         "passed_over": parsed(row.passed_over.as_deref()),
         "tags": parsed(row.tags.as_deref()),
+        "metadata": parsed(row.metadata.as_deref()),
         "total_duration_ms": millis(row.duration),
         "ttft_ms": row.first_event.map(millis),
     })

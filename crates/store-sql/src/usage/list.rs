@@ -39,6 +39,9 @@ impl SqlStore {
                 is_exact: true,
             });
         }
+        if is_as_said(of) {
+            return self.counted_so_far(of, &[], page).await;
+        }
         match &*of_calls(of) {
             [(facet, name)] => self.listed_by(of, page, (*facet, name)).await,
             several => self.listed_by_several(of, page, several).await,
@@ -108,8 +111,18 @@ impl SqlStore {
                 ..CallList::default()
             });
         }
-        let counted = self.counted(of, &stretches, Some(COUNTED + 1)).await?;
-        let calls = self.paged(of, &stretches, page).await?;
+        self.counted_so_far(of, &stretches, page).await
+    }
+
+    /// A page, and how many there are, counted to a bound.
+    async fn counted_so_far(
+        &self,
+        of: &CallFilter,
+        stretches: &[Stretch],
+        page: CallPage,
+    ) -> Result<CallList> {
+        let counted = self.counted(of, stretches, Some(COUNTED + 1)).await?;
+        let calls = self.paged(of, stretches, page).await?;
         let seen = i64::from(page.offset) + i64::try_from(calls.len()).unwrap_or(i64::MAX);
         let is_exact = counted <= COUNTED;
         let total = if is_exact || calls.is_empty() {
@@ -156,7 +169,8 @@ impl SqlStore {
 
     async fn counted(&self, of: &CallFilter, within: &[Stretch], most: Option<i64>) -> Result<i64> {
         let (count,): (i64,) = reading!(self, connection => {
-            let mut query = QueryBuilder::new("SELECT COUNT(*) FROM (SELECT 1 FROM calls");
+            let mut query = QueryBuilder::new("SELECT COUNT(*) FROM (SELECT 1 FROM ");
+            query.push(table(of));
             where_calls(&mut query, of, within);
             if let Some(most) = most {
                 query.push(" LIMIT ").push_bind(most);
@@ -175,10 +189,11 @@ impl SqlStore {
         page: CallPage,
     ) -> Result<Vec<polygate_store::usage::CallRow>> {
         let found: Vec<FoundCall> = reading!(self, connection => {
-            let mut query = QueryBuilder::new("SELECT * FROM calls");
+            let mut query = QueryBuilder::new("SELECT calls.* FROM ");
+            query.push(table(of));
             where_calls(&mut query, of, within);
             query
-                .push(ordered(page.order))
+                .push(ordered(of, page.order))
                 .push(" LIMIT ")
                 .push_bind(i64::from(page.limit))
                 .push(" OFFSET ")
@@ -239,6 +254,27 @@ fn bounded(stretches: Vec<Stretch>) -> Vec<Stretch> {
     from.zip(until).into_iter().collect()
 }
 
+/// They are looked for by what callers say, for which there are indexes.
+fn is_as_said(of: &CallFilter) -> bool {
+    of.end_user.is_some() || of.session.is_some() || of.tag.is_some()
+}
+
+/// Where they are found. By a tag they are found in the order of time, as all calls are.
+fn table(of: &CallFilter) -> &'static str {
+    match of.tag {
+        Some(_) => "call_tags JOIN calls ON id = call_id",
+        None => "calls",
+    }
+}
+
+/// The columns that say when a call began, and which it is.
+fn moment(of: &CallFilter) -> (&'static str, &'static str) {
+    match of.tag {
+        Some(_) => ("tagged", "call_id"),
+        None => ("started", "id"),
+    }
+}
+
 /// The conditions on calls.
 fn where_calls<'a, DB>(query: &mut QueryBuilder<DB>, of: &'a CallFilter, stretches: &[Stretch])
 where
@@ -248,7 +284,7 @@ where
 {
     query.push(" WHERE 1 = 1");
     if stretches.is_empty() {
-        within(query, "started", of.of.from, of.of.until);
+        within(query, moment(of).0, of.of.from, of.of.until);
     }
     for (index, (from, until)) in stretches.iter().enumerate() {
         query.push(if index == 0 { " AND (" } else { " OR " });
@@ -277,6 +313,9 @@ where
         (" AND label = ", &of.of.model),
         (" AND provider = ", &of.of.provider),
         (" AND request_id = ", &of.request_id),
+        (" AND end_user = ", &of.end_user),
+        (" AND session = ", &of.session),
+        (" AND tag = ", &of.tag),
     ];
     for (condition, wanted) in texts {
         if let Some(wanted) = wanted {
@@ -295,13 +334,14 @@ where
 }
 
 /// How calls are sorted.
-fn ordered(order: Order) -> String {
+fn ordered(of: &CallFilter, order: Order) -> String {
+    let (started, id) = moment(of);
     let column = match order.by {
-        CallSort::Started => "started",
+        CallSort::Started => started,
         CallSort::Status => "status",
         CallSort::Duration => "duration",
         CallSort::Cost => "cost",
     };
     let direction = if order.ascending { "ASC" } else { "DESC" };
-    format!(" ORDER BY {column} {direction}, started DESC, id DESC")
+    format!(" ORDER BY {column} {direction}, {started} DESC, {id} DESC")
 }

@@ -45,6 +45,9 @@ pub(super) fn call(n: i64, key: &str) -> CallRow {
         price: Some(r#"{"input":1}"#.to_owned()),
         losses: Some("[]".to_owned()),
         tags: None,
+        end_user: None,
+        session: None,
+        metadata: None,
         passed_over: Some(r#"[{"verdict":"limit"}]"#.to_owned()),
         attempts: vec![
             AttemptRow {
@@ -92,6 +95,9 @@ pub async fn rows(store: &dyn UsageStore) {
     failed.price = None;
     failed.losses = None;
     failed.tags = Some(r#"["a"]"#.to_owned());
+    failed.end_user = Some("é@example.org".to_owned());
+    failed.session = Some("s-1".to_owned());
+    failed.metadata = Some(r#"{"plan":"gold"}"#.to_owned());
     failed.state = State::Aborted;
     failed.attempts.truncate(1);
     let rows = [call(1, "alice"), failed.clone()];
@@ -245,6 +251,85 @@ pub async fn orders(store: &dyn UsageStore) {
         assert_eq!(list(Some(name), by, ascending).await.len(), 4, "{name}");
     }
     assert!(list(Some("asked"), by, ascending).await.is_empty());
+}
+
+/// Calls are found by what their callers say of them, and no more once they are forgotten.
+pub async fn as_said(store: &dyn UsageStore) {
+    let rows: Vec<_> = (0..8)
+        .map(|n| CallRow {
+            end_user: (n != 7).then(|| format!("user-{}", n % 2)),
+            session: (n > 3).then(|| format!("session-{}", n % 2)),
+            tags: (n > 1).then(|| format!(r#"["every","é-{}","it's \"%_"]"#, n % 3)),
+            ..call(n, if n % 4 == 0 { "bob" } else { "alice" })
+        })
+        .collect();
+    store.record(&rows).await.unwrap();
+    store.record(&rows).await.unwrap();
+    let list = async |of: &CallFilter, order, limit| {
+        let page = CallPage {
+            limit,
+            order,
+            offset: 0,
+        };
+        let found = store.calls(of, page).await.unwrap();
+        assert!(found.is_exact);
+        let ids = found.calls.iter().map(|row| row.request_id.clone());
+        (ids.collect::<Vec<_>>().join(" "), found.total)
+    };
+    let newest = Order::default();
+    let some = |text: &str| Some(text.to_owned());
+    let tagged = |tag: &str| CallFilter {
+        tag: some(tag),
+        ..CallFilter::default()
+    };
+    let user = CallFilter {
+        end_user: some("user-1"),
+        ..CallFilter::default()
+    };
+    let session = CallFilter {
+        session: some("session-0"),
+        ..CallFilter::default()
+    };
+    let all = CallFilter {
+        of: Filter {
+            from: Some(HOUR),
+            until: Some(3 * HOUR),
+            key: some("bob"),
+            ..Filter::default()
+        },
+        end_user: some("user-0"),
+        session: some("session-0"),
+        ..tagged("every")
+    };
+    for (of, ids, total) in [
+        (&user, "req-5 req-3 req-1", 3),
+        (&session, "req-6 req-4", 2),
+        (&tagged("every"), "req-7 req-6 req-5 req-4 req-3 req-2", 6),
+        (&tagged("é-2"), "req-5 req-2", 2),
+        (
+            &tagged("it's \"%_"),
+            "req-7 req-6 req-5 req-4 req-3 req-2",
+            6,
+        ),
+        (&tagged("EVERY"), "", 0),
+        (&tagged("é"), "", 0),
+        (&all, "req-4", 1),
+    ] {
+        assert_eq!(list(of, newest, 9).await, (ids.to_owned(), total), "{of:?}");
+    }
+    let by = |by, ascending| Order { by, ascending };
+    let oldest = by(CallSort::Started, true);
+    let few = list(&tagged("every"), oldest, 2).await;
+    assert_eq!(few, ("req-2 req-3".to_owned(), 6));
+    let dearest = by(CallSort::Cost, false);
+    let few = list(&tagged("every"), dearest, 2).await;
+    assert_eq!(few, ("req-7 req-6".to_owned(), 6), "equals newest first");
+    let gone = ["call-006".to_owned(), "call-005".to_owned()];
+    assert_eq!(store.forget_calls(&gone).await.unwrap(), 2);
+    assert_eq!(store.forget_calls_before(3 * HOUR / 2, 9).await.unwrap(), 3);
+    let left = list(&tagged("every"), newest, 9).await;
+    assert_eq!(left, ("req-7 req-4 req-3".to_owned(), 3));
+    assert_eq!(list(&session, newest, 9).await, ("req-4".to_owned(), 1));
 }
 
 /// Calls can be forgotten; sums stay.

@@ -58,6 +58,9 @@ impl CallFilter {
         };
         let is_named =
             |name: &String| [&call.model, &call.label, &call.upstream_model].contains(&name);
+        let is = |wanted: &Option<String>, has: Option<&str>| {
+            wanted.is_none() || wanted.as_deref() == has
+        };
         self.named.as_ref().is_none_or(is_named)
             && self.of.from.is_none_or(|from| call.started >= from)
             && self.of.until.is_none_or(|until| call.started < until)
@@ -66,6 +69,12 @@ impl CallFilter {
                 .request_id
                 .as_ref()
                 .is_none_or(|id| *id == call.request_id)
+            && is(&self.end_user, call.end_user.as_deref())
+            && is(&self.session, call.session.as_deref())
+            && self
+                .tag
+                .as_ref()
+                .is_none_or(|tag| call.tag_list().contains(tag))
             && self.status.is_none_or(|status| status == call.status)
             && self.stream.is_none_or(|stream| stream == call.stream)
             && (!self.errors || call.error.is_some())

@@ -46,8 +46,11 @@ pub fn all() -> [(&'static str, Value); 9] {
         ("cost_micro_usd", integer()),
         ("price", json!({"type": ["object", "null"]})),
         ("losses", json!({"type": ["array", "null"]})),
+        ("end_user", json!({"type": ["string", "null"]})),
+        ("session", json!({"type": ["string", "null"]})),
         ("passed_over", json!({"type": ["array", "null"]})),
         ("tags", json!({"type": ["array", "null"]})),
+        ("metadata", json!({"type": ["object", "null"]})),
         ("total_duration_ms", json!({"type": "number"})),
         ("ttft_ms", json!({"type": ["number", "null"]})),
     ];
