@@ -6,6 +6,7 @@ mod log;
 pub mod metrics;
 mod pump;
 mod record;
+mod recount;
 mod row;
 mod trace;
 
