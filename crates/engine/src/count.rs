@@ -2,7 +2,6 @@
 //!
 //! Slow beside everything else on a call's way: nothing here is for the request path, which asks [`crate::expect`].
 
-mod family;
 mod heard;
 mod picture;
 mod tokenizer;
@@ -15,8 +14,8 @@ use polygate_wire::{Format, Ingress, RawObject, egress};
 use serde::Deserialize;
 
 use crate::call::Endpoint;
-pub use family::{FAMILIES, Family, of as family};
 pub use heard::Heard;
+pub use polygate_providers::family::{Family, of as family};
 use tokenizer::Counter;
 
 /// Characters of base64 for one token of a document; and the least that one is.
@@ -95,7 +94,7 @@ impl Question {
 /// A request's tokens, for this model.
 pub fn request(request: &ChatRequest, model: &str) -> u64 {
     let family = family(model);
-    family.sum(&made(request, family))
+    made(request, family).of(family)
 }
 
 /// An answer's tokens, from this model.
@@ -138,17 +137,21 @@ fn embedded(input: &str, model: &str) -> u64 {
     family(model).text(texts)
 }
 
-impl Family {
-    /// Their tokens of a request that is made of this.
-    pub fn sum(&self, made: &Made) -> u64 {
-        let toolbox = if made.tool_count > 0 { self.toolbox } else { 0 };
-        self.text(made.text)
-            + made.tools * self.tools / 1000
-            + made.messages * self.message
-            + made.tool_count * self.tool
+impl Made {
+    /// Tokens of a family's.
+    fn of(&self, family: &Family) -> u64 {
+        let toolbox = if self.tool_count > 0 {
+            family.toolbox
+        } else {
+            0
+        };
+        family.text(self.text)
+            + self.tools * family.tools / 1000
+            + self.messages * family.message
+            + self.tool_count * family.tool
             + toolbox
-            + self.prompt
-            + made.media
+            + family.prompt
+            + self.media
     }
 }
 

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use polygate_providers::family::Pictures;
 #[cfg(test)]
 use polygate_wire::canon::Given;
 use polygate_wire::canon::{Media, MediaSource};
@@ -14,31 +15,6 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true),
 );
-
-/// How a family of models counts pictures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pictures {
-    /// OpenAI: made to fit into 2048 × 2048 and 768 at the short side, then so much, and so much a tile of 512 × 512.
-    Tiles {
-        /// Once; all that a picture of low detail costs.
-        base: u64,
-        /// Each tile.
-        tile: u64,
-    },
-    /// OpenAI's small models: thousandths of a token for a patch of 32 × 32, of which there are 1536 at most.
-    Patches(u64),
-    /// Anthropic and others: 750 dots a token, made to fit.
-    Area {
-        /// The longest side.
-        side: u64,
-        /// The most tokens.
-        most: u64,
-    },
-    /// Gemini: 258 for a small picture, and a tile of a larger one.
-    Crops,
-    /// So much for whatever picture.
-    Flat(u64),
-}
 
 /// A picture that nobody here can see is taken for one of this size.
 const USUAL: Size = Size {

@@ -1,3 +1,5 @@
+//! Counts against what vendors say, and whatever bytes.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -9,9 +9,10 @@ use polygate_core::clock::micros;
 use polygate_core::{Clock, Failure, Usage};
 use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
-use polygate_wire::{Format, Loss};
+use polygate_wire::Loss;
 
 use super::charge::Charge;
+use super::content::Content;
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
 use super::row;
@@ -88,45 +89,6 @@ pub struct CallRecord {
     pub first_event: Option<Duration>,
     /// From the start to the end.
     pub duration: Duration,
-}
-
-/// What was asked and answered, in the client's format: so many bytes of each at most.
-#[derive(Clone, Default)]
-pub struct Content {
-    /// The client's request.
-    pub format: Option<Format>,
-    /// Its body; cut off where it is longer.
-    pub asked: Bytes,
-    /// The answer's body, as far as it went to the client; cut off where it is longer.
-    pub answered: Vec<u8>,
-    /// Of each no more than this.
-    most: usize,
-}
-
-/// It is what prompts and answers say, which logs do not show.
-impl std::fmt::Debug for Content {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (asked, answered) = (self.asked.len(), self.answered.len());
-        write!(f, "Content({asked} bytes asked, {answered} answered)")
-    }
-}
-
-impl Content {
-    /// Of a request in this format.
-    pub(crate) fn asked(format: Format, body: &Bytes, most: usize) -> Self {
-        Self {
-            format: Some(format),
-            asked: body.slice(..body.len().min(most)),
-            answered: Vec::new(),
-            most,
-        }
-    }
-
-    fn answer(&mut self, piece: &[u8]) {
-        let room = self.most.saturating_sub(self.answered.len());
-        let part = piece.get(..room.min(piece.len())).unwrap_or_default();
-        self.answered.extend_from_slice(part);
-    }
 }
 
 /// Programs that metrics name; every other is `other`, so that callers cannot grow the series.

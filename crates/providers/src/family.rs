@@ -1,6 +1,4 @@
-//! What is known of models' ways to count: how theirs differ from the vocabulary that is here, and what stands around texts.
-
-use super::picture::Pictures;
+//! What is known of models' ways to count tokens: how theirs differ from the vocabulary that is here, and what stands around texts.
 
 /// Models that count alike.
 #[derive(Debug)]
@@ -25,6 +23,31 @@ pub struct Family {
     pub call: u64,
     /// How pictures count.
     pub pictures: Pictures,
+}
+
+/// How a family of models counts pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pictures {
+    /// OpenAI: made to fit into 2048 × 2048 and 768 at the short side, then so much, and so much a tile of 512 × 512.
+    Tiles {
+        /// Once; all that a picture of low detail costs.
+        base: u64,
+        /// Each tile.
+        tile: u64,
+    },
+    /// OpenAI's small models: thousandths of a token for a patch of 32 × 32, of which there are 1536 at most.
+    Patches(u64),
+    /// Anthropic and others: 750 dots a token, made to fit.
+    Area {
+        /// The longest side.
+        side: u64,
+        /// The most tokens.
+        most: u64,
+    },
+    /// Gemini: 258 for a small picture, and a tile of a larger one.
+    Crops,
+    /// So much for whatever picture.
+    Flat(u64),
 }
 
 /// Claude, and whoever publishes nothing: the size decides.
@@ -87,7 +110,7 @@ const fn openai(names: &'static [&'static str], pictures: Pictures) -> Family {
 /// The first whose name fits; the last fits all.
 ///
 /// The numbers of texts, messages and tools are fitted to the usage that providers reported in recorded traffic of August 2026 (3,000
-/// exchanges; `tests/token_counts.rs` says how far they are from it), the least sum of relative errors. Those of pictures are the
+/// exchanges; `engine/tests/token_counts.rs` says how far they are from it), the least sum of relative errors. Those of pictures are the
 /// vendors' published ones of the same month.
 pub const FAMILIES: &[Family] = &[
     Family {
@@ -275,7 +298,7 @@ impl Family {
     }
 
     /// Tokens of theirs for so many of the vocabulary.
-    pub(super) fn text(&self, tokens: u64) -> u64 {
+    pub fn text(&self, tokens: u64) -> u64 {
         tokens.saturating_mul(self.text) / 1000
     }
 }
