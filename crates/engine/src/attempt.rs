@@ -13,7 +13,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
-use polygate_wire::{Format, Loss, RawObject, counting, dialect, ingress};
+use polygate_wire::{ChatRequest, Format, Loss, RawObject, counting, dialect, ingress};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
@@ -33,6 +34,9 @@ use read::{Read, read_capped};
 
 /// The most of a whole answer that is held to be checked before it is sent.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// So many requests are counted at a time: each thread that counts has a memory of a mebibyte.
+static ESTIMATES: Semaphore = Semaphore::const_new(2);
 
 /// What an attempt works with.
 pub struct Attempt<'a> {
@@ -95,10 +99,10 @@ impl Attempt<'_> {
             .formats()
             .contains(&self.call.inbound.endpoint.format());
         if !is_native && provider.counts().is_none() {
-            return self.estimated(object);
+            return self.estimated(object).await;
         }
         match self.ask(object).await {
-            Err(failure) if has_no_count(&failure) => self.estimated(object),
+            Err(failure) if has_no_count(&failure) => self.estimated(object).await,
             other => other,
         }
     }
@@ -149,12 +153,13 @@ impl Attempt<'_> {
     }
 
     /// How many tokens the request is, estimated: the upstream has no word for the question.
-    fn estimated(&self, object: &RawObject) -> Result<Reply, Failure> {
+    async fn estimated(&self, object: &RawObject) -> Result<Reply, Failure> {
         let format = self.call.inbound.endpoint.format();
         let object = counting::asked(object)?;
         let ingress = ingress(format)
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
-        let tokens = count::estimate(&ingress.decode_request(&object)?);
+        let request = ingress.decode_request(&object)?;
+        let tokens = estimate(request, self.candidate.model.clone()).await?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("x-polygate-estimated", HeaderValue::from_static("true"));
@@ -392,6 +397,13 @@ impl Attempt<'_> {
     async fn read(&self, body: AnswerBody, deadline: Instant) -> Result<Read, Failure> {
         read_capped(body, ANSWER_LIMIT, self.idle(), deadline).await
     }
+}
+
+/// By the tokenizer, where it holds up nobody else.
+async fn estimate(request: ChatRequest, model: Arc<str>) -> Result<u64, Failure> {
+    let _turn = ESTIMATES.acquire().await;
+    let counted = tokio::task::spawn_blocking(move || count::request(&request, &model)).await;
+    counted.map_err(|_| Failure::new(Kind::Internal, "the tokenizer failed on this request"))
 }
 
 /// The upstream knows no such question. That it lacks the model is something else.

@@ -17,7 +17,6 @@ pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
 pub use waiting::{Hold, Running, Waiting};
 
-use crate::expect::tokens;
 use crate::observe::{Outcome, Recorder};
 
 /// A comment line: what clients ignore and idle connections need.
@@ -73,11 +72,7 @@ impl ReplyBody {
                     record.usage = whole.usage;
                     record.status = status.as_u16();
                 });
-                recorder.of_answer(|attempt| {
-                    attempt.usage = whole.usage;
-                    attempt.complete = true;
-                    attempt.came = tokens(whole.bytes.as_ref().map_or(0, Bytes::len));
-                });
+                recorder.answered(whole.usage, &whole.bytes.clone().unwrap_or_default());
                 recorder.update(|record| cost = record.cost());
                 whole.recorder = Some(recorder);
             }

@@ -351,6 +351,7 @@ impl Engine {
             record.expected = Expected::of(&call);
             record.tier = call.tier();
         });
+        recorder.asked(&call);
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
             InboundBody::Whole(bytes) => (bytes, None),

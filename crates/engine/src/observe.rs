@@ -2,17 +2,20 @@
 //! and whoever else is told.
 
 mod charge;
+mod content;
 mod log;
 pub mod metrics;
 mod overhead;
 mod pump;
 mod record;
+mod recount;
 mod row;
 mod trace;
 
 pub use charge::Charge;
+pub use content::Content;
 pub(crate) use metrics::Refused;
 pub use metrics::{Metrics, SignalCounters, Standing, Told};
 pub use pump::{Flush, Pump, Recorders, Sink};
-pub use record::{AttemptRecord, CallRecord, Content, Outcome, Recorder};
+pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};
 pub use trace::{Trace, is_part};

@@ -98,7 +98,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let server = loaded.config.server.clone();
     let model = example_model(&loaded.config, is_demo);
     let metrics = Arc::new(Metrics::new());
-    let (recorders, mut pump, flush) = Recorders::new(metrics.clone());
+    let (recorders, mut pump, flush) = Recorders::recounting(metrics.clone());
     let telling = Telling::start(&loaded.config, &metrics, &mut pump)?;
     let engine = Engine::new(loaded.config, clock.clone(), metrics, recorders)
         .map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;

@@ -8,6 +8,7 @@ pub mod bedrock;
 pub mod catalogue;
 pub mod classify;
 pub mod compat;
+pub mod family;
 pub mod price;
 pub mod price_map;
 pub mod registry;

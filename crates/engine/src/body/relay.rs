@@ -260,12 +260,12 @@ impl Relay {
 
     /// Reads one chunk. False when the stream failed on it.
     fn read(&mut self, chunk: Bytes) -> bool {
-        let said = self.meter.said;
+        let said = self.meter.heard.said;
         let block = self.lane.cut(chunk);
         if let Err(failure) = block.and_then(|block| self.block(block)) {
             self.fail(failure);
         }
-        if self.meter.said != said {
+        if self.meter.heard.said != said {
             self.watch.said();
         }
         self.upstream.is_some()
@@ -317,7 +317,7 @@ impl Relay {
 
     /// Writes the outcome into the record, once; a failure becomes the last event.
     fn settle(&mut self) {
-        let (own, came, usage) = (self.meter.usage, self.meter.came(), self.usage());
+        let usage = self.usage();
         // Others were asked to go on, and none did: theirs is the failure, and all that there was of them is told.
         let nobody_went_on = matches!(self.rest, Rest::Failed);
         let mut failure = self.failure.take();
@@ -335,11 +335,8 @@ impl Relay {
         }
         if let Some(mut recorder) = self.recorder.take() {
             if !nobody_went_on {
-                recorder.of_answer(|attempt| {
-                    attempt.usage = own;
-                    attempt.came = came;
-                    attempt.complete = failure.is_none();
-                });
+                recorder.heard(self.meter.usage, std::mem::take(&mut self.meter.heard));
+                recorder.of_answer(|attempt| attempt.complete = failure.is_none());
             }
             recorder.update(|record| {
                 record.usage = usage;
@@ -370,14 +367,11 @@ impl Drop for Relay {
         let Meter {
             usage: own, ended, ..
         } = self.meter;
-        let came = self.meter.came();
+        let heard = std::mem::take(&mut self.meter.heard);
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.update(|record| record.usage = usage);
-            recorder.of_answer(|attempt| {
-                attempt.usage = own;
-                attempt.came = came;
-                attempt.complete = ended;
-            });
+            recorder.heard(own, heard);
+            recorder.of_answer(|attempt| attempt.complete = ended);
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use super::translation::Translation;
 use super::{Lane, Output, text};
 use crate::call::Endpoint;
-use crate::expect::tokens;
+use crate::count::Heard;
 
 /// A lane's reading of a stream: chunks in, the client's bytes out.
 pub struct StreamLane {
@@ -56,11 +56,11 @@ struct Passage {
 
 impl Passage {
     fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
-        meter.text += text::bytes(self.format, &block);
+        text::hear(self.format, &block, &mut meter.heard);
         let marks = self.dialect.marks();
         let has_mark = |mark: &&[u8]| memchr::memmem::find(&block, mark).is_some();
         if meter.good && !marks.iter().any(has_mark) {
-            meter.said += u64::from(!block.starts_with(b":"));
+            meter.heard.said += u64::from(!block.starts_with(b":"));
             self.pass(block, out);
             return Ok(());
         }
@@ -116,23 +116,16 @@ pub struct Meter {
     pub is_blocked: bool,
     /// Token counts so far.
     pub usage: Option<Usage>,
-    /// How many times something was said; comments and pings say nothing.
-    pub said: u64,
-    /// Bytes of text, of whatever kind, as far as they were looked at.
-    pub text: usize,
+    /// The text, of whatever kind, and how many times something was said; comments and pings say nothing.
+    pub heard: Heard,
 }
 
 impl Meter {
     pub(super) fn progress(&mut self, progress: Progress) {
-        self.said += u64::from(progress != Progress::Preamble);
+        self.heard.said += u64::from(progress != Progress::Preamble);
         self.good |= progress != Progress::Preamble;
         self.finished |= matches!(progress, Progress::Finish | Progress::End);
         self.ended |= progress == Progress::End;
-    }
-
-    /// Tokens that have come, by our count: one at least for whatever was said.
-    pub fn came(&self) -> u64 {
-        tokens(self.text).max(self.said)
     }
 
     pub(super) fn usage(&mut self, usage: Usage) {
@@ -337,7 +330,7 @@ fn array_block(
     meter: &mut Meter,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    meter.text += text::bytes(Format::Gemini, &block);
+    text::hear(Format::Gemini, &block, &mut meter.heard);
     for element in elements(&block) {
         let frame = Frame {
             event: None,

@@ -6,6 +6,8 @@ use memchr::memchr2;
 use memchr::memmem::Finder;
 use polygate_wire::Format;
 
+use crate::count::Heard;
+
 /// The members that hold text, thoughts and arguments, by format. Others' are translated, and need no search.
 static MEMBERS: LazyLock<Members> = LazyLock::new(|| Members {
     chat: finders(["\"content\":", "\"reasoning_content\":", "\"arguments\":"]),
@@ -25,39 +27,40 @@ fn finders<const N: usize>(members: [&'static str; N]) -> Vec<Finder<'static>> {
     members.map(Finder::new).into()
 }
 
-/// Bytes of text in frames of this format.
-pub(super) fn bytes(format: Format, frames: &[u8]) -> usize {
+/// Hears the text in frames of this format.
+pub(super) fn hear(format: Format, frames: &[u8], heard: &mut Heard) {
     let members = match format {
         Format::OpenaiChat => &MEMBERS.chat,
         Format::OpenaiResponses => &MEMBERS.responses,
         Format::AnthropicMessages => &MEMBERS.anthropic,
         Format::Gemini => &MEMBERS.gemini,
-        _ => return 0,
+        _ => return,
     };
-    members.iter().map(|member| of_member(member, frames)).sum()
+    for member in members {
+        hear_member(member, frames, heard);
+    }
 }
 
-fn of_member(member: &Finder<'_>, frames: &[u8]) -> usize {
+fn hear_member(member: &Finder<'_>, frames: &[u8], heard: &mut Heard) {
     let mut rest = frames;
-    let mut sum = 0;
     while let Some(at) = member.find(rest) {
         rest = rest.get(at + member.needle().len()..).unwrap_or_default();
-        let text = string(rest.trim_ascii_start()).unwrap_or_default();
-        sum += text;
-        rest = rest.get(text..).unwrap_or_default();
+        if let Some(text) = string(rest.trim_ascii_start()) {
+            heard.quoted(text);
+            rest = rest.get(text.len() - 2..).unwrap_or_default();
+        }
     }
-    sum
 }
 
-/// How long the string is that stands here, as it is written; `None` where there is none.
-fn string(text: &[u8]) -> Option<usize> {
-    let text = text.strip_prefix(b"\"")?;
-    let mut at = 0;
+/// The string that stands here, in its quotes; `None` where there is none.
+fn string(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(b"\"")?;
+    let mut at = 1;
     loop {
         let found = memchr2(b'"', b'\\', text.get(at..)?)?;
         at += found;
         if text.get(at) == Some(&b'"') {
-            return Some(at);
+            return text.get(..=at);
         }
         at += 2;
     }
@@ -93,7 +96,9 @@ data: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","
             (Format::OpenaiChat, r#"data: {"content":"cut off\"#, 0),
             (Format::OpenaiChat, r#"data: {"content":"#, 0),
         ] {
-            assert_eq!(bytes(format, frames.as_bytes()), expected, "{frames}");
+            let mut heard = Heard::default();
+            hear(format, frames.as_bytes(), &mut heard);
+            assert_eq!(heard.bytes(), expected, "{frames}");
         }
     }
 }

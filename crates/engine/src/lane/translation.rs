@@ -159,7 +159,7 @@ impl Meter {
             ChatEvent::Usage(usage) => self.usage(*usage),
             ChatEvent::Stop(_) => self.progress(Progress::Finish),
             ChatEvent::Delta { text, .. } if !text.is_empty() => {
-                self.text += text.len();
+                self.heard.text(text);
                 self.progress(Progress::Content);
             }
             ChatEvent::Open {

@@ -70,12 +70,15 @@ impl AttemptRecord {
                     State::Aborted
                 };
                 let most = if expected.output == 0 { 0 } else { self.came };
-                (
-                    state,
-                    aborted(usage.unwrap_or_default(), expected.input, most),
-                )
+                let input = self.sent.unwrap_or(expected.input);
+                (state, aborted(usage.unwrap_or_default(), input, most))
             }
         }
+    }
+
+    /// What it is charged is not what its provider said.
+    pub(super) fn is_guessed(&self) -> bool {
+        matches!(self.charge.state, State::Aborted | State::Estimated)
     }
 
     /// Nobody knows what it costs.
@@ -87,6 +90,12 @@ impl AttemptRecord {
 }
 
 impl CallRecord {
+    /// An attempt of it is charged by what was guessed, and a tokenizer could say better.
+    pub(super) fn is_guessed(&self) -> bool {
+        let is_read = self.expected.metered == Metered::Tokens;
+        is_read && self.attempts.iter().any(AttemptRecord::is_guessed)
+    }
+
     /// Charges each attempt, and the call with all of them.
     pub(super) fn settle(&mut self) {
         let (expected, tier) = (self.expected, self.tier);
@@ -104,17 +113,17 @@ impl CallRecord {
         self.unpriced = self.attempts.iter().any(|one| one.is_unpriced(expected));
     }
 
-    /// What it costs, if it is over with what is known now: whole answers are. `None`: nobody knows.
+    /// What it costs, if it is over with what is known now: whole answers are. `None`: nobody knows, or knows yet: what was not
+    /// reported is counted later.
     pub(crate) fn cost(&mut self) -> Option<u64> {
         self.settle();
         let cost = u64::try_from(self.charge.cost).ok();
-        cost.filter(|_| !self.unpriced)
+        cost.filter(|_| !self.unpriced && self.charge.state == State::Reported)
     }
 
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
-        let is_guessed =
-            |one: &AttemptRecord| matches!(one.charge.state, State::Aborted | State::Estimated);
+        let is_guessed = AttemptRecord::is_guessed;
         let mut answers = self.attempts.iter().rev();
         match answers.find(|one| one.answered).map(|one| one.charge.state) {
             Some(State::Reported) if self.attempts.iter().any(is_guessed) => State::Estimated,
@@ -205,6 +214,7 @@ pub(super) mod tests {
             complete: false,
             usage: None,
             came: 0,
+            sent: None,
             charge: Charge::NOTHING,
         }
     }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use polygate_ledger::{Ledger, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use super::log;
 use super::metrics::{Metrics, Refused};
 use super::record::CallRecord;
+use super::recount::{Ended, Kept, Recounter};
 use super::row;
 
 /// Records in flight between calls and sinks.
@@ -29,6 +31,7 @@ pub struct Recorders {
     queue: mpsc::Sender<Note>,
     metrics: Arc<Metrics>,
     ledger: Option<Arc<Ledger>>,
+    recounter: Option<Recounter>,
 }
 
 /// Empties the queue into metrics, the log and further sinks.
@@ -47,8 +50,11 @@ pub trait Sink: Send {
 }
 
 /// Asks for everything so far to be in the sinks.
-#[derive(Clone, Debug)]
-pub struct Flush(mpsc::Sender<oneshot::Sender<()>>);
+#[derive(Clone)]
+pub struct Flush {
+    pump: mpsc::Sender<oneshot::Sender<()>>,
+    recounter: Option<Recounter>,
+}
 
 impl Recorders {
     /// The queue's two ends.
@@ -65,8 +71,22 @@ impl Recorders {
             queue,
             metrics,
             ledger: None,
+            recounter: None,
         };
-        (recorders, pump, Flush(flush))
+        let flush = Flush {
+            pump: flush,
+            recounter: None,
+        };
+        (recorders, pump, flush)
+    }
+
+    /// The same, and a tokenizer counts what nobody reports. Without it that goes by length.
+    pub fn recounting(metrics: Arc<Metrics>) -> (Self, Pump, Flush) {
+        let (mut recorders, pump, mut flush) = Self::new(metrics);
+        let recounter = Recounter::default();
+        recorders.recounter = Some(recounter.clone());
+        flush.recounter = Some(recounter);
+        (recorders, pump, flush)
     }
 
     /// The same with a ledger, which gets every call that was made.
@@ -79,9 +99,27 @@ impl Recorders {
         self.ledger.as_ref()
     }
 
-    /// The call is over. One that nobody was asked for is written where there is plenty of room.
-    pub(crate) fn send(&self, mut record: Box<CallRecord>, mut slot: Option<Slot>) {
-        self.metrics.call_ended(record.endpoint);
+    /// A body that may have to be counted, if there is room for it and anybody who counts.
+    pub(super) fn keep(&self, bytes: &Bytes) -> Option<Kept> {
+        self.recounter.as_ref()?.keep(bytes)
+    }
+
+    /// The call is over. It is settled by what is known of it, or counted first.
+    pub(super) fn end(&self, mut ended: Ended) {
+        self.metrics.call_ended(ended.record.endpoint);
+        ended.record.settle();
+        let recounter = self.recounter.as_ref().filter(|_| ended.is_countable());
+        let left = match recounter {
+            Some(recounter) => recounter.take(ended).err(),
+            None => Some(ended),
+        };
+        if let Some(ended) = left {
+            ended.finish();
+        }
+    }
+
+    /// The call is settled. One that nobody was asked for is written where there is plenty of room.
+    pub(super) fn send(&self, mut record: Box<CallRecord>, mut slot: Option<Slot>) {
         if record.attempts.is_empty() {
             slot = self
                 .ledger
@@ -119,8 +157,11 @@ impl Recorders {
 impl Flush {
     /// Returns when all records sent before are in the sinks, or when the pump is gone.
     pub async fn flush(&self) {
+        if let Some(recounter) = &self.recounter {
+            recounter.passed().await;
+        }
         let (done, wait) = oneshot::channel();
-        if self.0.send(done).await.is_ok() {
+        if self.pump.send(done).await.is_ok() {
             let _ = wait.await;
         }
     }

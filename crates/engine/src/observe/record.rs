@@ -9,14 +9,18 @@ use polygate_core::clock::micros;
 use polygate_core::{Clock, Failure, Usage};
 use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
-use polygate_wire::{Format, Loss};
+use polygate_wire::Loss;
 
 use super::charge::Charge;
+use super::content::Content;
 use super::pump::Recorders;
+use super::recount::{Ended, Evidence, Said};
 use super::row;
 use super::trace::Trace;
 use crate::attribution::Attribution;
-use crate::expect::Expected;
+use crate::call::Call;
+use crate::count::{Heard, Question};
+use crate::expect::{Expected, tokens};
 use crate::pulse::Flight;
 use crate::quota::{Amounts, Reservation};
 use crate::route::{Candidate, PassedOver};
@@ -90,45 +94,6 @@ pub struct CallRecord {
     pub first_event: Option<Duration>,
     /// From the start to the end.
     pub duration: Duration,
-}
-
-/// What was asked and answered, in the client's format: so many bytes of each at most.
-#[derive(Clone)]
-pub struct Content {
-    /// The client's format.
-    pub format: Format,
-    /// The request's body; cut off where it is longer.
-    pub asked: Bytes,
-    /// The answer's body, as far as it went to the client; cut off where it is longer.
-    pub answered: Vec<u8>,
-    /// Of each no more than this.
-    most: usize,
-}
-
-/// It is what prompts and answers say, which logs do not show.
-impl std::fmt::Debug for Content {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (asked, answered) = (self.asked.len(), self.answered.len());
-        write!(f, "Content({asked} bytes asked, {answered} answered)")
-    }
-}
-
-impl Content {
-    /// Of a request in this format.
-    pub(crate) fn asked(format: Format, body: &Bytes, most: usize) -> Self {
-        Self {
-            format,
-            asked: body.slice(..body.len().min(most)),
-            answered: Vec::new(),
-            most,
-        }
-    }
-
-    fn answer(&mut self, piece: &[u8]) {
-        let room = self.most.saturating_sub(self.answered.len());
-        let part = piece.get(..room.min(piece.len())).unwrap_or_default();
-        self.answered.extend_from_slice(part);
-    }
 }
 
 /// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
@@ -232,6 +197,8 @@ pub struct AttemptRecord {
     pub usage: Option<Usage>,
     /// Tokens of its answer, by our count.
     pub came: u64,
+    /// Tokens of its prompt, by the tokenizer; `None`: nobody counted.
+    pub sent: Option<u64>,
     /// What it is charged, once the call is over.
     pub charge: Charge,
 }
@@ -263,6 +230,7 @@ impl AttemptRecord {
             complete: false,
             usage: None,
             came: 0,
+            sent: None,
             charge: Charge::NOTHING,
         }
     }
@@ -350,11 +318,13 @@ pub struct Recorder {
     reserved_for: Vec<(usize, Reservation)>,
     /// The call's place in the ledger, where there is one.
     slot: Option<Slot>,
+    /// By what it can be counted if nobody says what it took.
+    evidence: Evidence,
 }
 
 impl Charge {
     /// What it takes of limits.
-    fn amounts(&self) -> Amounts {
+    pub(super) fn amounts(&self) -> Amounts {
         Amounts {
             requests: 1,
             tokens: self.usage.total(),
@@ -364,7 +334,7 @@ impl Charge {
 }
 
 /// What an attempt takes that failed and costs nothing.
-const ATTEMPT: Amounts = Amounts {
+pub(super) const ATTEMPT: Amounts = Amounts {
     requests: 1,
     tokens: 0,
     money: 0,
@@ -383,7 +353,47 @@ impl Recorder {
             reserved: Reservation::default(),
             reserved_for: Vec::new(),
             slot: None,
+            evidence: Evidence::default(),
         }
+    }
+
+    /// What the call asks, in case that nobody says how much it was.
+    pub(crate) fn asked(&mut self, call: &Call) {
+        let question = Question::of(&call.inbound.endpoint);
+        let kept = || Some(self.recorders.keep(call.object.as_ref()?.bytes()));
+        self.evidence.asked = question.and_then(|question| Some((question, kept()??)));
+    }
+
+    /// What the attempt said whose answer the client gets: what its provider reported, and what was heard of it.
+    pub(crate) fn heard(&mut self, usage: Option<Usage>, heard: Heard) {
+        let came = heard.by_length();
+        self.of_answer(|attempt| (attempt.usage, attempt.came) = (usage, came));
+        self.said(Said::Heard(heard));
+    }
+
+    /// The same of a whole answer.
+    pub(crate) fn answered(&mut self, usage: Option<Usage>, body: &Bytes) {
+        let came = tokens(body.len());
+        self.of_answer(|attempt| {
+            (attempt.usage, attempt.came, attempt.complete) = (usage, came, true);
+        });
+        if usage.is_some() {
+            // Nobody has to count what was reported, unless somebody else was asked too.
+            if self
+                .record
+                .as_ref()
+                .is_some_and(|record| record.attempts.len() == 1)
+            {
+                self.evidence = Evidence::default();
+            }
+        } else if let Some(kept) = self.recorders.keep(body) {
+            self.said(Said::Whole(kept));
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        let said = self.answers.map(|number| (number, said));
+        self.evidence.said.extend(said);
     }
 
     /// From here on the call is accounted for, where there is a ledger. `Err`: it cannot be, and is not to be made.
@@ -519,34 +529,25 @@ impl Recorder {
     }
 }
 
-impl Recorder {
-    /// Settles by what is known when the call is over. A call that nobody was asked for never was.
-    fn settle_reserved(&mut self, record: &CallRecord) {
-        let reserved = std::mem::take(&mut self.reserved);
-        if !record.attempts.is_empty() {
-            reserved.settle(record.charge.amounts());
-        }
-        for (number, reserved) in self.reserved_for.drain(..) {
-            let attempt = record.attempts.get(number);
-            reserved.settle(attempt.map_or(ATTEMPT, |attempt| attempt.charge.amounts()));
-        }
-    }
-}
-
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            let now = self.clock.now();
-            record.duration = now.saturating_sub(record.started);
-            let given_up = |attempt: &&mut AttemptRecord| attempt.outcome == GIVEN_UP;
-            let attempts = record.attempts.iter_mut();
-            attempts
-                .filter(given_up)
-                .for_each(|attempt| attempt.end(now));
-            record.settle();
-            self.settle_reserved(&record);
-            let slot = self.slot.take();
-            self.recorders.send(record, slot);
-        }
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        let now = self.clock.now();
+        record.duration = now.saturating_sub(record.started);
+        let given_up = |attempt: &&mut AttemptRecord| attempt.outcome == GIVEN_UP;
+        let attempts = record.attempts.iter_mut();
+        attempts
+            .filter(given_up)
+            .for_each(|attempt| attempt.end(now));
+        self.recorders.end(Ended {
+            record,
+            evidence: std::mem::take(&mut self.evidence),
+            reserved: std::mem::take(&mut self.reserved),
+            reserved_for: std::mem::take(&mut self.reserved_for),
+            slot: self.slot.take(),
+            recorders: self.recorders.clone(),
+        });
     }
 }

@@ -1,6 +1,8 @@
 //! How many tokens a request is: each client asks in its own words, each upstream is asked in its, and where nobody counts an
 //! estimate says that it is one.
 
+use std::time::{Duration, Instant};
+
 use polygate_mock_provider::{Behaviour, Endpoint, Mock, Rule};
 use serde_json::{Value, json};
 
@@ -125,4 +127,85 @@ async fn who_knows_no_such_question_is_estimated() {
             "{kind}"
         );
     }
+}
+
+/// Ten tokens of OpenAI's.
+const SAID: &str = "The quick brown fox jumps over the lazy dog.";
+
+/// An answer that does not say how many tokens it was.
+fn silent(is_stream: bool) -> Behaviour {
+    let (body, content_type) = if is_stream {
+        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": SAID}, "finish_reason": null}]});
+        let last = json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+        let body = format!("data: {chunk}\n\ndata: {last}\n\ndata: [DONE]\n\n");
+        (body, "text/event-stream")
+    } else {
+        let message = json!({"role": "assistant", "content": SAID});
+        let answer = json!({"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]});
+        (answer.to_string(), "application/json")
+    };
+    Behaviour {
+        body: Some(body),
+        content_type: Some(content_type.to_owned()),
+        ..Behaviour::default()
+    }
+}
+
+/// Memory of the process, in megabytes.
+fn memory(gate: &Gate) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.expect("a number") / 1024.0
+}
+
+/// Waits for the row of a call.
+async fn row(gate: &Gate, number: usize) -> Value {
+    let start = Instant::now();
+    loop {
+        let logs = gate.admin("/admin/v1/logs").await.json();
+        if logs["total"] == json!(number) {
+            return logs["items"][0].clone();
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{logs}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What nobody reports is counted by the tokenizer, in both lanes, and only then is its vocabulary read.
+#[tokio::test]
+async fn what_is_not_reported_is_counted() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&format!(
+        "providers: [{{name: p, type: openai-compatible, wire_api: chat, api_base: '{}', api_key: k, model_mapping: [gpt-4o]}}]\nhealth_check: {{enabled: false}}",
+        mock.url()
+    ));
+    let asked = |is_stream: bool| json!({"model": "gpt-4o", "stream": is_stream, "max_tokens": 99, "messages": [{"role": "user", "content": "tiktoken is great!"}]});
+    let reply = gate.post("/v1/chat/completions", &asked(false)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(row(&gate, 1).await["state"], "reported");
+    let before = memory(&gate);
+    let mut number = 1;
+    for is_stream in [false, true] {
+        mock.clear();
+        mock.script(Rule {
+            then: silent(is_stream),
+            ..Rule::default()
+        });
+        for path in ["/v1/chat/completions", "/v1/messages"] {
+            let reply = gate.post(path, &asked(is_stream)).await;
+            assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+            number += 1;
+            let row = row(&gate, number).await;
+            let counted = (&row["state"], &row["input_tokens"], &row["output_tokens"]);
+            // Six and what stands around them, ten and an end.
+            let expected = (&json!("estimated"), &json!(13), &json!(11));
+            assert_eq!(counted, expected, "{path} {is_stream}: {row}");
+        }
+    }
+    let loaded = memory(&gate);
+    assert!(
+        (5.0..50.0).contains(&(loaded - before)),
+        "{before} {loaded}"
+    );
 }

@@ -60,7 +60,7 @@ impl Relay {
         if self.meter.finished {
             return false;
         }
-        let (own, came, usage) = (self.meter.usage, self.meter.came(), self.usage());
+        let usage = self.usage();
         let rest = std::mem::replace(&mut self.rest, Rest::Failed);
         let (Rest::Others(others), Some(mut failure), Some(mut recorder)) =
             (rest, self.failure.take(), self.recorder.take())
@@ -71,11 +71,8 @@ impl Relay {
         self.parts.rest(&failure);
         recorder.land();
         recorder.update(|record| record.usage = usage);
-        recorder.of_answer(|attempt| {
-            attempt.usage = own;
-            attempt.came = came;
-            attempt.broke(&failure);
-        });
+        recorder.heard(self.meter.usage, std::mem::take(&mut self.meter.heard));
+        recorder.of_answer(|attempt| attempt.broke(&failure));
         tracing::debug!(
             request_id = &*self.parts.request_id,
             candidate = ?self.parts.candidate,

@@ -1,0 +1,230 @@
+//! Calls whose tokens nobody reported: a thread of its own counts them by the tokenizer, and settles them then.
+//!
+//! A call waits for nothing here: what there is no room for is settled by its length, as all are where nobody recounts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use bytes::Bytes;
+use polygate_ledger::Slot;
+use tokio::sync::oneshot;
+
+use super::pump::Recorders;
+use super::record::{ATTEMPT, CallRecord};
+use crate::count::{Heard, Question};
+use crate::quota::Reservation;
+
+/// So many calls wait to be counted.
+const QUEUE: usize = 1024;
+
+/// The most bytes of a body that is kept until its call is over, and of all of them.
+const MOST_OF_ONE: usize = 4 << 20;
+const MOST: usize = 32 << 20;
+
+/// Counts what ended without a report. The thread begins with the first such call, and reads the tokenizer's vocabulary then.
+#[derive(Clone, Default)]
+pub struct Recounter(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// `None` where the system has no thread left.
+    queue: OnceLock<Option<SyncSender<Job>>>,
+    kept: Arc<AtomicUsize>,
+}
+
+enum Job {
+    Settle(Box<Ended>),
+    /// All before this are settled.
+    Tell(oneshot::Sender<()>),
+}
+
+/// A body that is kept, within the bounds of all.
+pub(super) struct Kept {
+    bytes: Bytes,
+    all: Arc<AtomicUsize>,
+}
+
+/// What an attempt said.
+pub(super) enum Said {
+    /// A stream.
+    Heard(Heard),
+    /// A whole answer, as the client has it.
+    Whole(Kept),
+}
+
+/// By what a call can be counted.
+#[derive(Default)]
+pub(super) struct Evidence {
+    /// What it asked.
+    pub(super) asked: Option<(Question, Kept)>,
+    /// What was said, by the attempts' numbers.
+    pub(super) said: Vec<(usize, Said)>,
+}
+
+/// A call that is over, with all that hangs on how it is settled.
+pub(super) struct Ended {
+    pub(super) record: Box<CallRecord>,
+    pub(super) evidence: Evidence,
+    /// What is reserved for the call.
+    pub(super) reserved: Reservation,
+    /// The same for attempts, by their numbers.
+    pub(super) reserved_for: Vec<(usize, Reservation)>,
+    /// The call's place in the ledger, where there is one.
+    pub(super) slot: Option<Slot>,
+    pub(super) recorders: Recorders,
+}
+
+impl Recounter {
+    /// A body, if there is room for it.
+    pub(super) fn keep(&self, bytes: &Bytes) -> Option<Kept> {
+        let kept = Kept {
+            bytes: bytes.clone(),
+            all: self.0.kept.clone(),
+        };
+        let before = kept.all.fetch_add(bytes.len(), Ordering::Relaxed);
+        (bytes.len() <= MOST_OF_ONE && before <= MOST - MOST_OF_ONE).then_some(kept)
+    }
+
+    /// Counts and settles it, some time. `Err`: there is no room.
+    pub(super) fn take(&self, ended: Ended) -> Result<(), Ended> {
+        let Some(queue) = self.queue() else {
+            return Err(ended);
+        };
+        match queue.try_send(Job::Settle(Box::new(ended))) {
+            Err(
+                TrySendError::Full(Job::Settle(ended))
+                | TrySendError::Disconnected(Job::Settle(ended)),
+            ) => Err(*ended),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns when all that were taken before are settled.
+    pub(super) async fn passed(&self) {
+        let Some(Some(queue)) = self.0.queue.get() else {
+            return;
+        };
+        let (tell, told) = oneshot::channel();
+        let mut job = Job::Tell(tell);
+        while let Err(TrySendError::Full(unsent)) = queue.try_send(job) {
+            job = unsent;
+            tokio::task::yield_now().await;
+        }
+        let _ = told.await;
+    }
+
+    fn queue(&self) -> Option<&SyncSender<Job>> {
+        let start = || {
+            let (queue, jobs) = sync_channel(QUEUE);
+            let named = thread::Builder::new().name("recounter".to_owned());
+            named.spawn(move || run(&jobs)).ok().map(|_| queue)
+        };
+        self.0.queue.get_or_init(start).as_ref()
+    }
+}
+
+/// Until nobody has anything more to count.
+fn run(jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Settle(mut ended) => {
+                // The tokenizer is not ours. Where it fails on a text, the call is settled by its length.
+                let counted =
+                    catch_unwind(AssertUnwindSafe(|| ended.evidence.count(&mut ended.record)));
+                if counted.is_err() {
+                    tracing::warn!("the tokenizer failed: a call is charged by its length");
+                }
+                ended.record.settle();
+                ended.finish();
+            }
+            Job::Tell(tell) => {
+                let _ = tell.send(());
+            }
+        }
+    }
+}
+
+impl Evidence {
+    fn count(&self, record: &mut CallRecord) {
+        for (number, attempt) in record.attempts.iter_mut().enumerate() {
+            if !attempt.is_guessed() {
+                continue;
+            }
+            let is_told = attempt.usage.is_some_and(|usage| usage.input > 0);
+            if let Some((question, body)) = self.asked.as_ref().filter(|_| !is_told) {
+                attempt.sent = question.count(&body.bytes, &attempt.model);
+            }
+            let mut said = self.said.iter();
+            let came = said
+                .find(|(of, _)| *of == number)
+                .and_then(|(_, said)| self.came(said, &attempt.model));
+            attempt.came = came.unwrap_or(attempt.came);
+        }
+    }
+
+    fn came(&self, said: &Said, model: &str) -> Option<u64> {
+        match said {
+            Said::Heard(heard) => Some(heard.count(model)),
+            Said::Whole(body) => {
+                let (question, _) = self.asked.as_ref()?;
+                question.count_answer(&body.bytes, model)
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.asked.is_none() && self.said.is_empty()
+    }
+}
+
+impl Ended {
+    /// A tokenizer could say better what it took.
+    pub(super) fn is_countable(&self) -> bool {
+        !self.evidence.is_empty() && self.record.is_guessed()
+    }
+
+    /// Settles by what the record says. A call that nobody was asked for never was.
+    pub(super) fn finish(self) {
+        if !self.record.attempts.is_empty() {
+            self.reserved.settle(self.record.charge.amounts());
+        }
+        for (number, reserved) in self.reserved_for {
+            let attempt = self.record.attempts.get(number);
+            reserved.settle(attempt.map_or(ATTEMPT, |attempt| attempt.charge.amounts()));
+        }
+        self.recorders.send(self.record, self.slot);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_kept_as_far_as_there_is_room() {
+        let recounter = Recounter::default();
+        let held = || recounter.0.kept.load(Ordering::Relaxed);
+        let body = Bytes::from(vec![b'a'; MOST_OF_ONE]);
+        assert!(
+            recounter
+                .keep(&Bytes::from(vec![b'a'; MOST_OF_ONE + 1]))
+                .is_none()
+        );
+        assert_eq!(held(), 0);
+        let mut kept: Vec<Kept> = std::iter::from_fn(|| recounter.keep(&body)).collect();
+        assert_eq!((kept.len(), held()), (MOST / MOST_OF_ONE, MOST));
+        kept.pop();
+        assert!(recounter.keep(&body).is_some());
+        drop(kept);
+        assert_eq!(held(), 0);
+    }
+}
