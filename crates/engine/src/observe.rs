@@ -11,7 +11,7 @@ mod trace;
 
 pub use charge::Charge;
 pub(crate) use metrics::Refused;
-pub use metrics::{Metrics, SignalCounters, Standing, Told};
+pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
 pub use pump::{Flush, Pump, Recorders, Sink};
 pub use record::{AttemptRecord, CallRecord, Content, Outcome, Recorder};
 pub use trace::{Trace, is_part};

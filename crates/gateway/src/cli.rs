@@ -2,16 +2,33 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use http::Uri;
+use polygate_engine::observe::Build;
 
+use crate::config::{Flags, values};
 use crate::export::Secrets;
+
+/// What this program was made of; the build script knows the commit.
+pub const BUILD: Build = Build::of(env!("POLYGATE_COMMIT"));
+
+/// What `--version` says; `-V` says the first half.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("POLYGATE_COMMIT"),
+    ")"
+);
 
 /// One gateway between every AI client and every AI provider.
 #[derive(Debug, Parser)]
 #[command(
     name = "polygate",
     version,
+    long_version = VERSION,
     about,
     args_conflicts_with_subcommands = true
 )]
@@ -48,6 +65,13 @@ pub enum Command {
         #[command(subcommand)]
         what: Migrate,
     },
+    /// Ask the gateway that the same configuration, variables and flags would serve whether it is ready: exits with 0, or with 1
+    Health(Health),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Run the simulated provider alone
     Mock(Mock),
 }
@@ -82,6 +106,17 @@ pub enum Migrate {
 /// How to serve.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Serve {
+    /// What to serve, and where.
+    #[command(flatten)]
+    pub source: Source,
+    /// error, warn, info, debug or trace; RUST_LOG goes before it
+    #[arg(long)]
+    pub log_level: Option<String>,
+}
+
+/// Which configuration, and what is said over it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Source {
     /// Configuration file
     #[arg(value_name = "CONFIG")]
     pub file: Option<PathBuf>,
@@ -94,9 +129,35 @@ pub struct Serve {
     /// Port to listen on
     #[arg(long)]
     pub port: Option<u16>,
-    /// error, warn, info, debug or trace; RUST_LOG goes before it
-    #[arg(long)]
-    pub log_level: Option<String>,
+}
+
+impl From<Source> for Flags {
+    fn from(source: Source) -> Self {
+        Self {
+            config: source.config.or(source.file),
+            host: source.host,
+            port: source.port,
+        }
+    }
+}
+
+/// Whom to ask whether it is ready.
+#[derive(Args, Clone, Debug)]
+pub struct Health {
+    /// Where it would be.
+    #[command(flatten)]
+    pub source: Source,
+    /// Its address; then nothing else is read
+    #[arg(long, conflicts_with = "Source")]
+    pub url: Option<Uri>,
+    /// How long the answer may take: seconds, or a number with a unit
+    #[arg(long, default_value = "3s", value_parser = patience)]
+    pub timeout: Duration,
+}
+
+fn patience(text: &str) -> Result<Duration, &'static str> {
+    let time = values::duration(text).filter(|time| !time.is_zero());
+    time.ok_or("must be a time above zero")
 }
 
 /// How to run the simulated provider.

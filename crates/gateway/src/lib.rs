@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod export;
 mod follow;
+pub mod health;
 pub mod import;
 mod kept;
 mod last_good;
