@@ -15,7 +15,7 @@ mod trace;
 pub use charge::Charge;
 pub use content::Content;
 pub(crate) use metrics::Refused;
-pub use metrics::{Metrics, SignalCounters, Standing, Told};
+pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
 pub use pump::{Flush, Pump, Recorders, Sink};
 pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};
 pub use trace::{Trace, is_part};

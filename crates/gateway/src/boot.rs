@@ -12,7 +12,7 @@ use polygate_core::{Clock, Secret, SystemClock};
 use polygate_engine::Engine;
 use polygate_engine::admit::SharedKeys;
 use polygate_engine::config::{self, Config, Credential, Provider, Tls};
-use polygate_engine::observe::{Metrics, Recorders};
+use polygate_engine::observe::{Build, Metrics, Recorders};
 use polygate_engine::probe;
 use polygate_engine::quota::Book;
 use polygate_mock_provider::{Behaviour, Mock, Options, Rule};
@@ -97,7 +97,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
         .any(|one| merge.base.is_demo(one));
     let server = loaded.config.server.clone();
     let model = example_model(&loaded.config, is_demo);
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::of(cli::BUILD));
     let (recorders, mut pump, flush) = Recorders::recounting(metrics.clone());
     let telling = Telling::start(&loaded.config, &metrics, &mut pump)?;
     let engine = Engine::new(loaded.config, clock.clone(), metrics, recorders)
@@ -415,7 +415,8 @@ fn announce(listening: Listening<'_>, engine: &Engine) {
         .iter()
         .map(|upstream| &*upstream.name)
         .collect();
-    tracing::info!(%address, configuration = dialect.name(), providers = providers.join(","), "listening");
+    let Build { version, commit } = engine.metrics().build();
+    tracing::info!(%address, version, commit, configuration = dialect.name(), providers = providers.join(","), "listening");
     if providers.is_empty() {
         tracing::warn!("no provider is configured: every call will be refused");
     }

@@ -2,16 +2,33 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use http::Uri;
+use polygate_engine::observe::Build;
 
+use crate::config::{Flags, values};
 use crate::export::Secrets;
+
+/// What this program was made of; the build script knows the commit.
+pub const BUILD: Build = Build::of(env!("POLYGATE_COMMIT"));
+
+/// What `--version` says; `-V` says the first half.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("POLYGATE_COMMIT"),
+    ")"
+);
 
 /// One gateway between every AI client and every AI provider.
 #[derive(Debug, Parser)]
 #[command(
     name = "polygate",
     version,
+    long_version = VERSION,
     about,
     args_conflicts_with_subcommands = true
 )]
@@ -48,6 +65,16 @@ pub enum Command {
         #[command(subcommand)]
         what: Migrate,
     },
+    /// Ask the gateway that the same configuration, variables and flags would serve whether it is ready: exits with 0, or with 1
+    Health(Health),
+    /// Say why a call would go where it goes, or why one went where it went: of the gateway that the same configuration, variables
+    /// and flags would serve
+    Explain(Explain),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Run the simulated provider alone
     Mock(Mock),
 }
@@ -82,6 +109,17 @@ pub enum Migrate {
 /// How to serve.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Serve {
+    /// What to serve, and where.
+    #[command(flatten)]
+    pub source: Source,
+    /// error, warn, info, debug or trace; RUST_LOG goes before it
+    #[arg(long)]
+    pub log_level: Option<String>,
+}
+
+/// Which configuration, and what is said over it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Source {
     /// Configuration file
     #[arg(value_name = "CONFIG")]
     pub file: Option<PathBuf>,
@@ -94,9 +132,70 @@ pub struct Serve {
     /// Port to listen on
     #[arg(long)]
     pub port: Option<u16>,
-    /// error, warn, info, debug or trace; RUST_LOG goes before it
+}
+
+impl From<Source> for Flags {
+    fn from(source: Source) -> Self {
+        Self {
+            config: source.config.or(source.file),
+            host: source.host,
+            port: source.port,
+        }
+    }
+}
+
+/// Whom to ask whether it is ready.
+#[derive(Args, Clone, Debug)]
+pub struct Health {
+    /// Where it would be.
+    #[command(flatten)]
+    pub source: Source,
+    /// Its address; then nothing else is read
+    #[arg(long, conflicts_with = "Source")]
+    pub url: Option<Uri>,
+    /// How long the answer may take: seconds, or a number with a unit
+    #[arg(long, default_value = "3s", value_parser = patience)]
+    pub timeout: Duration,
+}
+
+/// What is explained, and by whom.
+#[derive(Args, Clone, Debug)]
+pub struct Explain {
+    /// A call that was made: its x-request-id, or its own id
+    #[arg(conflicts_with_all = ["model", "body", "key", "headers", "offline"])]
+    pub id: Option<String>,
+    /// The model of a call that nobody makes
+    #[arg(short, long, required_unless_present_any = ["id", "body"])]
+    pub model: Option<String>,
+    /// A file with the body of such a call; - reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// The path that it would be sent to
+    #[arg(short, long, default_value = "/v1/chat/completions")]
+    pub endpoint: String,
+    /// The name of the key that would call
+    #[arg(short, long)]
+    pub key: Option<String>,
+    /// One of its headers, `name: value`
+    #[arg(long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// By the configuration alone, without a gateway: nothing rests, and nobody has called
+    #[arg(long, conflicts_with = "url")]
+    pub offline: bool,
+    /// The gateway's address
     #[arg(long)]
-    pub log_level: Option<String>,
+    pub url: Option<Uri>,
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn patience(text: &str) -> Result<Duration, &'static str> {
+    let time = values::duration(text).filter(|time| !time.is_zero());
+    time.ok_or("must be a time above zero")
 }
 
 /// How to run the simulated provider.

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use polygate_core::Secret;
 use polygate_engine::Config;
+use polygate_engine::config::Server;
 
 use database::Storage;
 use env::Environment;
@@ -113,16 +114,8 @@ impl Dialect {
 
 /// The configuration that flags, variables and files make together.
 pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Result<Loaded, Report> {
-    let path = find(flags, environment).or_else(|| here(directory));
+    let (path, mut parsed, text) = read(flags, environment, directory);
     let absolute = path.as_ref().map(|path| directory.join(path));
-    let text = absolute
-        .as_ref()
-        .map_or(Ok(String::new()), std::fs::read_to_string);
-    let (mut parsed, text) = match (&path, text) {
-        (None, _) => (zero(environment), String::new()),
-        (Some(_), Ok(text)) => (parse(&text, environment), text),
-        (Some(_), Err(error)) => (unreadable(&error), String::new()),
-    };
     let findings = &mut parsed.findings;
     overrides::apply(flags, environment, &mut parsed.config, findings);
     let admin_key = overrides::admin_key(environment, findings);
@@ -145,6 +138,46 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
         text,
         names: parsed.names,
     })
+}
+
+/// Where a gateway listens that flags, variables and files make together. Anything else may be wrong with them: a gateway that
+/// was started with others, or keeps serving by older ones, listens there all the same.
+pub fn listening(
+    flags: &Flags,
+    environment: &Environment,
+    directory: &Path,
+) -> Result<Server, Report> {
+    /// The file as a whole, and the keys that say where; those that a dialect has at its top too.
+    const WHERE: [&str; 5] = ["", "server", "host", "port", "tls"];
+    let (path, parsed, _) = read(flags, environment, directory);
+    let mut server = parsed.config.server;
+    let mut findings = Findings::default();
+    overrides::address(flags, environment, &mut server, &mut findings);
+    let is_where =
+        |problem: &Problem| WHERE.contains(&problem.path.split('.').next().unwrap_or_default());
+    let errors = parsed.findings.errors.into_iter().filter(is_where);
+    findings.errors.extend(errors);
+    if findings.errors.is_empty() {
+        Ok(server)
+    } else {
+        Err(Report::new(path, findings.errors))
+    }
+}
+
+/// The file, as it was named, and what it says.
+fn read(
+    flags: &Flags,
+    environment: &Environment,
+    directory: &Path,
+) -> (Option<PathBuf>, Parsed, String) {
+    let Some(path) = find(flags, environment).or_else(|| here(directory)) else {
+        return (None, zero(environment), String::new());
+    };
+    let (parsed, text) = match std::fs::read_to_string(directory.join(&path)) {
+        Ok(text) => (parse(&text, environment), text),
+        Err(error) => (unreadable(&error), String::new()),
+    };
+    (Some(path), parsed, text)
 }
 
 /// The file that flag, argument or variables name.

@@ -3,8 +3,10 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod export;
 mod follow;
+pub mod health;
 pub mod import;
 mod kept;
 mod last_good;

@@ -4,9 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use polygate::boot::{self, Start};
-use polygate::cli::{Cli, Command, Import, Serve};
+use polygate::cli::{Cli, Command, Explain, Health, Import, Serve};
 use polygate::config::database::storage as storage_of;
 use polygate::config::env::Environment;
 use polygate::config::{Flags, Report, load, summary};
@@ -15,6 +15,7 @@ use polygate::limits::bearable;
 use polygate::listen::Given;
 use polygate::storage::{Refused, migrate};
 use polygate::systemd::Notifier;
+use polygate::{explain, health};
 use tracing_subscriber::EnvFilter;
 
 /// sysexits' EX_CONFIG: the configuration cannot be used.
@@ -49,6 +50,17 @@ fn main() -> ExitCode {
                 Err(report) => refuse(&report),
             }
         }
+        Some(Command::Health(args)) => health(args, &directory),
+        Some(Command::Explain(args)) => explain(&args, &directory),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "polygate",
+                &mut std::io::stdout(),
+            );
+            ExitCode::SUCCESS
+        }
         Some(Command::Mock(args)) => {
             logs(None, &Environment::default());
             run(boot::mock(args))
@@ -61,11 +73,7 @@ fn main() -> ExitCode {
 fn serve(args: Serve, directory: &Path) -> ExitCode {
     let environment = Environment::of_process(directory);
     logs(args.log_level.as_deref(), &environment);
-    let flags = Flags {
-        config: args.config.or(args.file),
-        host: args.host,
-        port: args.port,
-    };
+    let flags = Flags::from(args.source);
     let given = match Given::take(&environment) {
         Ok(given) => given,
         Err(error) => return fail(&error),
@@ -92,6 +100,44 @@ fn check(flags: Flags, directory: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(report) => refuse(&report),
+    }
+}
+
+/// Never with another code than 0 and 1: container runtimes know no others.
+fn health(args: Health, directory: &Path) -> ExitCode {
+    let url = match args.url {
+        Some(url) => Ok(url),
+        None => health::own_url(&args.source.into(), directory),
+    };
+    let asked = url.and_then(|url| health::ask(&url, args.timeout));
+    let (line, code) = match asked {
+        Ok(line) => (line, ExitCode::SUCCESS),
+        Err(line) => (line, ExitCode::FAILURE),
+    };
+    let _ = writeln!(std::io::stdout(), "{line}");
+    code
+}
+
+fn explain(args: &Explain, directory: &Path) -> ExitCode {
+    let flags = Flags {
+        config: args.config.clone(),
+        ..Flags::default()
+    };
+    let environment = Environment::of_process(directory);
+    let loaded = match load(&flags, &environment, directory) {
+        Ok(loaded) => loaded,
+        Err(report) => return refuse(&report),
+    };
+    if args.offline {
+        return run(async { explain::offline(args, loaded) });
+    }
+    let url = match &args.url {
+        Some(url) => Ok(url.clone()),
+        None => health::own_url(&flags, directory).map_err(anyhow::Error::msg),
+    };
+    match url.and_then(|url| Ok((url, explain::admin_key(&loaded)?))) {
+        Ok((url, key)) => run(async move { explain::online(args, &url, &key).await }),
+        Err(error) => fail(&error),
     }
 }
 

@@ -10,8 +10,8 @@ use axum::extract::{Extension, State as Shared};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use polygate_engine::observe::Standing;
 use polygate_engine::observe::metrics::{Format, Now};
+use polygate_engine::observe::{Build, Standing};
 use polygate_engine::status;
 use serde_json::{Value, json};
 
@@ -62,7 +62,8 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response {
 /// Never depends on upstreams.
 async fn alive(Shared(state): Shared<State>) -> Json<Value> {
     let providers = state.engine.snapshot().upstreams.len();
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "providers": providers}))
+    let Build { version, commit } = state.engine.metrics().build();
+    Json(json!({"status": "ok", "version": version, "commit": commit, "providers": providers}))
 }
 
 async fn ready(Shared(state): Shared<State>) -> Response {

@@ -38,7 +38,7 @@ use told::TellingCounters;
 
 pub(crate) use calls::Refused;
 pub use signals::SignalCounters;
-pub use standing::Standing;
+pub use standing::{Build, Standing};
 pub use summary::{Breakdown, Totals};
 pub use table::{Described, Kind, TABLE};
 pub use told::Told;
@@ -57,6 +57,7 @@ pub struct Metrics {
     /// Providers as they are when somebody reads: one reader at a time.
     providers: Mutex<Providers>,
     ledger: Ledger,
+    build: Build,
     standing: Gauges,
     process: Process,
 }
@@ -120,8 +121,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Fresh metrics, all at zero.
+    /// Fresh metrics, all at zero, of a program of which nobody says what it was made of.
     pub fn new() -> Self {
+        Self::of(Build::of("unknown"))
+    }
+
+    /// Fresh metrics, all at zero.
+    pub fn of(build: Build) -> Self {
         let mut registry = Registry::default();
         let page = &mut registry;
         let signals = SignalCounters::default();
@@ -139,10 +145,16 @@ impl Metrics {
             limiter: Limiter::new(page),
             providers: Mutex::new(Providers::new(page)),
             ledger: Ledger::new(page),
-            standing: Gauges::new(page),
+            build,
+            standing: Gauges::new(page, build),
             process: Process::new(page),
             registry,
         }
+    }
+
+    /// What the program was made of.
+    pub fn build(&self) -> Build {
+        self.build
     }
 
     /// Counts of those who are told of calls beside metrics and log.

@@ -2,6 +2,7 @@
 
 use polygate_core::Secret;
 use polygate_engine::Config;
+use polygate_engine::config::Server;
 
 use super::Flags;
 use super::check::is_sample;
@@ -16,6 +17,34 @@ pub fn apply(
     flags: &Flags,
     environment: &Environment,
     config: &mut Config,
+    findings: &mut Findings,
+) {
+    address(flags, environment, &mut config.server, findings);
+    let mut over = Variables {
+        environment,
+        findings,
+    };
+    let patience = |text: &str| values::duration(text).filter(|time| !time.is_zero());
+    let seconds = "must be a number of seconds above zero";
+    let request = over.variable("REQUEST_TIMEOUT_SECS", seconds, patience);
+    let first_event = over.variable("TTFT_TIMEOUT_SECS", seconds, patience);
+    let verify_ssl = over.boolean("VERIFY_SSL");
+    let suffix = over.variable("PROVIDER_SUFFIX", "", |text| Some(text.to_owned()));
+    super::pieces::set(&mut config.timeouts.request, request);
+    super::pieces::set(&mut config.timeouts.first_event, first_event);
+    super::pieces::set(&mut config.verify_ssl, verify_ssl);
+    if suffix.is_some() {
+        config.routing.provider_suffix = suffix;
+    }
+    telemetry::variables(&mut over, &mut config.telemetry);
+    jsonl::variables(&mut over, &mut config.telemetry);
+}
+
+/// The same for where the gateway listens.
+pub fn address(
+    flags: &Flags,
+    environment: &Environment,
+    server: &mut Server,
     findings: &mut Findings,
 ) {
     let mut over = Variables {
@@ -34,22 +63,8 @@ pub fn apply(
         "must be a port number",
         |text| text.parse().ok(),
     );
-    let patience = |text: &str| values::duration(text).filter(|time| !time.is_zero());
-    let seconds = "must be a number of seconds above zero";
-    let request = over.variable("REQUEST_TIMEOUT_SECS", seconds, patience);
-    let first_event = over.variable("TTFT_TIMEOUT_SECS", seconds, patience);
-    let verify_ssl = over.boolean("VERIFY_SSL");
-    let suffix = over.variable("PROVIDER_SUFFIX", "", |text| Some(text.to_owned()));
-    super::pieces::set(&mut config.server.host, host);
-    super::pieces::set(&mut config.server.port, port);
-    super::pieces::set(&mut config.timeouts.request, request);
-    super::pieces::set(&mut config.timeouts.first_event, first_event);
-    super::pieces::set(&mut config.verify_ssl, verify_ssl);
-    if suffix.is_some() {
-        config.routing.provider_suffix = suffix;
-    }
-    telemetry::variables(&mut over, &mut config.telemetry);
-    jsonl::variables(&mut over, &mut config.telemetry);
+    super::pieces::set(&mut server.host, host);
+    super::pieces::set(&mut server.port, port);
 }
 
 /// Variables, and what is wrong with them.

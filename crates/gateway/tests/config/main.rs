@@ -4,6 +4,7 @@ mod callers;
 mod dialects;
 mod environment;
 mod example;
+mod listening;
 mod precedence;
 mod problems;
 mod robustness;

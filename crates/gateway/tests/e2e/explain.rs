@@ -237,3 +237,53 @@ async fn what_cannot_be_understood_names_the_field() {
     .await;
     assert_eq!(reply.status, 404);
 }
+
+/// What `polygate explain` prints with these words, beside a gateway.
+fn printed(gate: &Gate, words: &[&str]) -> (bool, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_polygate"))
+        .arg("explain")
+        .args(words)
+        .current_dir(gate.dir())
+        .env_clear()
+        .env("ADMIN_KEY", ADMIN_KEY)
+        .output()
+        .expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).expect("text");
+    (output.status.success(), text)
+}
+
+#[tokio::test]
+async fn the_command_line_says_the_same_to_people() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let gate = Gate::start(&config(&a, &b));
+    limited(&a);
+    let body = json!({"model": "smart", "messages": [{"role": "user", "content": "Hi"}]});
+    let reply = call(&gate, "dev", &body, "0").await;
+    let id = reply.header("x-request-id");
+    past(&gate, id).await;
+
+    let (is_good, text) = printed(&gate, &["--offline", "--model", "smart", "--key", "poor"]);
+    assert!(is_good, "{text}");
+    assert!(text.contains("1. a / a#1 as gpt-4o-mini: asked"), "{text}");
+    assert!(text.contains("key poor: 1 requests left of 1"), "{text}");
+    let (_, text) = printed(&gate, &["--url", &gate.url, "--model", "smart"]);
+    assert!(
+        text.contains("1. b / b#1 as claude-haiku-4-5: asked"),
+        "{text}"
+    );
+    assert!(
+        text.contains("-  a / a#1 as gpt-4o-mini: limit, rests "),
+        "{text}"
+    );
+    let (_, text) = printed(&gate, &["--url", &gate.url, id]);
+    assert!(text.contains("1. a / a#1 as gpt-4o-mini: "), "{text}");
+    assert!(text.contains("completed with 200"), "{text}");
+    let (_, text) = printed(&gate, &["--url", &gate.url, "--model", "smart", "--json"]);
+    let object: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(verdicts(&object), [pair("b", "asked"), pair("a", "limit")]);
+    let (is_good, text) = printed(&gate, &["--url", &gate.url, "no-such-call"]);
+    assert!(!is_good && text.contains("404"), "{text}");
+    let (is_good, text) = printed(&gate, &["--url", &gate.url, "--key", "nobody", "-m", "x"]);
+    assert!(!is_good && text.contains("no enabled key"), "{text}");
+}

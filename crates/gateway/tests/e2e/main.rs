@@ -38,6 +38,8 @@ mod ledger_crash;
 mod limits;
 mod metrics;
 mod prices;
+mod readiness;
+mod release;
 mod reload;
 mod replicas;
 mod restart;

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::readiness::health;
 use crate::support::{Gate, chat, mock, signal, until};
 
 /// A certificate with its key.
@@ -129,6 +130,20 @@ async fn both_protocols_are_spoken_and_slow_handshakes_end() {
     let mut byte = [0];
     let closed = timeout(Duration::from_secs(5), silent.read(&mut byte)).await;
     assert!(matches!(closed.expect("in time"), Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn the_health_command_needs_no_authority_on_loopback_only() {
+    let mock = mock("p").await;
+    let first = pair(false);
+    let gate = start(&mock, &first, "300ms");
+    let (_, port) = gate.address().rsplit_once(':').expect("a port");
+    let (line, is_ready) = health(gate.dir(), &["--port", port]);
+    assert!(is_ready && line.starts_with("https://127.0.0.1:"), "{line}");
+    // The same socket under an address that might be anybody's.
+    let url = format!("https://0.0.0.0:{port}");
+    let (line, is_ready) = health(gate.dir(), &["--url", &url]);
+    assert!(!is_ready && line.contains("TLS handshake failed"), "{line}");
 }
 
 #[tokio::test]

@@ -44,17 +44,30 @@ struct Source {
     source: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Build {
-    version: &'static str,
+/// What the program was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Build {
+    /// The release.
+    pub version: &'static str,
+    /// The commit; with `-dirty`, where what was built is not quite that.
+    pub commit: &'static str,
+}
+
+impl Build {
+    /// Of this commit.
+    pub const fn of(commit: &'static str) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            commit,
+        }
+    }
 }
 
 impl Gauges {
-    pub(super) fn new(registry: &mut Registry) -> Self {
-        let build: Family<Build, Gauge> =
+    pub(super) fn new(registry: &mut Registry, build: Build) -> Self {
+        let builds: Family<Build, Gauge> =
             register(registry, "polygate_build_info", Family::default());
-        let version = env!("CARGO_PKG_VERSION");
-        build.get_or_create(&Build { version }).set(1);
+        builds.get_or_create(&build).set(1);
         Self {
             generation: register(registry, "polygate_config_generation", Gauge::default()),
             version: register(registry, "polygate_config_version", Gauge::default()),

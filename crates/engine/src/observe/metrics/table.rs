@@ -115,7 +115,7 @@ pub const TABLE: &[Described] = &[
     row("polygate_config_refused", Gauge, &["source"], "1 where the file, or what the database says, was refused as it is now: an older configuration is in force"),
     row("polygate_config_left_out", Gauge, &[], "Documents of the database that are not served"),
     row("polygate_store_up", Gauge, &[], "1 where the store answered when it was last asked"),
-    row("polygate_build_info", Gauge, &["version"], "Always 1; the version is a label"),
+    row("polygate_build_info", Gauge, &["version", "commit"], "Always 1; version and commit are labels"),
     row("polygate_tasks", Gauge, &[], "Tasks of the process: one a connection of a client or to a provider, one an HTTP/2 stream, and a few"),
     row("process_cpu_seconds", Counter, &[], "Processor time that the process took"),
     row("process_start_time_seconds", Gauge, &[], "When the process started; seconds since 1970"),

@@ -1,0 +1,192 @@
+//! An explanation as people read it.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Of a call to come, or of one that was.
+pub fn of(explanation: &Value) -> String {
+    let mut text = String::new();
+    call(&mut text, explanation);
+    if let Some(code) = explanation["refusal"]["code"].as_str() {
+        let message = said(&explanation["refusal"]["message"]);
+        let _ = writeln!(text, "Refused: {code} {message}");
+    }
+    list(&mut text, "Limits", &explanation["limits"], |one, _| {
+        limit(one)
+    });
+    list(
+        &mut text,
+        "Candidates",
+        &explanation["candidates"],
+        candidate,
+    );
+    list(
+        &mut text,
+        "Passed over",
+        &explanation["passed_over"],
+        |one, _| {
+            format!(
+                "{}: {}",
+                place(one, ["provider", "credential", "model"]),
+                rest(one)
+            )
+        },
+    );
+    list(&mut text, "Attempts", &explanation["attempts"], attempt);
+    text
+}
+
+fn call(text: &mut String, explanation: &Value) {
+    let of = |name: &str| said(&explanation[name]);
+    let _ = write!(text, "{} of model {}", of("endpoint"), of("model"));
+    if explanation["label"] != explanation["model"] && !explanation["label"].is_null() {
+        let _ = write!(text, " (as {})", of("label"));
+    }
+    let _ = write!(text, " by key {}", of("key"));
+    if let Some(team) = explanation["team"].as_str().filter(|team| !team.is_empty()) {
+        let _ = write!(text, " of team {team}");
+    }
+    match explanation["outcome"].as_str() {
+        Some(outcome) => {
+            let (status, took) = (of("status_code"), of("total_duration_ms"));
+            let cost = dollars(&explanation["cost_micro_usd"]);
+            let _ = writeln!(
+                text,
+                "\n{outcome} with {status} after {took} ms, {cost} ({})",
+                of("state")
+            );
+            let losses = words(&explanation["losses"]);
+            if !losses.is_empty() {
+                let _ = writeln!(text, "Lost in translation: {losses}");
+            }
+        }
+        None => {
+            let (input, output) = (of("input_tokens"), of("output_tokens"));
+            let _ = writeln!(
+                text,
+                "\nabout {input} tokens, and at most {output} of an answer"
+            );
+        }
+    }
+}
+
+/// A heading and its items, where there are any.
+fn list(text: &mut String, heading: &str, items: &Value, line: impl Fn(&Value, usize) -> String) {
+    let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "{heading}:");
+    for (at, item) in items.iter().enumerate() {
+        let _ = writeln!(text, "  {}", line(item, at + 1));
+    }
+}
+
+fn limit(one: &Value) -> String {
+    let amount = |value: &Value| match one["measure"].as_str() {
+        Some("usd") => dollars(value),
+        _ => format!("{value} {}", said(&one["measure"])),
+    };
+    let whose = format!("{} {}", said(&one["of"]), said(&one["name"]));
+    let (left, most) = (amount(&one["left"]), amount(&one["most"]));
+    format!(
+        "{whose}: {left} left of {most} per {}",
+        said(&one["period"])
+    )
+}
+
+fn candidate(one: &Value, number: usize) -> String {
+    let mut line = match one["verdict"].as_str() {
+        Some("asked") => format!("{number}. "),
+        _ => "-  ".to_owned(),
+    };
+    line += &place(one, ["provider", "credential", "model"]);
+    let mut words = vec![rest(one)];
+    words.push(format!(
+        "group {} by {}",
+        one["group"],
+        said(&one["strategy"])
+    ));
+    for (name, word) in [
+        ("by_affinity", "preferred by affinity"),
+        ("by_chance", "or another, by chance"),
+    ] {
+        if one[name] == true {
+            words.push(word.to_owned());
+        }
+    }
+    if let Some(lane) = one["lane"].as_object() {
+        let of = |name: &str| lane.get(name).map(said).unwrap_or_default();
+        words.push(format!("{} {}", of("kind"), of("format")));
+    }
+    for (name, word) in [("altered", "alters"), ("losses", "loses")] {
+        let pointers = self::words(&one[name]);
+        if !pointers.is_empty() {
+            words.push(format!("{word} {pointers}"));
+        }
+    }
+    if let Some(message) = one["refusal"]["message"].as_str() {
+        words.push(format!("would not be sent it: {message}"));
+    }
+    words.push(match &one["most_cost"] {
+        Value::Null => "of unknown price".to_owned(),
+        most => format!("at most {}", dollars(most)),
+    });
+    let latency = &one["scores"]["latency_ms"];
+    if !latency.is_null() {
+        words.push(format!("{latency} ms to the first event"));
+    }
+    line + ": " + &words.join("; ")
+}
+
+/// The verdict, and what there is to say of it.
+fn rest(one: &Value) -> String {
+    let mut text = said(&one["verdict"]);
+    if !one["rests_for_seconds"].is_null() {
+        let _ = write!(text, ", rests {} s", one["rests_for_seconds"]);
+    }
+    for name in ["fallback_for", "why"] {
+        if let Some(word) = one[name].as_str() {
+            let _ = write!(text, " ({word})");
+        }
+    }
+    text
+}
+
+fn attempt(one: &Value, number: usize) -> String {
+    let names = ["provider_name", "provider_credential_name", "mapped_model"];
+    let of = |name: &str| said(&one[name]);
+    let (outcome, status) = (of("outcome"), of("status_code"));
+    let (started, took) = (of("started_ms"), of("duration_ms"));
+    let (place, cost) = (place(one, names), dollars(&one["cost_micro_usd"]));
+    format!("{number}. {place}: {outcome} ({status}), from {started} ms for {took} ms, {cost}")
+}
+
+fn place(one: &Value, [provider, credential, model]: [&str; 3]) -> String {
+    let of = |name: &str| said(&one[name]);
+    format!("{} / {} as {}", of(provider), of(credential), of(model))
+}
+
+/// Text as it is, anything else as JSON. What came from outside moves no cursor.
+fn said(value: &Value) -> String {
+    match value {
+        Value::String(text) => text
+            .chars()
+            .map(|one| if one.is_control() { ' ' } else { one })
+            .collect(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn words(list: &Value) -> String {
+    let words = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let words: Vec<String> = words.iter().map(said).collect();
+    words.join(", ")
+}
+
+fn dollars(micros: &Value) -> String {
+    let micros = micros.as_i64().unwrap_or_default();
+    format!("{}.{:06} USD", micros / 1_000_000, micros % 1_000_000)
+}
