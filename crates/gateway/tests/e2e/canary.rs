@@ -402,6 +402,9 @@ async fn a_request_log_that_cannot_be_written_costs_no_call() {
     );
 }
 
+/// What a pipe holds that nobody reads from.
+const PIPE: usize = 64 << 10;
+
 #[tokio::test]
 async fn a_request_log_that_hangs_holds_up_neither_calls_nor_the_end() {
     let one = mock("one").await;
@@ -409,12 +412,11 @@ async fn a_request_log_that_hangs_holds_up_neither_calls_nor_the_end() {
     let pipe = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("mkfifo").success());
-    // Somebody has the other end, and never reads.
-    let _reader = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&pipe)
-        .expect("a pipe");
+    // Somebody has the other end, and never reads. It is full already.
+    let mut other = std::fs::OpenOptions::new();
+    let other = other.read(true).write(true).open(&pipe);
+    let mut other = other.expect("a pipe");
+    std::io::Write::write_all(&mut other, &[0; PIPE]).expect("it takes so much");
     let config = format!(
         "providers: [{{name: one, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}\njsonl_log: {{path: '{}', buffer_size: 10}}\n",
         one.url(),
@@ -430,7 +432,7 @@ async fn a_request_log_that_hangs_holds_up_neither_calls_nor_the_end() {
         let answer = gate.post("/v1/chat/completions", &chat("m", false)).await;
         assert_eq!(answer.status, 200);
         asked += 1;
-        assert!(asked < 2000, "a pipe holds 64 KiB");
+        assert!(asked < 2000, "nobody takes what is written");
     }
     let start = std::time::Instant::now();
     gate.signal("TERM");
