@@ -46,7 +46,7 @@ const RULES: [Rule; 6] = [
     },
     Rule {
         below: "crates",
-        except: &["config/env.rs", "tests/"],
+        except: &["config/env.rs", "tests/", "build.rs"],
         words: &["std::env::var", "env::set_var"],
         why: "the environment is read in gateway/config/env.rs only",
     },

@@ -460,8 +460,7 @@ fn admin_key(data_dir: &Path) -> anyhow::Result<Secret> {
         );
         return Ok(Secret::new(key.trim()));
     }
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("cannot make {}", data_dir.display()))?;
+    std::fs::create_dir_all(data_dir).with_context(|| unwritable(data_dir))?;
     let random: [u8; 24] = rand::random();
     let key = random.iter().fold(String::from("pg-admin-"), |key, byte| {
         format!("{key}{byte:02x}")
@@ -470,10 +469,19 @@ fn admin_key(data_dir: &Path) -> anyhow::Result<Secret> {
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&path)?;
-    file.write_all(key.as_bytes())?;
+        .open(&path)
+        .with_context(|| unwritable(&path))?;
+    file.write_all(key.as_bytes())
+        .with_context(|| unwritable(&path))?;
     tracing::info!(path = %path.display(), "an admin key was made");
     Ok(Secret::new(key))
+}
+
+fn unwritable(path: &Path) -> String {
+    format!(
+        "an admin key cannot be kept in {}: set ADMIN_KEY, or another POLYGATE_DATA_DIR",
+        path.display()
+    )
 }
 
 /// SIGTERM and SIGINT stop; the second ends what is in flight, the third ends everything at once.

@@ -191,3 +191,22 @@ fn commands(of: &clap::Command) -> Vec<String> {
         .flat_map(|one| std::iter::once(one.get_name().to_owned()).chain(commands(one)))
         .collect()
 }
+
+#[test]
+fn where_no_admin_key_can_be_kept_one_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Process::new(env!("CARGO_BIN_EXE_polygate"))
+        .args(["--port", "0"])
+        .current_dir(folder.path())
+        .env_clear()
+        // Nobody can make anything there, whoever it is.
+        .env("POLYGATE_DATA_DIR", "/proc/nowhere")
+        .output()
+        .expect("it runs");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("set ADMIN_KEY") && said.contains("/proc/nowhere"),
+        "{said}"
+    );
+}

@@ -161,6 +161,7 @@ fn line(record: &CallRecord, content: bool) -> Value {
         "error": record.error,
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
+        "passed_over": &record.passed_over,
         "usage": usage(&record.charge.usage),
         "usage_state": record.charge.state.as_str(),
         "cost_micro_usd": record.charge.cost,

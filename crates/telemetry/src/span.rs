@@ -220,6 +220,12 @@ pub(crate) fn own(record: &CallRecord, attributes: &mut Attributes) {
     }
     let losses = record.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);
+    let passed_over = record.passed_over.iter().map(ToString::to_string);
+    let passed_over: Vec<String> = passed_over.collect();
+    attributes.list(
+        "polygate.passed_over",
+        passed_over.iter().map(String::as_str),
+    );
     if let Some(first) = record.first_event {
         attributes.fraction("polygate.time_to_first_event", first.as_secs_f64());
     }

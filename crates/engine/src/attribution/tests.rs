@@ -1,3 +1,5 @@
+//! What callers say in each header and member that is known, and that nothing they say grows or breaks anything.
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use polygate_wire::RawObject;
 use proptest::prelude::*;

@@ -91,6 +91,21 @@ impl PassedOver {
     }
 }
 
+impl std::fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (provider, credential) = (&self.provider, &self.credential);
+        write!(
+            f,
+            "{provider}/{credential} as {}: {}",
+            self.model, self.verdict
+        )?;
+        match self.rests_for_seconds {
+            Some(seconds) => write!(f, " for {seconds} s"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Route {
     /// What the next call would find: those that it would ask in their order, then the others.
     pub fn look(&self, now: Duration, looking: Looking) -> Vec<Seen<'_>> {

@@ -266,6 +266,34 @@ async fn a_collector_gets_a_span_for_a_call_and_for_each_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_span_says_who_was_passed_over() {
+    let collector = Collector::default();
+    let url = collector.start().await;
+    let told = format!("otlp: {{endpoint: '{url}', metrics: false}}");
+    let (bad, _good, gate) = telling(&told, &[]).await;
+    bad.script(Rule {
+        then: Behaviour {
+            status: Some(429),
+            headers: [("retry-after".to_owned(), "60".to_owned())].into(),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    for attempts in ["2", "1"] {
+        let reply = ask(&gate, false).await;
+        assert_eq!(reply.header("x-polygate-attempts"), attempts);
+    }
+    let spans = collector.spans(5).await;
+    let calls = spans.iter().filter(|span| span.kind == 2);
+    let passed: Vec<Value> = calls
+        .map(|span| said(&span.attributes, "polygate.passed_over"))
+        .collect();
+    assert_eq!(passed[0], Value::Null);
+    let passed = passed[1][0].as_str().expect("a text");
+    assert!(passed.starts_with("bad/bad#1 as m: limit for "), "{passed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn content_is_told_where_that_is_asked_for_and_measurements_agree() {
     let collector = Collector::default();
     let url = collector.start().await;

@@ -30,6 +30,8 @@ fn calls() -> Vec<CallRow> {
         error: failing(n).then(|| "rate_limited".to_owned()),
         duration: (n * 37) % 100,
         cost: n * n,
+        // Tables of before have no column for it.
+        passed_over: None,
         ..call(n, "")
     };
     (0..150).map(row).collect()
