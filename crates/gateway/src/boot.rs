@@ -38,7 +38,7 @@ use crate::quotas::{self, Keeper};
 use crate::reload::{Merge, Reloader, Renewal};
 use crate::retention;
 use crate::signals::Sharing;
-use crate::storage::Opened;
+use crate::storage::{Opened, is_unwritable};
 use crate::systemd::Notifier;
 use crate::telling::Telling;
 use crate::upgrade::{Program, Upgrader};
@@ -141,7 +141,13 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     let listeners = listeners(&sockets)?;
     let admin_key = match loaded.admin_key {
         Some(key) => key,
-        None => admin_key(&loaded.storage.data_dir)?,
+        None => match admin_key(&loaded.storage.data_dir) {
+            Err(error) if is_unwritable(&error) => {
+                tracing::warn!(error = %format!("{error:#}"), "no admin key can be kept here, so nobody has one: set ADMIN_KEY");
+                Secret::new(new_admin_key())
+            }
+            made => made?,
+        },
     };
     // Taken before anyone knows that the gateway runs: untaken, they end the process.
     let hangup = signal(SignalKind::hangup())?;
@@ -460,28 +466,26 @@ fn admin_key(data_dir: &Path) -> anyhow::Result<Secret> {
         );
         return Ok(Secret::new(key.trim()));
     }
-    std::fs::create_dir_all(data_dir).with_context(|| unwritable(data_dir))?;
-    let random: [u8; 24] = rand::random();
-    let key = random.iter().fold(String::from("pg-admin-"), |key, byte| {
-        format!("{key}{byte:02x}")
-    });
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot make {}", data_dir.display()))?;
+    let key = new_admin_key();
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&path)
-        .with_context(|| unwritable(&path))?;
-    file.write_all(key.as_bytes())
-        .with_context(|| unwritable(&path))?;
+        .with_context(|| format!("cannot make {}", path.display()))?;
+    file.write_all(key.as_bytes())?;
     tracing::info!(path = %path.display(), "an admin key was made");
     Ok(Secret::new(key))
 }
 
-fn unwritable(path: &Path) -> String {
-    format!(
-        "an admin key cannot be kept in {}: set ADMIN_KEY, or another POLYGATE_DATA_DIR",
-        path.display()
-    )
+fn new_admin_key() -> String {
+    let random: [u8; 24] = rand::random();
+    let start = String::from("pg-admin-");
+    random
+        .iter()
+        .fold(start, |key, byte| format!("{key}{byte:02x}"))
 }
 
 /// SIGTERM and SIGINT stop; the second ends what is in flight, the third ends everything at once.

@@ -246,7 +246,8 @@ fn secret_key(storage: &Storage) -> anyhow::Result<Secret> {
     }
 }
 
-fn is_unwritable(error: &anyhow::Error) -> bool {
+/// Whether nothing may be written there, by anybody or by us.
+pub fn is_unwritable(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<std::io::Error>();
     error.is_some_and(|error| {
         matches!(

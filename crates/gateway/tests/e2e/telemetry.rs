@@ -271,6 +271,7 @@ async fn a_span_says_who_was_passed_over() {
     let url = collector.start().await;
     let told = format!("otlp: {{endpoint: '{url}', metrics: false}}");
     let (bad, _good, gate) = telling(&told, &[]).await;
+    bad.clear();
     bad.script(Rule {
         then: Behaviour {
             status: Some(429),
