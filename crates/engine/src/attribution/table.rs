@@ -46,8 +46,15 @@ pub(super) const HEADERS: [(&str, Says); 25] = [
 pub(super) const PROPERTY_PREFIX: &str = "helicone-property-";
 pub(super) const PROPERTY: (&str, Says) = ("helicone-property-*", Says::Metadata);
 
+/// What they all begin with: hardly any other header does, and those are not looked for.
+const BEGINNINGS: &[u8] = b"hlsx";
+
 /// How strong a header is, where it says anything: the less, the stronger.
 pub(super) fn rank(name: &str) -> Option<usize> {
+    let first = name.as_bytes().first()?;
+    if !BEGINNINGS.contains(first) {
+        return None;
+    }
     let known = HEADERS.iter().position(|(known, _)| *known == name);
     known.or_else(|| name.starts_with(PROPERTY_PREFIX).then_some(HEADERS.len()))
 }

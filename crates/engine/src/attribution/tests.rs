@@ -260,3 +260,14 @@ proptest! {
         prop_assert!(is_plain_value(&metadata));
     }
 }
+
+#[test]
+fn every_header_of_the_table_is_found() {
+    for (at, (name, _)) in HEADERS.iter().enumerate() {
+        assert_eq!(table::rank(name), Some(at), "{name}");
+    }
+    assert_eq!(table::rank("helicone-property-app"), Some(HEADERS.len()));
+    for other in ["", "authorization", "x-stainless-lang", "host"] {
+        assert_eq!(table::rank(other), None, "{other}");
+    }
+}

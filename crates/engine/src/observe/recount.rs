@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use polygate_ledger::Slot;
@@ -19,6 +20,9 @@ use crate::quota::Reservation;
 
 /// So many calls wait to be counted.
 const QUEUE: usize = 1024;
+
+/// How soon it is looked again whether a full queue has room.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// The most bytes of a body that is kept until its call is over, and of all of them.
 const MOST_OF_ONE: usize = 4 << 20;
@@ -111,7 +115,7 @@ impl Recounter {
         let mut job = Job::Tell(tell);
         while let Err(TrySendError::Full(unsent)) = queue.try_send(job) {
             job = unsent;
-            tokio::task::yield_now().await;
+            tokio::time::sleep(AGAIN).await;
         }
         let _ = told.await;
     }
