@@ -132,7 +132,8 @@ impl Route {
         seen
     }
 
-    /// Those that the first choice of a call that starts now passes over because they rest: of its group, and of the groups before.
+    /// Those that the first choice of a call that starts now passes over because they rest: of the groups before its own all, and of
+    /// its own those whose turn it may have been.
     pub fn passed_over(&self, now: Duration) -> Vec<PassedOver> {
         let open = Open::default();
         let mut passed = Vec::new();
@@ -144,6 +145,7 @@ impl Route {
             let mut is_awake = false;
             for candidate in &step.group.candidates {
                 match candidate.resting(now) {
+                    None if step.group.strategy == Strategy::FillFirst => return passed,
                     None => is_awake = true,
                     Some((reason, wait)) if passed.len() < PASSED_OVER => {
                         passed.push(PassedOver::of(candidate, reason.name(), Some(wait)));

@@ -172,3 +172,27 @@ fn what_chance_decides_is_said() {
         assert_eq!(verdict, Verdict::Asked { by_chance });
     }
 }
+
+#[test]
+fn who_rests_is_passed_over_as_far_as_it_may_have_been_its_turn() {
+    for (strategy, expected) in [
+        (Strategy::Weighted, vec!["a-one", "b-one"]),
+        (Strategy::FillFirst, vec!["a-one"]),
+    ] {
+        let mut config = config();
+        config.routing.strategy = strategy;
+        let (engine, _) = engine_of(config);
+        let snapshot = engine.snapshot();
+        let route = snapshot.route("m").expect("a route");
+        assert!(route.passed_over(S).is_empty());
+        for upstream in &snapshot.upstreams {
+            let key = &upstream.credentials[0];
+            key.rest.rest(Reason::Limit, S, Some(60 * S));
+        }
+        let passed = route.passed_over(S);
+        let names: Vec<&str> = passed.iter().map(|one| &*one.credential).collect();
+        assert_eq!(names, expected, "{strategy:?}");
+        assert!(passed.iter().all(|one| one.verdict == "limit"));
+        assert_eq!(passed[0].rests_for_seconds, Some(60));
+    }
+}
