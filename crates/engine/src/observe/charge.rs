@@ -187,7 +187,6 @@ pub(super) mod tests {
             passed_over: Vec::new(),
             losses: Vec::new(),
             trace: None,
-            content: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),
             first_event: None,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use polygate_ledger::Slot;
 use tokio::sync::oneshot;
 
+use super::content::Content;
 use super::pump::Recorders;
 use super::record::{ATTEMPT, CallRecord};
 use crate::count::{Heard, Question};
@@ -68,6 +69,8 @@ pub(super) struct Evidence {
 pub(super) struct Ended {
     pub(super) record: Box<CallRecord>,
     pub(super) evidence: Evidence,
+    /// What was said, where somebody is told.
+    pub(super) content: Option<Box<Content>>,
     /// What is reserved for the call.
     pub(super) reserved: Reservation,
     /// The same for attempts, by their numbers.
@@ -195,7 +198,7 @@ impl Ended {
             let attempt = self.record.attempts.get(number);
             reserved.settle(attempt.map_or(ATTEMPT, |attempt| attempt.charge.amounts()));
         }
-        self.recorders.send(self.record, self.slot);
+        self.recorders.send(self.record, self.content, self.slot);
     }
 }
 
