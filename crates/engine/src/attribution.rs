@@ -89,6 +89,16 @@ impl Attribution {
         self.0.as_ref()?.session.as_deref()
     }
 
+    /// About so many bytes it keeps.
+    pub(crate) fn size(&self) -> usize {
+        self.0.as_ref().map_or(0, |words| {
+            let names = [&words.end_user, &words.session];
+            let texts = names.into_iter().flatten().chain(&words.tags);
+            let texts: usize = texts.map(|text| size_of_val(text) + text.len()).sum();
+            size_of::<Words>() + texts + words.bytes
+        })
+    }
+
     /// What it is tagged with.
     pub fn tags(&self) -> &[String] {
         self.0.as_ref().map_or(&[], |words| &words.tags)

@@ -332,11 +332,12 @@ impl Engine {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
         let (mut call, body) = Call::read(&snapshot, inbound)?;
-        let content = self.content(&call, &body);
+        if let Some(content) = self.content(&call, &body) {
+            recorder.tells(content);
+        }
         recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
-            record.content = content;
             if let Some(object) = &call.object {
                 record.attribution.read(object);
             }
@@ -379,13 +380,13 @@ impl Engine {
     }
 
     /// What was asked, where somebody is to be told.
-    fn content(&self, call: &Call, body: &InboundBody) -> Option<Box<Content>> {
+    fn content(&self, call: &Call, body: &InboundBody) -> Option<Content> {
         let most = self.telling.content?;
         let InboundBody::Whole(bytes) = body else {
             return None;
         };
         let format = call.inbound.endpoint.format();
-        Some(Box::new(Content::asked(format, bytes, most)))
+        Some(Content::asked(format, bytes, most))
     }
 
     /// Asks one candidate after another.
@@ -496,7 +497,6 @@ impl Engine {
                 .telling
                 .sample
                 .map(|sample| Trace::of(&inbound.headers, sample)),
-            content: None,
             began: self.clock.unix_micros(),
             started: self.clock.now(),
             first_event: None,

@@ -16,6 +16,6 @@ pub use charge::Charge;
 pub use content::Content;
 pub(crate) use metrics::Refused;
 pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
-pub use pump::{Flush, Pump, Recorders, Sink};
+pub use pump::{Finished, Flush, Pump, Recorders, Sink};
 pub use record::{AttemptRecord, CallRecord, Outcome, Recorder};
 pub use trace::{Trace, is_part};

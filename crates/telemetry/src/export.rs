@@ -1,18 +1,15 @@
 //! From finished calls to somebody's door: a bounded queue, a task that gathers and sends, and what was in vain is counted.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use polygate_engine::observe::{CallRecord, Sink, Told};
+use polygate_engine::observe::{Finished, Sink, Told};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::post::{Post, Trouble};
-
-/// So many spans or measurements are sent together.
-const BATCH: usize = 512;
+use crate::waiting::{Door, Held, Waiting};
 
 /// How often a batch is sent in all.
 const TRIES: u32 = 4;
@@ -26,9 +23,9 @@ const QUIET: Duration = Duration::from_secs(60);
 /// What somebody is told of calls, until it is sent.
 pub(crate) trait Book: Send {
     /// Notes a call.
-    fn note(&mut self, record: &CallRecord);
-    /// So much is noted that is to be sent soon.
-    fn len(&self) -> usize;
+    fn note(&mut self, call: Waiting);
+    /// So much is noted that it is to be sent now.
+    fn is_full(&self) -> bool;
     /// What there is to send.
     fn page(&mut self) -> Option<Page>;
 }
@@ -40,6 +37,8 @@ pub(crate) struct Page {
     pub(crate) what: What,
     /// So many calls.
     pub(crate) calls: u64,
+    /// What these keep of the budget until it is sent, or given up.
+    pub(crate) held: Vec<Held>,
 }
 
 /// Spans or measurements.
@@ -70,6 +69,7 @@ impl Pace {
 
 /// Tells one of them.
 pub struct Exporter {
+    door: Door,
     book: Box<dyn Book>,
     pace: Pace,
     courier: Courier,
@@ -77,8 +77,8 @@ pub struct Exporter {
 
 /// Where calls come in.
 pub struct Entrance {
-    queue: mpsc::Sender<Arc<CallRecord>>,
-    told: Told,
+    queue: mpsc::Sender<Waiting>,
+    door: Door,
 }
 
 /// Brings pages where they belong.
@@ -90,13 +90,14 @@ struct Courier {
 }
 
 impl Exporter {
-    pub(crate) fn new(told: Told, book: Box<dyn Book>, post: Post, pace: Pace) -> Self {
+    pub(crate) fn new(door: Door, book: Box<dyn Book>, post: Post, pace: Pace) -> Self {
         let courier = Courier {
-            told,
+            told: door.told().clone(),
             post,
             quiet_until: None,
         };
         Self {
+            door,
             book,
             pace,
             courier,
@@ -105,25 +106,32 @@ impl Exporter {
 
     /// What calls are put into, and what is to be run: it ends once the first is gone and the rest is sent, or cannot be.
     pub fn start(self) -> (Entrance, impl Future<Output = ()> + Send) {
-        let (queue, calls) = mpsc::channel(self.pace.queue);
-        let told = self.courier.told.clone();
-        (Entrance { queue, told }, self.run(calls))
-    }
-
-    async fn run(self, mut calls: mpsc::Receiver<Arc<CallRecord>>) {
         let Self {
-            mut book,
+            door,
+            book,
             pace,
-            mut courier,
+            courier,
         } = self;
+        let (queue, calls) = mpsc::channel(pace.queue);
+        (Entrance { queue, door }, courier.run(book, pace, calls))
+    }
+}
+
+impl Courier {
+    async fn run(
+        mut self,
+        mut book: Box<dyn Book>,
+        pace: Pace,
+        mut calls: mpsc::Receiver<Waiting>,
+    ) {
         let mut beats = interval_at(Instant::now() + pace.every, pace.every);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (is_due, is_last) = tokio::select! {
                 call = calls.recv() => match call {
                     Some(call) => {
-                        book.note(&call);
-                        (book.len() >= BATCH, false)
+                        book.note(call);
+                        (book.is_full(), false)
                     }
                     None => (true, true),
                 },
@@ -131,37 +139,42 @@ impl Exporter {
             };
             let page = is_due.then(|| book.page()).flatten();
             if let Some(page) = page {
-                courier.bring(page, if is_last { 1 } else { TRIES }).await;
+                self.bring(page, if is_last { 1 } else { TRIES }).await;
             }
             if is_last {
                 return;
             }
         }
     }
-}
 
-impl Courier {
     /// Sends until it is taken, or it has been tried often enough.
     async fn bring(&mut self, page: Page, tries: u32) {
-        let body = self.post.body(&page.what);
+        let Page { what, calls, held } = page;
+        let body = self.post.body(&what);
+        // Only what is sent is kept meanwhile.
+        drop(what);
         let (first, longest) = PAUSES;
         let mut pause = first;
         for left in (0..tries).rev() {
             let trouble = match self.post.send(body.clone()).await {
                 Ok(refused) => {
-                    self.told.sent(page.calls.saturating_sub(refused));
-                    self.told.refused(refused.min(page.calls));
-                    return;
+                    self.told.sent(calls.saturating_sub(refused));
+                    self.told.refused(refused.min(calls));
+                    break;
                 }
                 Err(trouble) => trouble,
             };
             let wait = match &trouble {
                 Trouble::Later { after, .. } if left > 0 => after.unwrap_or(pause).min(longest),
-                _ => return self.give_up(&trouble, page.calls),
+                _ => {
+                    self.give_up(&trouble, calls);
+                    break;
+                }
             };
             tokio::time::sleep(wait).await;
             pause = pause.saturating_mul(2).min(longest);
         }
+        drop(held);
     }
 
     fn give_up(&mut self, trouble: &Trouble, calls: u64) {
@@ -176,9 +189,8 @@ impl Courier {
 }
 
 impl Sink for Entrance {
-    fn take(&mut self, record: &Arc<CallRecord>) {
-        if self.queue.try_send(record.clone()).is_err() {
-            self.told.dropped();
-        }
+    fn take(&mut self, call: &Finished) {
+        self.door
+            .pass(call, |waiting| self.queue.try_send(waiting).is_ok());
     }
 }

@@ -8,22 +8,23 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use polygate_engine::config::Jsonl;
-use polygate_engine::observe::{AttemptRecord, CallRecord, Sink, Told};
+use polygate_engine::observe::{AttemptRecord, Finished, Sink, Told};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+
+use crate::waiting::{Door, Spoken, Waiting};
 
 /// What was written is in the file after so long at most.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Where calls are put.
 pub struct Entrance {
-    queue: SyncSender<Arc<CallRecord>>,
-    told: Told,
+    queue: SyncSender<Waiting>,
+    door: Door,
 }
 
 /// Opens the file and starts the thread, which ends when the entrance is gone and everything is written: then the second is resolved.
@@ -35,12 +36,11 @@ pub fn start(own: &Jsonl, told: Told) -> Result<(Entrance, oneshot::Receiver<()>
             own.path.display()
         )
     })?;
-    let (queue, records) = sync_channel(own.queue);
+    let (queue, calls) = sync_channel(own.queue);
     let writer = Writer {
-        records,
+        calls,
         file,
         told: told.clone(),
-        content: own.content,
         is_failing: false,
         flush_at: Instant::now() + FLUSH,
     };
@@ -52,22 +52,21 @@ pub fn start(own: &Jsonl, told: Told) -> Result<(Entrance, oneshot::Receiver<()>
             let _ = done.send(());
         })
         .map_err(|error| format!("the request log has no thread: {error}"))?;
-    Ok((Entrance { queue, told }, end))
+    let door = Door::new(told, own.content);
+    Ok((Entrance { queue, door }, end))
 }
 
 impl Sink for Entrance {
-    fn take(&mut self, record: &Arc<CallRecord>) {
-        if self.queue.try_send(record.clone()).is_err() {
-            self.told.dropped();
-        }
+    fn take(&mut self, call: &Finished) {
+        self.door
+            .pass(call, |waiting| self.queue.try_send(waiting).is_ok());
     }
 }
 
 struct Writer {
-    records: Receiver<Arc<CallRecord>>,
+    calls: Receiver<Waiting>,
     file: Rotating,
     told: Told,
-    content: bool,
     is_failing: bool,
     flush_at: Instant,
 }
@@ -76,8 +75,8 @@ impl Writer {
     fn run(mut self) {
         loop {
             let wait = self.flush_at.saturating_duration_since(Instant::now());
-            match self.records.recv_timeout(wait) {
-                Ok(record) => self.write(&record),
+            match self.calls.recv_timeout(wait) {
+                Ok(call) => self.write(&call),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }
@@ -93,8 +92,8 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, record: &CallRecord) {
-        let line = encoded(&line(record, self.content));
+    fn write(&mut self, call: &Waiting) {
+        let line = encoded(&line(call));
         match self.file.write(line.as_bytes()) {
             Ok(()) => {
                 self.told.sent(1);
@@ -135,7 +134,8 @@ fn encoded(value: &Value) -> String {
 }
 
 /// A call as a line. What comes from outside is in strings, which JSON encodes: no line feed and no escape sequence stays one.
-fn line(record: &CallRecord, content: bool) -> Value {
+fn line(call: &Waiting) -> Value {
+    let record = &*call.record;
     let mut line = json!({
         "type": "call",
         "timestamp_us": record.began,
@@ -168,9 +168,13 @@ fn line(record: &CallRecord, content: bool) -> Value {
         "first_event_ms": record.first_event.map(millis),
         "duration_ms": millis(record.duration),
     });
-    if let (true, Some(said), Some(members)) = (content, &record.content, line.as_object_mut()) {
-        members.insert("request".to_owned(), content::shown(&said.asked));
-        members.insert("response".to_owned(), content::shown(&said.answered));
+    match &call.spoken {
+        Spoken::Kept(said) => {
+            line["request"] = content::shown(&said.asked);
+            line["response"] = content::shown(&said.answered);
+        }
+        Spoken::Dropped => line["content_dropped"] = true.into(),
+        Spoken::Untold => {}
     }
     line
 }
@@ -388,10 +392,9 @@ mod tests {
         };
         let start = Instant::now();
         let mut writer = Writer {
-            records: sync_channel(1).1,
+            calls: sync_channel(1).1,
             file: Rotating::open(&own).expect("it opens"),
-            told: Arc::new(polygate_engine::observe::Metrics::new()).told("jsonl"),
-            content: false,
+            told: polygate_engine::observe::Metrics::new().told("jsonl"),
             is_failing: false,
             flush_at: start + FLUSH,
         };

@@ -12,6 +12,7 @@ use crate::attributes::{self, Attributes};
 use crate::export::{Book, Page};
 use crate::message::Conversation;
 use crate::span::{self, Noted};
+use crate::waiting::Waiting;
 
 /// Where Langfuse takes OTLP.
 const PATH: &str = "api/public/otel/v1/traces";
@@ -23,7 +24,6 @@ const NAME: &str = "llm-proxy-request";
 pub(crate) struct Langfuse {
     resource: Resource,
     sample: f64,
-    content: bool,
     noted: Noted,
 }
 
@@ -49,34 +49,36 @@ impl Langfuse {
         Self {
             resource: attributes::of(attributes),
             sample: own.sample,
-            content: own.content,
             noted: Noted::default(),
         }
     }
 }
 
 impl Book for Langfuse {
-    fn note(&mut self, record: &CallRecord) {
+    fn note(&mut self, call: Waiting) {
+        let record = &*call.record;
         let Some(trace) = record.trace.filter(|trace| is_part(trace.id, self.sample)) else {
             return;
         };
-        let content = record.content.as_deref().filter(|_| self.content);
-        let said = content.map(|content| Conversation::read(content, record.stream));
+        let said = call
+            .content()
+            .map(|content| Conversation::read(content, record.stream));
         let shared = of_trace(record, said.as_ref());
         let mut attributes = shared.clone();
         attributes.text("langfuse.observation.type", "span");
         level(record.error, &mut attributes);
-        span::own(record, &mut attributes);
+        span::own(&call, &mut attributes);
         self.noted.call(record, trace, attributes);
         for (number, attempt) in record.attempts.iter().enumerate() {
             let mut attributes = generation(record, attempt, said.as_ref());
             attributes.extend(&shared);
             self.noted.attempt(record, trace, number, attributes);
         }
+        self.noted.keep(call.held);
     }
 
-    fn len(&self) -> usize {
-        self.noted.len()
+    fn is_full(&self) -> bool {
+        self.noted.is_full()
     }
 
     fn page(&mut self) -> Option<Page> {

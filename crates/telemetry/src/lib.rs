@@ -9,6 +9,7 @@ mod message;
 mod meter;
 mod post;
 mod span;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,9 @@ use langfuse::Langfuse;
 use meter::Meter;
 use post::Post;
 use span::Spans;
+use waiting::Door;
 
-/// So many finished calls wait to be told of.
+/// So many finished calls wait to be told of, as far as their bytes fit.
 const QUEUE: usize = 4096;
 
 /// How long spans wait for others.
@@ -44,27 +46,25 @@ pub fn exporters(config: &Config, metrics: &Metrics) -> Result<Vec<Exporter>, St
         let resource = attributes::resource(otlp);
         if let Some(uri) = &otlp.traces {
             let post = post(uri).of(otlp);
-            let book: Box<dyn Book> = Box::new(Spans::new(resource.clone(), otlp.content));
+            let book: Box<dyn Book> = Box::new(Spans::new(resource.clone()));
             let pace = Pace::of(QUEUE, LINGER);
-            exporters.push(Exporter::new(metrics.told("otlp_traces"), book, post, pace));
+            let door = Door::new(metrics.told("otlp_traces"), otlp.content);
+            exporters.push(Exporter::new(door, book, post, pace));
         }
         if let Some(uri) = &otlp.metrics {
             let post = post(uri).of(otlp);
             let book: Box<dyn Book> = Box::new(Meter::new(resource));
             let pace = Pace::of(QUEUE, otlp.every);
-            exporters.push(Exporter::new(
-                metrics.told("otlp_metrics"),
-                book,
-                post,
-                pace,
-            ));
+            let door = Door::new(metrics.told("otlp_metrics"), false);
+            exporters.push(Exporter::new(door, book, post, pace));
         }
     }
     if let Some(own) = &telemetry.langfuse {
         let post = Post::new(transport.clone(), langfuse::address(&own.host)?).of_langfuse(own);
         let book: Box<dyn Book> = Box::new(Langfuse::new(own));
         let pace = Pace::of(QUEUE, own.flush);
-        exporters.push(Exporter::new(metrics.told("langfuse"), book, post, pace));
+        let door = Door::new(metrics.told("langfuse"), own.content);
+        exporters.push(Exporter::new(door, book, post, pace));
     }
     Ok(exporters)
 }

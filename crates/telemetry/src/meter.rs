@@ -9,10 +9,10 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Histogram, HistogramDataPoint, Metric, ResourceMetrics, ScopeMetrics,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use polygate_engine::observe::CallRecord;
 
 use crate::attributes::{self, Attributes, operation, vendor};
 use crate::export::{Book, Page, What};
+use crate::waiting::Waiting;
 
 /// The bounds that the conventions ask for.
 const SECONDS: [f64; 14] = [
@@ -128,7 +128,8 @@ impl Meter {
 }
 
 impl Book for Meter {
-    fn note(&mut self, record: &CallRecord) {
+    fn note(&mut self, call: Waiting) {
+        let record = &*call.record;
         self.calls += 1;
         let labels = Labels {
             operation: operation(record.endpoint),
@@ -160,8 +161,8 @@ impl Book for Meter {
     }
 
     /// It is not in a hurry.
-    fn len(&self) -> usize {
-        0
+    fn is_full(&self) -> bool {
+        false
     }
 
     fn page(&mut self) -> Option<Page> {
@@ -208,7 +209,9 @@ impl Book for Meter {
         }];
         let what = What::Metrics(ExportMetricsServiceRequest { resource_metrics });
         let calls = std::mem::take(&mut self.calls);
-        Some(Page { what, calls })
+        // What it adds up keeps no call.
+        let held = Vec::new();
+        Some(Page { what, calls, held })
     }
 }
 

@@ -10,17 +10,23 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use polygate_core::Usage;
 use polygate_engine::observe::{AttemptRecord, CallRecord, Outcome, Trace};
+use prost::Message;
 use serde_json::Value;
 
 use crate::attributes::{self, Attributes, operation, vendor};
 use crate::export::{Book, Page, What};
 use crate::message::Conversation;
+use crate::waiting::{Held, Waiting};
+
+/// So many spans are sent together.
+const BATCH: usize = 512;
+
+/// So many bytes of spans are sent together, and one call's more: collectors take bodies of some megabytes.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Spans for a collector.
 pub(crate) struct Spans {
     resource: Resource,
-    /// Prompts and answers are told too.
-    content: bool,
     noted: Noted,
 }
 
@@ -28,7 +34,10 @@ pub(crate) struct Spans {
 #[derive(Default)]
 pub(crate) struct Noted {
     spans: Vec<Span>,
+    /// So long they are when they are sent.
+    bytes: usize,
     calls: u64,
+    held: Vec<Held>,
 }
 
 /// When a span began and ended.
@@ -40,27 +49,28 @@ pub(crate) struct Stretch {
 
 impl Spans {
     /// Of this process.
-    pub(crate) fn new(resource: Resource, content: bool) -> Self {
+    pub(crate) fn new(resource: Resource) -> Self {
         Self {
             resource,
-            content,
             noted: Noted::default(),
         }
     }
 }
 
 impl Book for Spans {
-    fn note(&mut self, record: &CallRecord) {
+    fn note(&mut self, call: Waiting) {
+        let record = &*call.record;
         let Some(trace) = record.trace.filter(|trace| trace.is_sampled) else {
             return;
         };
-        let content = record.content.as_deref().filter(|_| self.content);
-        let said = content.map(|content| Conversation::read(content, record.stream));
+        let said = call
+            .content()
+            .map(|content| Conversation::read(content, record.stream));
         let mut attributes = common(record);
         attributes.text(attributes::METHOD, record.method.as_str());
         attributes.text(attributes::ROUTE, record.endpoint);
         attributes.number(attributes::STATUS, record.status);
-        own(record, &mut attributes);
+        own(&call, &mut attributes);
         if let Some(said) = &said {
             said.describe(&mut attributes);
         }
@@ -69,10 +79,11 @@ impl Book for Spans {
             self.noted
                 .attempt(record, trace, number, of_attempt(record, attempt));
         }
+        self.noted.keep(call.held);
     }
 
-    fn len(&self) -> usize {
-        self.noted.spans.len()
+    fn is_full(&self) -> bool {
+        self.noted.is_full()
     }
 
     fn page(&mut self) -> Option<Page> {
@@ -86,7 +97,7 @@ impl Noted {
         let stretch = Stretch::from(record.began, record.duration);
         let is_error = record.outcome != Outcome::Completed;
         self.calls += 1;
-        self.spans.push(Span {
+        self.add(Span {
             parent_span_id: trace.parent.map(bytes).unwrap_or_default(),
             kind: SpanKind::Server.into(),
             status: is_error.then(|| status(record.error.unwrap_or(record.outcome.name()))),
@@ -107,7 +118,7 @@ impl Noted {
             return;
         };
         let stretch = stretch(record, attempt);
-        self.spans.push(Span {
+        self.add(Span {
             parent_span_id: bytes(trace.span),
             kind: SpanKind::Client.into(),
             status: failed(attempt).map(status),
@@ -122,14 +133,26 @@ impl Noted {
         });
     }
 
-    /// So many wait.
-    pub(crate) fn len(&self) -> usize {
-        self.spans.len()
+    fn add(&mut self, span: Span) {
+        self.bytes += span.encoded_len();
+        self.spans.push(span);
+    }
+
+    /// All of a call is noted: what it keeps is kept until it is sent.
+    pub(crate) fn keep(&mut self, held: Held) {
+        self.held.push(held);
+    }
+
+    /// There is enough for a page.
+    pub(crate) fn is_full(&self) -> bool {
+        self.spans.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
 
     /// All that wait.
     pub(crate) fn page(&mut self, resource: &Resource) -> Option<Page> {
-        let Noted { spans, calls } = std::mem::take(self);
+        let Noted {
+            spans, calls, held, ..
+        } = std::mem::take(self);
         if spans.is_empty() {
             return None;
         }
@@ -144,7 +167,7 @@ impl Noted {
             schema_url: attributes::SCHEMA.to_owned(),
         }];
         let what = What::Traces(ExportTraceServiceRequest { resource_spans });
-        Some(Page { what, calls })
+        Some(Page { what, calls, held })
     }
 }
 
@@ -190,7 +213,8 @@ fn common(record: &CallRecord) -> Attributes {
 }
 
 /// What only we say of a call.
-pub(crate) fn own(record: &CallRecord, attributes: &mut Attributes) {
+pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
+    let record = &*call.record;
     let answering = record.attempts.iter().rfind(|attempt| attempt.answered);
     if let Some(attempt) = answering.or(record.attempts.last()) {
         attributes.text(attributes::PROVIDER, vendor(attempt.row));
@@ -226,6 +250,9 @@ pub(crate) fn own(record: &CallRecord, attributes: &mut Attributes) {
         "polygate.passed_over",
         passed_over.iter().map(String::as_str),
     );
+    if call.is_silenced() {
+        attributes.flag("polygate.content_dropped", true);
+    }
     if let Some(first) = record.first_event {
         attributes.fraction("polygate.time_to_first_event", first.as_secs_f64());
     }

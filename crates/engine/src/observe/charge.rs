@@ -8,6 +8,7 @@ use polygate_store::usage::State;
 
 use super::record::{AttemptRecord, CallRecord};
 use crate::expect::{Expected, Metered};
+use crate::quota::Amounts;
 
 /// What a call or an attempt is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,13 @@ pub struct Charge {
     /// Millionths of a dollar; nothing where nobody knows the price.
     pub cost: i64,
 }
+
+/// What an attempt takes that failed and costs nothing.
+pub(super) const ATTEMPT: Amounts = Amounts {
+    requests: 1,
+    tokens: 0,
+    money: 0,
+};
 
 impl Charge {
     /// What failed so that it costs nothing.
@@ -37,6 +45,15 @@ impl Charge {
         },
         cost: 0,
     };
+
+    /// What it takes of limits.
+    pub(super) fn amounts(&self) -> Amounts {
+        Amounts {
+            requests: 1,
+            tokens: self.usage.total(),
+            money: u64::try_from(self.cost).unwrap_or_default(),
+        }
+    }
 }
 
 impl AttemptRecord {
@@ -187,7 +204,6 @@ pub(super) mod tests {
             passed_over: Vec::new(),
             losses: Vec::new(),
             trace: None,
-            content: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),
             first_event: None,

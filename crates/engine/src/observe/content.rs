@@ -8,7 +8,7 @@ use polygate_wire::Format;
 pub struct Content {
     /// The client's format.
     pub format: Format,
-    /// Its body; cut off where it is longer.
+    /// Its body; cut off where it is longer. A copy: a part of the body would keep all of it, and the buffer that it was read into.
     pub asked: Bytes,
     /// The answer's body, as far as it went to the client; cut off where it is longer.
     pub answered: Vec<u8>,
@@ -29,15 +29,44 @@ impl Content {
     pub(crate) fn asked(format: Format, body: &Bytes, most: usize) -> Self {
         Self {
             format,
-            asked: body.slice(..body.len().min(most)),
+            asked: Bytes::copy_from_slice(body.get(..most).unwrap_or(body)),
             answered: Vec::new(),
             most,
         }
+    }
+
+    /// So many bytes it keeps.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.asked.len() + self.answered.capacity()
+    }
+
+    /// Nothing comes any more: the room for it is given back.
+    pub(super) fn end(&mut self) {
+        self.answered.shrink_to_fit();
     }
 
     pub(super) fn answer(&mut self, piece: &[u8]) {
         let room = self.most.saturating_sub(self.answered.len());
         let part = piece.get(..room.min(piece.len())).unwrap_or_default();
         self.answered.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_body_no_more_is_kept_than_is_told() {
+        let body = Bytes::from(vec![b'x'; 1 << 20]);
+        let mut content = Content::asked(Format::OpenaiChat, &body, 1000);
+        assert!(body.is_unique(), "what is told holds nothing of the body");
+        for _ in 0..3 {
+            content.answer(&[b'y'; 400]);
+        }
+        content.end();
+        assert_eq!((content.asked.len(), content.answered.len()), (1000, 1000));
+        let kept = content.size() - size_of::<Content>();
+        assert!((2000..2100).contains(&kept), "{kept}");
     }
 }

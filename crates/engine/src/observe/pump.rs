@@ -7,6 +7,7 @@ use bytes::Bytes;
 use polygate_ledger::{Ledger, Slot};
 use tokio::sync::{mpsc, oneshot};
 
+use super::content::Content;
 use super::log;
 use super::metrics::{Metrics, Refused};
 use super::record::CallRecord;
@@ -21,8 +22,17 @@ const BEAT: Duration = Duration::from_millis(50);
 
 /// What is put into the queue.
 enum Note {
-    Call(Arc<CallRecord>),
+    Call(Finished),
     Refused(Refused),
+}
+
+/// A call that is over: what is known of it, and what was said in it, each of which who is told may keep without the other.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What is known of it.
+    pub record: Arc<CallRecord>,
+    /// What was said, where anybody is told.
+    pub content: Option<Arc<Content>>,
 }
 
 /// Where calls leave their records.
@@ -46,7 +56,7 @@ pub struct Pump {
 /// and counts.
 pub trait Sink: Send {
     /// A call is over.
-    fn take(&mut self, record: &Arc<CallRecord>);
+    fn take(&mut self, call: &Finished);
 }
 
 /// Asks for everything so far to be in the sinks.
@@ -119,7 +129,12 @@ impl Recorders {
     }
 
     /// The call is settled. One that nobody was asked for is written where there is plenty of room.
-    pub(super) fn send(&self, mut record: Box<CallRecord>, mut slot: Option<Slot>) {
+    pub(super) fn send(
+        &self,
+        mut record: Box<CallRecord>,
+        content: Option<Box<Content>>,
+        mut slot: Option<Slot>,
+    ) {
         if record.attempts.is_empty() {
             slot = self
                 .ledger
@@ -135,7 +150,11 @@ impl Recorders {
             let record = record.clone();
             slot.settle_with(move || row::row(&record));
         }
-        self.put(Note::Call(record));
+        let content = content.map(|mut content| {
+            content.end();
+            Arc::from(content)
+        });
+        self.put(Note::Call(Finished { record, content }));
     }
 
     /// A request was refused before it became a call.
@@ -176,8 +195,8 @@ impl Pump {
     /// The next record, where there is one: for who wants the records themselves, and runs no pump.
     pub fn take(&mut self) -> Option<Arc<CallRecord>> {
         loop {
-            if let Note::Call(record) = self.queue.try_recv().ok()? {
-                return Some(record);
+            if let Note::Call(call) = self.queue.try_recv().ok()? {
+                return Some(call.record);
             }
         }
     }
@@ -204,10 +223,10 @@ impl Pump {
     fn drain(&mut self) -> bool {
         loop {
             match self.queue.try_recv() {
-                Ok(Note::Call(record)) => {
-                    self.metrics.observe(&record);
-                    log::write(&record);
-                    self.sinks.iter_mut().for_each(|sink| sink.take(&record));
+                Ok(Note::Call(call)) => {
+                    self.metrics.observe(&call.record);
+                    log::write(&call.record);
+                    self.sinks.iter_mut().for_each(|sink| sink.take(&call));
                 }
                 Ok(Note::Refused(refused)) => self.metrics.refused(refused),
                 Err(mpsc::error::TryRecvError::Empty) => return true,

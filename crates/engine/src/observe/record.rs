@@ -11,7 +11,7 @@ use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 
-use super::charge::Charge;
+use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
@@ -22,7 +22,7 @@ use crate::call::Call;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
 use crate::pulse::Flight;
-use crate::quota::{Amounts, Reservation};
+use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
 use crate::seats::Seat;
 use crate::tariff::Tariff;
@@ -84,8 +84,6 @@ pub struct CallRecord {
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
     pub trace: Option<Trace>,
-    /// What was said, where somebody is told.
-    pub content: Option<Box<Content>>,
     /// When it began; microseconds since 1970.
     pub began: i64,
     /// When it began, on the clock.
@@ -132,6 +130,15 @@ impl CallRecord {
             .iter()
             .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
         known.map_or("other", |(_, name)| name)
+    }
+
+    /// About so many bytes it keeps.
+    pub fn size(&self) -> usize {
+        let losses = self.losses.iter();
+        let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
+        let attempts = size_of_val(self.attempts.as_slice());
+        let texts = self.id.len() + self.model.len() + self.attribution.size();
+        size_of::<Self>() + attempts + losses + texts
     }
 
     /// What it is tagged with: by its key, its team and its caller, each tag once.
@@ -320,25 +327,9 @@ pub struct Recorder {
     slot: Option<Slot>,
     /// By what it can be counted if nobody says what it took.
     evidence: Evidence,
+    /// What is said, where somebody is told.
+    content: Option<Box<Content>>,
 }
-
-impl Charge {
-    /// What it takes of limits.
-    pub(super) fn amounts(&self) -> Amounts {
-        Amounts {
-            requests: 1,
-            tokens: self.usage.total(),
-            money: u64::try_from(self.cost).unwrap_or_default(),
-        }
-    }
-}
-
-/// What an attempt takes that failed and costs nothing.
-pub(super) const ATTEMPT: Amounts = Amounts {
-    requests: 1,
-    tokens: 0,
-    money: 0,
-};
 
 impl Recorder {
     pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
@@ -354,6 +345,7 @@ impl Recorder {
             reserved_for: Vec::new(),
             slot: None,
             evidence: Evidence::default(),
+            content: None,
         }
     }
 
@@ -419,10 +411,14 @@ impl Recorder {
 
     /// More of the answer goes to the client.
     pub(crate) fn answers(&mut self, piece: &[u8]) {
-        let record = self.record.as_mut();
-        if let Some(content) = record.and_then(|record| record.content.as_mut()) {
+        if let Some(content) = &mut self.content {
             content.answer(piece);
         }
+    }
+
+    /// Somebody is told what is said.
+    pub(crate) fn tells(&mut self, content: Content) {
+        self.content = Some(Box::new(content));
     }
 
     /// The call keeps its seats until it ends.
@@ -544,6 +540,7 @@ impl Drop for Recorder {
         self.recorders.end(Ended {
             record,
             evidence: std::mem::take(&mut self.evidence),
+            content: self.content.take(),
             reserved: std::mem::take(&mut self.reserved),
             reserved_for: std::mem::take(&mut self.reserved_for),
             slot: self.slot.take(),

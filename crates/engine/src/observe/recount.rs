@@ -13,8 +13,10 @@ use bytes::Bytes;
 use polygate_ledger::Slot;
 use tokio::sync::oneshot;
 
+use super::charge::ATTEMPT;
+use super::content::Content;
 use super::pump::Recorders;
-use super::record::{ATTEMPT, CallRecord};
+use super::record::CallRecord;
 use crate::count::{Heard, Question};
 use crate::quota::Reservation;
 
@@ -72,6 +74,8 @@ pub(super) struct Evidence {
 pub(super) struct Ended {
     pub(super) record: Box<CallRecord>,
     pub(super) evidence: Evidence,
+    /// What was said, where somebody is told.
+    pub(super) content: Option<Box<Content>>,
     /// What is reserved for the call.
     pub(super) reserved: Reservation,
     /// The same for attempts, by their numbers.
@@ -199,7 +203,7 @@ impl Ended {
             let attempt = self.record.attempts.get(number);
             reserved.settle(attempt.map_or(ATTEMPT, |attempt| attempt.charge.amounts()));
         }
-        self.recorders.send(self.record, self.slot);
+        self.recorders.send(self.record, self.content, self.slot);
     }
 }
 

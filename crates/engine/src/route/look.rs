@@ -228,7 +228,9 @@ impl Route {
         let came_back =
             |(_, one): &(usize, &Candidate)| one.upstream.health.breaker.share(now) < 1.0;
         let returning = awake.len() > 1 && awake.iter().any(came_back);
-        let is_first = far.asked.iter().all(|other| other.group != group);
+        // Who was barred had a turn too.
+        let mut before = far.asked.iter().chain(&far.barred);
+        let is_first = before.all(|other| other.group != group);
         returning || step.group.policy.is_by_chance(awake.len(), is_first)
     }
 

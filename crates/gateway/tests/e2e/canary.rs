@@ -1,8 +1,9 @@
 //! Secrets and prompts that exist once, planted everywhere: nothing that the gateway writes has one of them, at the wordiest level.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -405,18 +406,22 @@ async fn a_request_log_that_cannot_be_written_costs_no_call() {
 /// What a pipe holds that nobody reads from.
 const PIPE: usize = 64 << 10;
 
+/// A pipe that nobody reads from, and the other end of it. It is full already.
+pub fn full_pipe(folder: &Path) -> (PathBuf, File) {
+    let pipe = folder.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let other = File::options().read(true).write(true).open(&pipe);
+    let mut other = other.expect("a pipe");
+    other.write_all(&[0; PIPE]).expect("it takes so much");
+    (pipe, other)
+}
+
 #[tokio::test]
 async fn a_request_log_that_hangs_holds_up_neither_calls_nor_the_end() {
     let one = mock("one").await;
     let folder = tempfile::tempdir().expect("a folder");
-    let pipe = folder.path().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.expect("mkfifo").success());
-    // Somebody has the other end, and never reads. It is full already.
-    let mut other = std::fs::OpenOptions::new();
-    let other = other.read(true).write(true).open(&pipe);
-    let mut other = other.expect("a pipe");
-    std::io::Write::write_all(&mut other, &[0; PIPE]).expect("it takes so much");
+    let (pipe, _other) = full_pipe(folder.path());
     let config = format!(
         "providers: [{{name: one, type: mock, api_base: '{}', api_key: k, model_mapping: [m]}}]\nhealth_check: {{enabled: false}}\njsonl_log: {{path: '{}', buffer_size: 10}}\n",
         one.url(),

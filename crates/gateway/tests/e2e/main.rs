@@ -50,6 +50,7 @@ mod stopping;
 mod strategies;
 mod support;
 mod telemetry;
+mod telemetry_memory;
 mod tls;
 mod usage;
 mod wall;

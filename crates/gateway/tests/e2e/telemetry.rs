@@ -43,6 +43,12 @@ impl Collector {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a socket");
         let address = listener.local_addr().expect("its address");
+        self.serve(listener);
+        format!("http://{address}")
+    }
+
+    /// Takes what comes to a socket, and what waits there already.
+    pub fn serve(&self, listener: tokio::net::TcpListener) {
         let collector = self.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -56,7 +62,6 @@ impl Collector {
                 });
             }
         });
-        format!("http://{address}")
     }
 
     async fn take(self, request: http::Request<Incoming>) -> Result<Response<Full<Bytes>>, String> {
@@ -82,6 +87,13 @@ impl Collector {
 
     fn posts(&self) -> std::sync::MutexGuard<'_, Vec<Post>> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All spans so far that came to a path.
+    pub fn spans_at(&self, path: &str) -> Vec<Span> {
+        let posts = self.posts();
+        let posts = posts.iter().filter(|post| post.path == path);
+        posts.flat_map(spans_of).collect()
     }
 
     /// All spans so far, once there are so many.

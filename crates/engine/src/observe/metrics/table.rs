@@ -99,6 +99,7 @@ pub const TABLE: &[Described] = &[
     row("polygate_limits_spent", Gauge, &["measure", "period"], "Of these, such that have nothing left"),
     row("polygate_health_signals", Counter, &["fate"], "What replicas tell one another of rests: told, dropped (not told, for want of room or of a connection), heard, ignored (names nothing here)"),
     row("polygate_telemetry_calls", Counter, &["destination", "fate"], "Calls that others are told of: sent, dropped (no room in the queue), refused (not taken, or never reached)"),
+    row("polygate_telemetry_contents_dropped", Counter, &["destination"], "Of these, such that are told without what was said in them, for want of room in the queue"),
     row("polygate_ledger_slots_taken", Gauge, &[], "Calls under way that have a slot in the ledger"),
     row("polygate_ledger_waiting", Gauge, &[], "Calls in the local log that the store does not have yet"),
     row("polygate_ledger_oldest_waiting_seconds", Gauge, &[], "How long ago about the oldest of these ended"),

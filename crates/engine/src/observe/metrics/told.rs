@@ -7,9 +7,12 @@ use prometheus_client::registry::Registry;
 
 use super::table::register;
 
-/// Calls by whom they were to be told to, and what became of that.
+/// Calls by whom they were to be told to, and what became of that; and those of them that lost what was said.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TellingCounters(Family<ToldLabels, Counter>);
+pub(super) struct TellingCounters {
+    calls: Family<ToldLabels, Counter>,
+    silenced: Family<DestinationLabel, Counter>,
+}
 
 /// The counts of one of them.
 #[derive(Clone, Debug)]
@@ -17,6 +20,7 @@ pub struct Told {
     sent: Counter,
     dropped: Counter,
     refused: Counter,
+    silenced: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,21 +29,32 @@ struct ToldLabels {
     fate: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationLabel {
+    destination: &'static str,
+}
+
 impl TellingCounters {
     pub(super) fn register(&self, registry: &mut Registry) {
-        register(registry, "polygate_telemetry_calls", self.0.clone());
+        register(registry, "polygate_telemetry_calls", self.calls.clone());
+        let silenced = self.silenced.clone();
+        register(registry, "polygate_telemetry_contents_dropped", silenced);
     }
 
     /// Of one destination.
     pub(super) fn of(&self, destination: &'static str) -> Told {
         let of = |fate| {
             let labels = ToldLabels { destination, fate };
-            self.0.get_or_create(&labels).clone()
+            self.calls.get_or_create(&labels).clone()
         };
         Told {
             sent: of("sent"),
             dropped: of("dropped"),
             refused: of("refused"),
+            silenced: self
+                .silenced
+                .get_or_create(&DestinationLabel { destination })
+                .clone(),
         }
     }
 }
@@ -53,6 +68,11 @@ impl Told {
     /// One had no room.
     pub fn dropped(&self) {
         self.dropped.inc();
+    }
+
+    /// Of one that is told there was no room for what was said.
+    pub fn content_dropped(&self) {
+        self.silenced.inc();
     }
 
     /// So many were not taken.
