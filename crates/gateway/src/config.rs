@@ -5,6 +5,7 @@
 
 mod ai_proxy;
 mod check;
+pub mod condition;
 pub mod database;
 pub mod documents;
 pub mod env;
