@@ -94,11 +94,8 @@ impl Attempt<'_> {
         if !self.call.inbound.endpoint.counts() {
             return self.ask(object).await;
         }
-        let provider = &self.candidate.upstream.provider;
-        let is_native = provider
-            .formats()
-            .contains(&self.call.inbound.endpoint.format());
-        if !is_native && provider.counts().is_none() {
+        let provider = self.candidate.upstream.provider.as_ref();
+        if self.call.inbound.endpoint.is_estimated_at(provider) {
             return self.estimated(object).await;
         }
         match self.ask(object).await {

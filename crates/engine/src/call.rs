@@ -150,6 +150,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether it counts tokens and the provider has no word for that question, so that the gateway answers it.
+    pub fn is_estimated_at(&self, provider: &dyn Provider) -> bool {
+        let is_native = provider.formats().contains(&self.format());
+        self.counts() && !is_native && provider.counts().is_none()
+    }
+
     /// What is asked of an upstream of the same format.
     pub fn native_operation<'a>(&'a self, stream: bool, method: &'a Method) -> Operation<'a> {
         match self {

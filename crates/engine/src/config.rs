@@ -332,6 +332,19 @@ impl Strategy {
     }
 }
 
+impl Retry {
+    /// So many attempts a call has at most; `None`: each candidate one, and more.
+    pub fn attempts(&self, stream: bool) -> Option<usize> {
+        let retries = [self.max_retries, self.stream_retries.filter(|_| stream)];
+        let retries = retries.into_iter().flatten().min()?;
+        Some(
+            usize::try_from(retries)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1),
+        )
+    }
+}
+
 impl Fallbacks {
     /// All of them with why they are tried, in the order they are.
     pub fn by_cause(&self) -> [(&'static str, &[String]); 4] {

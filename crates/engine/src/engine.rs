@@ -18,12 +18,12 @@ use tokio::time::Instant;
 
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
-use crate::attribution::Attribution;
+use crate::attribution::{self, Attribution};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::expect::Expected;
-use crate::explain::Told;
+use crate::explain::{Refusal, Told};
 use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
@@ -299,8 +299,12 @@ impl Engine {
         if let Some(recalling) = self.kept.recalling(&inbound) {
             recalling.await;
         }
+        let curious = self.curious(&inbound);
         let mut answered = match self.begin(inbound, &mut recorder) {
-            Err(failure) => Answered::failed(failure, recorder, Trail::default()),
+            Err(failure) => Answered {
+                explanation: curious.then(|| Told::Refused(Refusal::of(failure.clone()))),
+                ..Answered::failed(failure, recorder, Trail::default())
+            },
             Ok(begun) => {
                 limits.extend(begun.route.quota.clone());
                 let explanation = self.asked_for(&begun.call, &begun.route);
@@ -474,7 +478,7 @@ impl Engine {
             team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
             key_tags: inbound.caller.tags(),
             attribution: Attribution::of(&inbound.headers),
-            client: inbound.headers.get(http::header::USER_AGENT).cloned(),
+            client: attribution::program(&inbound.headers),
             model: Box::default(),
             label: OTHER.clone(),
             stream: false,

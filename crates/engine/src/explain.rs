@@ -3,12 +3,15 @@
 mod candidate;
 mod line;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polygate_core::{Failure, moment};
+use http::HeaderMap;
+use polygate_core::{Failure, Kind, moment};
 use serde::Serialize;
 
+use crate::admit::Caller;
 use crate::affinity;
 use crate::call::{Call, Inbound};
 use crate::config::Role;
@@ -19,6 +22,7 @@ use crate::plan::taking::Taking;
 use crate::quota::Quota;
 use crate::route::{Looking, Route};
 
+use candidate::Sent;
 pub use candidate::{Explained, Lane, Scores};
 pub use line::line;
 
@@ -56,13 +60,21 @@ pub struct Explanation {
     pub limits: Vec<Limit>,
     /// Those that would be asked in their order, then the others.
     pub candidates: Vec<Explained>,
+    /// So many more there are.
+    pub candidates_left_out: usize,
 }
+
+/// So many candidates are explained: to operators, and to callers beside their answers.
+const TO_OPERATORS: usize = 256;
+const TO_CALLERS: usize = 16;
 
 /// What a caller is told that asks for the explanation of its call.
 #[derive(Clone, Debug)]
 pub enum Told {
     /// It.
     Explained(Box<Explanation>),
+    /// Why nobody is asked.
+    Refused(Refusal),
     /// Its key, that may not see it.
     Forbidden(Arc<str>),
 }
@@ -107,15 +119,21 @@ struct Moment {
 impl Engine {
     /// What would come of this call now. Nothing is asked of anybody, counted, reserved or recorded; the keeper of a leased limit
     /// may be told that somebody looks at it, as by every reader of it. `Err`: the call cannot be understood.
-    pub fn explain(&self, inbound: Inbound) -> Result<Explanation, Failure> {
+    pub async fn explain(&self, inbound: Inbound) -> Result<Explanation, Failure> {
         hops::check(&inbound.headers)?;
+        if let Some(recalling) = self.kept().recalling(&inbound) {
+            recalling.await;
+        }
         let snapshot = self.snapshot();
         let (mut call, _) = Call::read(&snapshot, inbound)?;
         let moment = self.moment();
-        let admitted = call.inbound.caller.look(&call.model, moment.now);
+        let admitted = self.admitted(&call, moment);
         let route = way(&snapshot, &mut call);
         let ready = match &route {
-            Ok(route) => has_seat(route).and_then(|()| self.make_ready(&mut call, route)),
+            Ok(route) => {
+                let ready = self.make_ready(&mut call, route);
+                has_seat(route).and(ready)
+            }
             Err(_) => Ok(()),
         };
         let mut explanation = Explanation::of(&call, moment);
@@ -123,7 +141,7 @@ impl Engine {
         match route {
             Ok(route) => {
                 refused = refused.or(ready.err());
-                self.routed(&mut explanation, (&call, &route), moment);
+                self.routed(&mut explanation, (&call, &route), moment, TO_OPERATORS);
             }
             Err(failure) => refused = refused.or(Some(failure)),
         }
@@ -135,22 +153,37 @@ impl Engine {
 
     /// The explanation of a call that is about to be made, where it asks for one.
     pub(crate) fn asked_for(&self, call: &Call, route: &Route) -> Option<Told> {
-        let wanted = call.inbound.headers.get(HEADER)?;
-        if matches!(wanted.as_bytes(), b"0" | b"false") {
+        if !is_wanted(&call.inbound.headers) {
             return None;
         }
-        if !self.may_explain(call) {
+        if !self.may_explain(&call.inbound.caller) {
             return Some(Told::Forbidden(call.inbound.caller.name()));
         }
         let moment = self.moment();
         let mut explanation = Explanation::of(call, moment);
-        self.routed(&mut explanation, (call, route), moment);
+        self.routed(&mut explanation, (call, route), moment, TO_CALLERS);
         Some(Told::Explained(Box::new(explanation)))
     }
 
-    /// Whether its caller may see whom the gateway knows. Where no keys are configured: whoever is at home.
-    fn may_explain(&self, call: &Call) -> bool {
-        match &call.inbound.caller.key {
+    /// Who wants to know of a call why nobody is asked, should that be so, and may.
+    pub(crate) fn curious(&self, inbound: &Inbound) -> bool {
+        is_wanted(&inbound.headers) && self.may_explain(&inbound.caller)
+    }
+
+    /// Whether the call's key is good, and lets it call.
+    fn admitted(&self, call: &Call, moment: Moment) -> Result<(), Failure> {
+        let caller = &call.inbound.caller;
+        if caller.key.is_none() && self.keys().needs_key() {
+            let message = "calls need a key, and none is named";
+            return Err(Failure::new(Kind::Unauthenticated, message));
+        }
+        caller.in_force(moment.seconds)?;
+        caller.look(&call.model, moment.now)
+    }
+
+    /// Whether a caller may see whom the gateway knows. Where no keys are configured: whoever is at home.
+    fn may_explain(&self, caller: &Caller) -> bool {
+        match &caller.key {
             Some(key) => key.explain || matches!(key.role, Some(Role::Admin | Role::ReadOnly)),
             None => !self.snapshot().config.access.allow_anonymous,
         }
@@ -168,6 +201,7 @@ impl Engine {
         explanation: &mut Explanation,
         (call, route): (&Call, &Route),
         moment: Moment,
+        most: usize,
     ) {
         let Moment { now, seconds } = moment;
         let expected = Expected::of(call);
@@ -183,10 +217,30 @@ impl Engine {
         explanation
             .limits
             .extend(limits(route.quota.iter(), seconds));
-        let seen = route.look(now, Looking { key, taking }).into_iter();
-        let explained = seen.map(|one| self.explained(&one, (call, route), moment));
-        explanation.candidates = explained.collect();
+        let looking = Looking {
+            key,
+            taking,
+            attempts: self.snapshot().config.retry.attempts(call.stream),
+        };
+        let seen = route.look(now, looking);
+        explanation.candidates_left_out = seen.len().saturating_sub(most);
+        // Keys of a provider are sent the same.
+        let mut known: HashMap<(&str, &str), Sent> = HashMap::new();
+        for one in seen.iter().take(most) {
+            let candidate = one.candidate;
+            let sent = known
+                .entry((&candidate.upstream.name, &candidate.model))
+                .or_insert_with(|| self.sent(call, candidate, moment));
+            let explained = self.explained(one, sent.clone(), (call, route), moment);
+            explanation.candidates.push(explained);
+        }
     }
+}
+
+/// As other switches among headers are read.
+fn is_wanted(headers: &HeaderMap) -> bool {
+    let header = headers.get(HEADER);
+    header.is_some_and(|value| matches!(value.as_bytes(), b"true" | b"1"))
 }
 
 /// Whether another call of the model may be made.
@@ -216,12 +270,13 @@ impl Explanation {
             refusal: None,
             limits: limits(caller.quotas(), moment.seconds),
             candidates: Vec::new(),
+            candidates_left_out: 0,
         }
     }
 }
 
 impl Refusal {
-    fn of(failure: Failure) -> Self {
+    pub(crate) fn of(failure: Failure) -> Self {
         Self {
             code: failure.kind.name(),
             retry_after_seconds: failure.retry_after.map(|wait| wait.as_secs()),

@@ -91,5 +91,40 @@ fn passed(mut headers: HeaderMap) -> HeaderMap {
     for name in &NOT_PASSED {
         headers.remove(name);
     }
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
     headers
+}
+
+/// What only the gateway says of a call.
+fn is_ours(name: &HeaderName) -> bool {
+    ["x-polygate-", "x-litellm-"]
+        .iter()
+        .any(|begin| name.as_str().starts_with(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_says_what_the_gateway_says() {
+        let names = [
+            "x-polygate-cost",
+            "x-litellm-response-cost",
+            "set-cookie",
+            "x-request-cost",
+        ];
+        let value = || http::HeaderValue::from_static("1");
+        let headers = names.map(|name| (HeaderName::from_static(name), value()));
+        let headers = passed(headers.into_iter().collect());
+        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-request-cost"]);
+    }
 }

@@ -129,7 +129,7 @@ fn explain(args: &Explain, directory: &Path) -> ExitCode {
         Err(report) => return refuse(&report),
     };
     if args.offline {
-        return run(async { explain::offline(args, loaded) });
+        return run(explain::offline(args, loaded));
     }
     let url = match &args.url {
         Some(url) => Ok(url.clone()),

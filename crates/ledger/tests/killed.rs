@@ -47,7 +47,7 @@ impl UsageStore for Nowhere {
         away()
     }
 
-    async fn call(&self, _: &str) -> Result<Option<CallRow>> {
+    async fn call(&self, _: &str, _: Option<&str>) -> Result<Option<CallRow>> {
         away()
     }
 

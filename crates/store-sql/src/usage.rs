@@ -344,13 +344,14 @@ impl UsageStore for SqlStore {
         self.listed(of, page).await
     }
 
-    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>> {
         let found: Option<FoundCall> = reading!(self, connection => {
             sqlx::query_as(
-                "SELECT * FROM calls WHERE id = $1 OR request_id = $1
+                "SELECT * FROM calls WHERE (id = $1 OR request_id = $1) AND team = COALESCE($2, team)
                  ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END, started DESC, id DESC LIMIT 1",
             )
             .bind(id)
+            .bind(team)
             .fetch_optional(connection)
             .await
         })

@@ -259,7 +259,7 @@ pub trait UsageStore: Send + Sync {
     /// Single calls, without their attempts, and how many there are in all.
     async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList>;
     /// One call with its attempts, by its own id or by the request's (the newest).
-    async fn call(&self, id: &str) -> Result<Option<CallRow>>;
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>>;
     /// Forgets calls by id; how many. Sums stay.
     async fn forget_calls(&self, ids: &[String]) -> Result<u64>;
     /// Forgets calls that began before a moment, so many at most; how many. Sums stay.

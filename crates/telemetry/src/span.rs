@@ -14,7 +14,7 @@ use prost::Message;
 use serde_json::Value;
 
 use crate::attributes::{self, Attributes, operation, vendor};
-use crate::export::{Book, Page, What};
+use crate::export::{Book, Page, Wanted, What};
 use crate::message::Conversation;
 use crate::waiting::{Held, Waiting};
 
@@ -58,6 +58,10 @@ impl Spans {
 }
 
 impl Book for Spans {
+    fn wanted(&self) -> Wanted {
+        Box::new(|record| record.trace.is_some_and(|trace| trace.is_sampled))
+    }
+
     fn note(&mut self, call: Waiting) {
         let record = &*call.record;
         let Some(trace) = record.trace.filter(|trace| trace.is_sampled) else {
@@ -240,7 +244,7 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     attributes.text("polygate.usage_state", record.charge.state.as_str());
     attributes.list("polygate.tags", record.tags().into_iter());
     for (key, value) in record.attribution.metadata().into_iter().flatten() {
-        attributes.text(&format!("polygate.metadata.{key}"), shown(value));
+        attributes.text(&format!("polygate.metadata.{key}"), shown(&value));
     }
     let losses = record.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);

@@ -1,5 +1,6 @@
 //! One candidate of an explained call: whether it would be asked, what speaks for it, and what it would be sent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use polygate_core::Failure;
@@ -75,15 +76,15 @@ pub struct Scores {
 /// How a request goes to a provider.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Lane {
-    /// `native` or `translated`.
+    /// `native` or `translated`; `estimated` where the gateway counts tokens itself.
     pub kind: &'static str,
     /// The format there.
     pub format: &'static str,
 }
 
 /// A request as one provider would get it.
-#[derive(Default)]
-struct Sent {
+#[derive(Clone, Default)]
+pub(super) struct Sent {
     lane: Option<Lane>,
     refusal: Option<Refusal>,
     altered: Vec<String>,
@@ -94,6 +95,7 @@ impl Engine {
     pub(super) fn explained(
         &self,
         seen: &Seen<'_>,
+        sent: Sent,
         (call, route): (&Call, &Route),
         moment: Moment,
     ) -> Explained {
@@ -103,7 +105,7 @@ impl Engine {
             refusal,
             altered,
             losses,
-        } = self.sent(call, candidate, moment);
+        } = sent;
         let expected = Expected::of(call);
         let line = |tariff: &Arc<Tariff>| tariff.line(call.tier()).text().to_string();
         let tariff = candidate.tariff.as_ref();
@@ -137,14 +139,18 @@ impl Engine {
     }
 
     /// What the candidate would be sent; where the body passes unread, nobody knows.
-    fn sent(&self, call: &Call, candidate: &Candidate, moment: Moment) -> Sent {
+    pub(super) fn sent(&self, call: &Call, candidate: &Candidate, moment: Moment) -> Sent {
         let Some(object) = &call.object else {
             return Sent::default();
         };
+        let provider = candidate.upstream.provider.as_ref();
+        if call.inbound.endpoint.is_estimated_at(provider) {
+            return Sent::estimated(call);
+        }
         let making = Making {
             call,
             object,
-            provider: candidate.upstream.provider.as_ref(),
+            provider,
             model: &candidate.model,
             created: moment.seconds,
             strict: call.strict,
@@ -171,7 +177,18 @@ impl Sent {
                 Ok(sent) if is_native => differing(object, &sent),
                 _ => Vec::new(),
             },
-            losses: losses.map(|loss| loss.0).collect(),
+            losses: losses.map(|loss| loss.0).take(NAMED).collect(),
+        }
+    }
+
+    /// It is not sent at all: the gateway itself counts.
+    fn estimated(call: &Call) -> Self {
+        Self {
+            lane: Some(Lane {
+                kind: "estimated",
+                format: call.inbound.endpoint.format().name(),
+            }),
+            ..Self::default()
         }
     }
 
@@ -183,14 +200,19 @@ impl Sent {
     }
 }
 
-/// The members that one has otherwise than the other, or not at all.
+/// So many names of members are said at most.
+const NAMED: usize = 64;
+
+/// The members that one has otherwise than the other, or not at all. A request may have a million of them.
 fn differing(one: &RawObject, other: &RawObject) -> Vec<String> {
+    let (before, after): (HashMap<_, _>, HashMap<_, _>) =
+        (one.iter().collect(), other.iter().collect());
     let changed = other
         .iter()
-        .filter(|(name, text)| one.get(name) != Some(*text));
-    let removed = one.iter().filter(|(name, _)| other.get(name).is_none());
+        .filter(|(name, text)| before.get(name) != Some(text));
+    let removed = one.iter().filter(|(name, _)| !after.contains_key(name));
     let pointers = changed.chain(removed).map(|(name, _)| format!("/{name}"));
-    pointers.collect()
+    pointers.take(NAMED).collect()
 }
 
 impl Scores {
@@ -205,5 +227,27 @@ impl Scores {
             latency_ms: latency.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             price: standing.price,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// With a look through all members for each of them, this takes minutes.
+    #[test]
+    fn a_request_of_very_many_members_is_compared_in_one_go() {
+        let members: Vec<String> = (0..300_000).map(|at| format!(r#""k{at}":{at}"#)).collect();
+        let object = |rest: &str| {
+            let text = format!("{{{},{rest}}}", members.join(","));
+            RawObject::parse(Bytes::from(text)).expect("an object")
+        };
+        let names = differing(
+            &object(r#""model":"a","x":1"#),
+            &object(r#""model":"b","y":1"#),
+        );
+        assert_eq!(names, ["/model", "/y", "/x"]);
     }
 }

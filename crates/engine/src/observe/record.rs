@@ -137,6 +137,9 @@ impl CallRecord {
         let losses = self.losses.iter();
         let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
         let attempts = size_of_val(self.attempts.as_slice());
+        let passed_over = size_of_val(self.passed_over.as_slice());
+        let client = self.client.as_ref().map_or(0, HeaderValue::len);
+        let losses = losses + passed_over + client;
         let texts = self.id.len() + self.model.len() + self.attribution.size();
         size_of::<Self>() + attempts + losses + texts
     }

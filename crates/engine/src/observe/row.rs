@@ -129,7 +129,7 @@ fn listed(texts: Vec<&str>) -> Option<String> {
 
 fn described(record: &CallRecord) -> Option<String> {
     let metadata = record.attribution.metadata()?;
-    serde_json::to_string(metadata).ok()
+    serde_json::to_string(&metadata).ok()
 }
 
 #[cfg(test)]

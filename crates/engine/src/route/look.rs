@@ -20,6 +20,8 @@ pub struct Looking {
     pub key: Option<u64>,
     /// What each of its attempts takes of limits.
     pub taking: Taking,
+    /// So many attempts it has at most; `None`: enough for all.
+    pub attempts: Option<usize>,
 }
 
 /// A candidate and what a call would do with it.
@@ -55,6 +57,8 @@ pub enum Verdict {
     Spent(String),
     /// It is a fallback for something that did not happen.
     Fallback(Cause),
+    /// Its turn would come, but those before it have all attempts that there are.
+    NoRetryLeft,
     /// It stands before, with the same provider, key and model.
     Repeated,
 }
@@ -119,6 +123,10 @@ impl Route {
             let verdict = self.verdict(now, place, candidate, (&looking.taking, &mut far));
             let is_by_affinity = by_strategy.is_some_and(|other| other != place);
             seen.extend(self.seen(place, candidate, verdict, is_by_affinity));
+        }
+        let asked = seen.iter_mut().filter(|one| one.verdict.is_asked());
+        for one in asked.skip(looking.attempts.unwrap_or(usize::MAX)) {
+            one.verdict = Verdict::NoRetryLeft;
         }
         // Those that would be asked, were there room, stand with those that are not.
         seen.sort_by_key(|one| !one.verdict.is_asked());
@@ -302,6 +310,7 @@ impl Verdict {
             | Verdict::Resting(..)
             | Verdict::Full
             | Verdict::Fallback(_)
+            | Verdict::NoRetryLeft
             | Verdict::Repeated => None,
         }
     }
@@ -314,6 +323,7 @@ impl Verdict {
             Verdict::Full => "full",
             Verdict::Spent(_) => "limited",
             Verdict::Fallback(_) => "fallback",
+            Verdict::NoRetryLeft => "no_retry_left",
             Verdict::Repeated => "repeated",
         }
     }

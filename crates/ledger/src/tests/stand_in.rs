@@ -98,8 +98,8 @@ impl UsageStore for Shop {
         self.inner.calls(of, page).await
     }
 
-    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
-        self.inner.call(id).await
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>> {
+        self.inner.call(id, team).await
     }
 
     async fn forget_calls(&self, ids: &[String]) -> Result<u64> {

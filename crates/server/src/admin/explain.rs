@@ -25,12 +25,15 @@ const USUAL: &str = "/v1/chat/completions";
 const MEMBERS: [&str; 4] = ["endpoint", "body", "key", "headers"];
 
 /// What calls show their keys by: nobody's are wanted here.
-const CREDENTIALS: [HeaderName; 5] = [
+const CREDENTIALS: [HeaderName; 8] = [
     header::AUTHORIZATION,
     header::COOKIE,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-goog-api-key"),
     HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-litellm-api-key"),
+    HeaderName::from_static("x-bf-vk"),
+    HeaderName::from_static("x-portkey-api-key"),
 ];
 
 /// Their routes.
@@ -110,14 +113,17 @@ impl Supposed {
 
 async fn to_come(asked: Asked) -> Result<Json<Value>, Problem> {
     asked.knows(&[])?;
-    let explanation = supposed(&asked.state.engine, asked.object()?)?;
+    let explanation = supposed(&asked.state.engine, asked.object()?).await?;
     Ok(Json(json!(explanation)))
 }
 
 /// What would come of a call that is described so.
-pub fn supposed(engine: &Engine, members: Map<String, Value>) -> Result<Explanation, Problem> {
+pub async fn supposed(
+    engine: &Engine,
+    members: Map<String, Value>,
+) -> Result<Explanation, Problem> {
     let inbound = Supposed::read(members)?.into_inbound(engine)?;
-    let explained = engine.explain(inbound);
+    let explained = engine.explain(inbound).await;
     explained.map_err(|failure| not_understood(&failure))
 }
 

@@ -292,12 +292,9 @@ async fn stats(asked: Asked) -> Result<Json<Value>, Problem> {
 /// A call that the asker may see.
 pub(super) async fn found(asked: &Asked, errors: bool) -> Result<CallRow, Problem> {
     let id = asked.param("id");
-    let row = asking(asked.state.admin.store.call(id)).await?;
     let confined = asked.principal.confined();
-    let is_seen = |row: &CallRow| {
-        confined.is_none_or(|team| team == row.team) && (!errors || row.error.is_some())
-    };
-    let row = row.filter(is_seen);
+    let row = asking(asked.state.admin.store.call(id, confined)).await?;
+    let row = row.filter(|row| !errors || row.error.is_some());
     row.ok_or_else(|| Problem::missing("call", id))
 }
 

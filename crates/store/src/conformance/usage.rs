@@ -106,10 +106,31 @@ pub async fn rows(store: &dyn UsageStore) {
     let more = [call(1, "alice"), call(3, "alice"), call(3, "alice")];
     assert_eq!(store.record(&more).await.unwrap(), 1);
     assert_eq!(store.record(&[]).await.unwrap(), 0);
-    let found = store.call("call-002").await.unwrap();
+    let found = store.call("call-002", None).await.unwrap();
     assert_eq!(found.as_ref(), Some(&failed));
-    assert_eq!(store.call("req-1").await.unwrap(), Some(call(1, "alice")));
-    assert_eq!(store.call("none").await.unwrap(), None);
+    assert_eq!(
+        store.call("req-1", None).await.unwrap(),
+        Some(call(1, "alice"))
+    );
+    assert_eq!(store.call("none", None).await.unwrap(), None);
+    // A request's id is its caller's word: another team's call of the same one hides none.
+    let alice = call(1, "alice");
+    let later = CallRow {
+        team: "others".to_owned(),
+        started: alice.started + 1,
+        ..CallRow {
+            id: "call-of-others".to_owned(),
+            ..alice.clone()
+        }
+    };
+    assert_eq!(store.record(&[later.clone()]).await.unwrap(), 1);
+    for (team, seen) in [(&later.team, &later), (&alice.team, &alice)] {
+        let found = store.call("req-1", Some(team)).await.unwrap();
+        assert_eq!(found.map(|call| call.id), Some(seen.id.clone()));
+        let other = store.call(&seen.id, Some("nobody's")).await.unwrap();
+        assert!(other.is_none());
+    }
+    assert_eq!(store.forget_calls(&[later.id]).await.unwrap(), 1);
     let all = store.totals(&Filter::default(), None).await.unwrap();
     let expected = Totals {
         calls: 3,
@@ -341,7 +362,7 @@ pub async fn forgetting(store: &dyn UsageStore) {
     assert_eq!(store.forget_calls_before(2 * HOUR, 3).await.unwrap(), 0);
     let ids = ["call-007".to_owned(), "call-000".to_owned()];
     assert_eq!(store.forget_calls(&ids).await.unwrap(), 1);
-    assert!(store.call("call-007").await.unwrap().is_none());
+    assert!(store.call("call-007", None).await.unwrap().is_none());
     let page = CallPage {
         offset: 0,
         limit: 9,
