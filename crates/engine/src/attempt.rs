@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::{ChatRequest, Format, Loss, RawObject, counting, dialect, ingress};
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -111,12 +112,14 @@ impl Attempt<'_> {
             call: self.call,
             object,
             provider: provider.as_ref(),
+            row: self.candidate.upstream.row,
             model: &self.candidate.model,
+            rules: &self.snapshot.config.payload,
             created,
             strict: self.call.strict,
             kept: self.kept,
         };
-        let prepared = self.working(|| lane::prepare(&making))?;
+        let prepared = self.working(|| aside(object.bytes().len(), || lane::prepare(&making)))?;
         let _ = self.losses.set(prepared.losses);
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
@@ -152,10 +155,10 @@ impl Attempt<'_> {
     /// How many tokens the request is, estimated: the upstream has no word for the question.
     async fn estimated(&self, object: &RawObject) -> Result<Reply, Failure> {
         let format = self.call.inbound.endpoint.format();
-        let object = counting::asked(object)?;
         let ingress = ingress(format)
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
-        let request = ingress.decode_request(&object)?;
+        let read = || ingress.decode_request(&counting::asked(object)?);
+        let request = aside(object.bytes().len(), read)?;
         let tokens = estimate(request, self.candidate.model.clone()).await?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -369,7 +372,8 @@ impl Attempt<'_> {
                 return Err(blocked());
             }
             Read::Whole(body) => {
-                let checked = self.working(|| lane::whole_answer(lane, body));
+                let size = body.len();
+                let checked = self.working(|| aside(size, || lane::whole_answer(lane, body)));
                 let checked = checked.map_err(|mut failure| {
                     redact(&mut failure, &self.candidate.credential.secret);
                     failure
@@ -396,11 +400,32 @@ impl Attempt<'_> {
     }
 }
 
+/// A body of this size is read where that holds up nobody else.
+const LARGE: usize = 256 * 1024;
+
+/// Work on so many bytes: on those that take long, the other calls of this thread go to another one first.
+fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    let is_shared = || {
+        let runtime = tokio::runtime::Handle::try_current();
+        runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+    };
+    match size >= LARGE && is_shared() {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
+}
+
 /// By the tokenizer, where it holds up nobody else.
 async fn estimate(request: ChatRequest, model: Arc<str>) -> Result<u64, Failure> {
-    let _turn = ESTIMATES.acquire().await;
-    let counted = tokio::task::spawn_blocking(move || count::request(&request, &model)).await;
-    counted.map_err(|_| Failure::new(Kind::Internal, "the tokenizer failed on this request"))
+    let turn = ESTIMATES.acquire().await;
+    let counted = tokio::task::spawn_blocking(move || {
+        // It is over when the work is, whoever waits for it still.
+        let _turn = turn;
+        count::request(&request, &model)
+    });
+    counted
+        .await
+        .map_err(|_| Failure::new(Kind::Internal, "the tokenizer failed on this request"))
 }
 
 /// The upstream knows no such question. That it lacks the model is something else.

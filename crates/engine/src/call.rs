@@ -239,6 +239,8 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
+    /// Rules of the operator may let the answer have so many tokens, whatever the request says.
+    pub most_output: Option<u64>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -285,6 +287,7 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
+                most_output: None,
             },
             body,
         ))

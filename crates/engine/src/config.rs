@@ -8,6 +8,7 @@ mod health;
 mod hedge;
 mod ledger;
 mod price;
+mod retry;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use polygate_core::Secret;
 use polygate_providers::{Catalogue, Price};
 
 use crate::pattern::Pattern;
+use crate::payload::Rule;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
@@ -27,6 +29,7 @@ pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
 pub use price::{PriceList, PriceOverride};
+pub use retry::Retry;
 pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
 
 /// Everything a running gateway was told.
@@ -58,6 +61,8 @@ pub struct Config {
     pub catalogue: Arc<Catalogue>,
     /// Where a newer list is fetched.
     pub price_list: Option<PriceList>,
+    /// What is changed in the bodies that providers are sent, in the order in which it is.
+    pub payload: Vec<Rule>,
     /// How calls are accounted for.
     pub ledger: Ledger,
     /// How long it is kept who changed what.
@@ -332,19 +337,6 @@ impl Strategy {
     }
 }
 
-impl Retry {
-    /// So many attempts a call has at most; `None`: each candidate one, and more.
-    pub fn attempts(&self, stream: bool) -> Option<usize> {
-        let retries = [self.max_retries, self.stream_retries.filter(|_| stream)];
-        let retries = retries.into_iter().flatten().min()?;
-        Some(
-            usize::try_from(retries)
-                .unwrap_or(usize::MAX)
-                .saturating_add(1),
-        )
-    }
-}
-
 impl Fallbacks {
     /// All of them with why they are tried, in the order they are.
     pub fn by_cause(&self) -> [(&'static str, &[String]); 4] {
@@ -355,33 +347,6 @@ impl Fallbacks {
             ("content_policy", &self.content_policy),
         ]
     }
-}
-
-/// How often and how long is tried.
-#[derive(Clone, Debug)]
-pub struct Retry {
-    /// Further attempts after the first; `None`: each candidate once, and at least three more in all.
-    pub max_retries: Option<u32>,
-    /// The same for streams, before their first good event: the lower of both counts.
-    pub stream_retries: Option<u32>,
-    /// Backoff before the same candidate is asked again: full jitter up to `initial · 2ⁿ`, at most this.
-    pub max_backoff: Duration,
-    /// Where that backoff begins.
-    pub initial_backoff: Duration,
-    /// The longest that a call waits for a resting candidate.
-    pub max_wait: Duration,
-    /// Rest of a credential after 429 without Retry-After.
-    pub cooldown_rate_limit: Duration,
-    /// Rest of a credential after 402 and quota messages.
-    pub cooldown_quota: Duration,
-    /// Rest of a provider whose breaker opened on error statuses.
-    pub cooldown_error: Duration,
-    /// Rest of a provider whose breaker opened on connections.
-    pub cooldown_network: Duration,
-    /// The longest rest that an upstream's Retry-After can ask for.
-    pub max_cooldown: Duration,
-    /// Failures in a row that open a provider's breaker.
-    pub breaker_threshold: u32,
 }
 
 /// Times that a provider, a model or a call has of its own.
@@ -506,24 +471,6 @@ impl Default for Routing {
     }
 }
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            max_retries: None,
-            stream_retries: None,
-            max_backoff: Duration::from_secs(5),
-            initial_backoff: Duration::from_millis(200),
-            max_wait: Duration::ZERO,
-            cooldown_rate_limit: Duration::from_secs(60),
-            cooldown_quota: Duration::from_secs(3600),
-            cooldown_error: Duration::from_secs(15),
-            cooldown_network: Duration::from_secs(10),
-            max_cooldown: Duration::from_secs(3600),
-            breaker_threshold: 5,
-        }
-    }
-}
-
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -557,6 +504,7 @@ impl Default for Config {
             price_overrides: Vec::new(),
             catalogue: Catalogue::built_in(),
             price_list: None,
+            payload: Vec::new(),
             ledger: Ledger::default(),
             audit: Audit::default(),
             metrics_open: true,

@@ -32,6 +32,7 @@ use crate::kept::{Elsewhere, Kept};
 use crate::observe::{
     CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
 };
+use crate::payload;
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
@@ -378,6 +379,7 @@ impl Engine {
     pub(crate) fn make_ready(&self, call: &mut Call, route: &Route) -> Result<(), Failure> {
         call.strict |= route.strict;
         call.deadlines = call.deadlines.or(route.timeouts);
+        call.most_output = payload::most_output(&self.snapshot().config.payload, call, route);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(call)

@@ -65,7 +65,7 @@ impl Expected {
             Some(_) if endpoint.counts() => metered(Metered::Nothing),
             Some(object) => Self {
                 input: length(object.bytes()),
-                output: output(endpoint, object),
+                output: output(endpoint, object).max(call.most_output.unwrap_or(0)),
                 metered: Metered::Tokens,
             },
         }

@@ -145,7 +145,7 @@ impl Engine {
             }
             Err(failure) => refused = refused.or(Some(failure)),
         }
-        if let Some(failure) = refused {
+        if let Some(failure) = refused.or_else(|| self.wants_key(&call)) {
             explanation.refusal = Some(Refusal::of(failure));
         }
         Ok(explanation)
@@ -173,12 +173,15 @@ impl Engine {
     /// Whether the call's key is good, and lets it call.
     fn admitted(&self, call: &Call, moment: Moment) -> Result<(), Failure> {
         let caller = &call.inbound.caller;
-        if caller.key.is_none() && self.keys().needs_key() {
-            let message = "calls need a key, and none is named";
-            return Err(Failure::new(Kind::Unauthenticated, message));
-        }
         caller.in_force(moment.seconds)?;
         caller.look(&call.model, moment.now)
+    }
+
+    /// Nobody may call without a key, and none is named.
+    fn wants_key(&self, call: &Call) -> Option<Failure> {
+        let is_missing = call.inbound.caller.key.is_none() && self.keys().needs_key();
+        let message = "calls need a key, and none is named";
+        is_missing.then(|| Failure::new(Kind::Unauthenticated, message))
     }
 
     /// Whether a caller may see whom the gateway knows. Where no keys are configured: whoever is at home.

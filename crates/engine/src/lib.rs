@@ -25,6 +25,7 @@ pub mod kept;
 pub mod lane;
 pub mod observe;
 pub mod pattern;
+pub mod payload;
 pub mod plan;
 pub mod policy;
 pub mod probe;

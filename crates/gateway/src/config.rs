@@ -5,7 +5,7 @@
 
 mod ai_proxy;
 mod check;
-pub mod condition;
+mod condition;
 pub mod database;
 pub mod documents;
 pub mod env;
@@ -15,6 +15,7 @@ mod names;
 mod native;
 pub mod objects;
 mod overrides;
+mod payload;
 mod pieces;
 mod pool;
 mod problem;

@@ -147,11 +147,14 @@ impl Engine {
         if call.inbound.endpoint.is_estimated_at(provider) {
             return Sent::estimated(call);
         }
+        let snapshot = self.snapshot();
         let making = Making {
             call,
             object,
             provider,
+            row: candidate.upstream.row,
             model: &candidate.model,
+            rules: &snapshot.config.payload,
             created: moment.seconds,
             strict: call.strict,
             kept: self.kept(),

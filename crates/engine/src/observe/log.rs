@@ -7,7 +7,7 @@ use super::record::{CallRecord, Outcome};
 /// Writes the line. Texts from outside are fields, which the subscriber encodes; of control characters JSON leaves those of ISO 6429
 /// as they are.
 pub(super) fn write(record: &CallRecord) {
-    let usage = record.usage.unwrap_or_default();
+    let usage = record.charge.usage;
     let tried: Vec<String> = record
         .attempts
         .iter()

@@ -7,6 +7,7 @@ use polygate_engine::config::{Access, Config, Key, Mapping, Provider, Retry, Str
 use polygate_engine::pattern::Pattern;
 
 use super::names::Named;
+use super::payload;
 use super::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set, way};
 use super::reader::{Item, Section};
 use super::yaml::{Kind, Node};
@@ -124,6 +125,7 @@ pub fn read(top: Section<'_>) -> Config {
         });
         config.providers.extend(providers);
     }
+    config.payload = payload::rules(&top);
     for key in ["debug", "logging-to-file", "log-dir"] {
         top.ignored(key, "the original read it and never used it");
     }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use polygate_engine::config::{Config, Mapping, Model, Provider};
 use polygate_engine::snapshot::settings;
 
+use super::payload;
 use super::names::{Named, Names, Reference};
 use super::problem::{Findings, Problem};
 use super::reader::Spot;
@@ -39,6 +40,9 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     keys(config, names, findings);
     teams(names, findings);
     weights(config, names, findings);
+    for idle in payload::idle(&config.payload, &config.providers) {
+        findings.warn("payload", idle);
+    }
     for model in &mut config.models {
         let is_here = |name: &String| names.providers.iter().any(|known| known.name == *name);
         model.targets.retain(|target| is_here(&target.provider));

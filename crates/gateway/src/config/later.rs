@@ -28,7 +28,7 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 21] = [
+const TABLE: [Later; 20] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
@@ -43,7 +43,6 @@ const TABLE: [Later; 21] = [
     ),
     elsewhere("observability", "otlp: {…} or langfuse: {…}"),
     feature("passthrough-headers", "passing upstream headers on"),
-    feature("payload", "rules that change requests"),
     feature("provider_params", "parameters of a provider"),
     elsewhere("request_log", "jsonl_log: {…}"),
     feature("shadow", "shadow traffic"),

@@ -16,6 +16,7 @@ use polygate_engine::config::Config;
 use super::Dialect;
 use super::database::{NO_REDIS, is_redis};
 use super::jsonl;
+use super::payload;
 use super::pieces::{hedge, set, way};
 use super::reader::Section;
 use super::telemetry;
@@ -153,6 +154,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     if let Some(section) = top.section("price_list") {
         config.price_list = accounts::price_list(section);
     }
+    config.payload = payload::rules(&top);
     if let Some(section) = top.section("ledger") {
         accounts::ledger(section, &mut config.ledger);
     }
