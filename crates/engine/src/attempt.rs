@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
+use crate::cloak::{self, Cloak};
 use crate::config::Deadlines;
 use crate::count;
 use crate::hops;
@@ -116,7 +117,7 @@ impl Attempt<'_> {
             strict: self.call.strict,
             kept: self.kept,
         };
-        let prepared = self.working(|| lane::prepare(&making))?;
+        let prepared = self.working(|| cloak::prepare(&making, self.cloak()))?;
         let _ = self.losses.set(prepared.losses);
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
@@ -139,6 +140,11 @@ impl Attempt<'_> {
         self.whole(answer, &prepared.lane, started).await
     }
 
+    /// What the provider is told in place of who calls, where it is.
+    pub(crate) fn cloak(&self) -> Option<&Cloak> {
+        Cloak::over(self.candidate.upstream.cloak.as_ref(), self.call)
+    }
+
     /// Work of the gateway's own, timed.
     fn working<T>(&self, work: impl FnOnce() -> T) -> T {
         let began = self.clock.now();
@@ -155,7 +161,10 @@ impl Attempt<'_> {
         let object = counting::asked(object)?;
         let ingress = ingress(format)
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
-        let request = ingress.decode_request(&object)?;
+        let mut request = ingress.decode_request(&object)?;
+        if let Some(cloak) = self.cloak() {
+            cloak.instruct(&mut request);
+        }
         let tokens = estimate(request, self.candidate.model.clone()).await?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -174,13 +183,17 @@ impl Attempt<'_> {
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
         let provider = &self.candidate.upstream.provider;
+        let cloak = self.cloak();
         let outbound = Outbound {
             operation: lane.operation(self.call),
             model: &self.candidate.model,
-            client_headers: &self.call.inbound.headers,
+            client_headers: &Cloak::pass(cloak, &self.call.inbound.headers),
             body,
         };
         let mut request = provider.request(&outbound)?;
+        if let Some(cloak) = cloak {
+            cloak.head(request.headers_mut());
+        }
         provider
             .authorize(&mut request, &self.candidate.credential.secret)
             .await?;

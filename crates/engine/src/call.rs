@@ -239,6 +239,8 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
+    /// Tokens that the operator's own words add to its prompt, at most.
+    pub added_input: u64,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -285,6 +287,7 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
+                added_input: 0,
             },
             body,
         ))

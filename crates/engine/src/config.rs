@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod cloak;
 mod health;
 mod hedge;
 mod ledger;
@@ -23,6 +24,7 @@ use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
+pub use cloak::{Cloak, CloakMode, UserId};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
@@ -162,6 +164,8 @@ pub struct Provider {
     pub excluded_models: Vec<Pattern>,
     /// Added to every request to it, replacing what stands there.
     pub headers: BTreeMap<String, String>,
+    /// What it is told in place of who calls.
+    pub cloak: Option<Cloak>,
     /// One OpenAI interface only.
     pub wire_api: Option<WireApi>,
     /// Azure's `api-version`.
@@ -480,6 +484,7 @@ impl Provider {
             models: Vec::new(),
             excluded_models: Vec::new(),
             headers: BTreeMap::new(),
+            cloak: None,
             wire_api: None,
             api_version: None,
             region: None,

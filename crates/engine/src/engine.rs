@@ -21,6 +21,7 @@ use crate::attempt::{Reply, StandIn};
 use crate::attribution::{self, Attribution};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::cloak::{self, Pseudonyms};
 use crate::config::Config;
 use crate::expect::Expected;
 use crate::explain::{Refusal, Told};
@@ -202,6 +203,7 @@ impl Engine {
     #[must_use]
     pub fn sharing(mut self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
         self.book.quotas = shared.book().clone();
+        self.book.pseudonyms = Pseudonyms::keyed(pepper);
         let before = self.snapshot();
         let config = before.config.clone();
         let keys = KeyRing::new(&config.access, Some(&KeyRing::of(pepper, shared)));
@@ -378,6 +380,7 @@ impl Engine {
     pub(crate) fn make_ready(&self, call: &mut Call, route: &Route) -> Result<(), Failure> {
         call.strict |= route.strict;
         call.deadlines = call.deadlines.or(route.timeouts);
+        call.added_input = cloak::added(call, route);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(call)
