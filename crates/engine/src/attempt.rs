@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
+use crate::cloak::{self, Cloak};
 use crate::config::Deadlines;
 use crate::count;
 use crate::hops;
@@ -119,7 +120,8 @@ impl Attempt<'_> {
             strict: self.call.strict,
             kept: self.kept,
         };
-        let prepared = self.working(|| aside(object.bytes().len(), || lane::prepare(&making)))?;
+        let prepare = || cloak::prepare(&making, self.cloak());
+        let prepared = self.working(|| aside(object.bytes().len(), prepare))?;
         let _ = self.losses.set(prepared.losses);
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
@@ -142,6 +144,11 @@ impl Attempt<'_> {
         self.whole(answer, &prepared.lane, started).await
     }
 
+    /// What the provider is told in place of who calls, where it is.
+    pub(crate) fn cloak(&self) -> Option<&Cloak> {
+        Cloak::over(self.candidate.upstream.cloak.as_ref(), self.call)
+    }
+
     /// Work of the gateway's own, timed.
     fn working<T>(&self, work: impl FnOnce() -> T) -> T {
         let began = self.clock.now();
@@ -158,7 +165,10 @@ impl Attempt<'_> {
         let ingress = ingress(format)
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
         let read = || ingress.decode_request(&counting::asked(object)?);
-        let request = aside(object.bytes().len(), read)?;
+        let mut request = aside(object.bytes().len(), read)?;
+        if let Some(cloak) = self.cloak() {
+            cloak.instruct(&mut request);
+        }
         let tokens = estimate(request, self.candidate.model.clone()).await?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -177,13 +187,17 @@ impl Attempt<'_> {
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
         let provider = &self.candidate.upstream.provider;
+        let cloak = self.cloak();
         let outbound = Outbound {
             operation: lane.operation(self.call),
             model: &self.candidate.model,
-            client_headers: &self.call.inbound.headers,
+            client_headers: &Cloak::pass(cloak, &self.call.inbound.headers),
             body,
         };
         let mut request = provider.request(&outbound)?;
+        if let Some(cloak) = cloak {
+            cloak.head(request.headers_mut());
+        }
         provider
             .authorize(&mut request, &self.candidate.credential.secret)
             .await?;

@@ -132,6 +132,16 @@ pub(crate) fn session_header(headers: &HeaderMap) -> Option<&HeaderValue> {
     })
 }
 
+/// Whether a body names whom it is for.
+pub(crate) fn names_user(object: &RawObject) -> bool {
+    Body::of(object).names_user()
+}
+
+/// Whether a header of this name says something of its caller.
+pub(crate) fn is_word(name: &str) -> bool {
+    table::rank(name).is_some()
+}
+
 /// The beginning of what names the caller's program: a copy, since the header itself would keep all that came with it.
 pub(crate) fn program(headers: &HeaderMap) -> Option<HeaderValue> {
     let agent = headers.get(USER_AGENT)?.as_bytes();

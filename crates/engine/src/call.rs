@@ -241,6 +241,8 @@ pub struct Call {
     pub said: Option<String>,
     /// Rules of the operator may let the answer have so many tokens, whatever the request says.
     pub most_output: Option<u64>,
+    /// Tokens that the operator's own words add to its prompt, at most.
+    pub added_input: u64,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -288,6 +290,7 @@ impl Call {
                 continues: false,
                 said: None,
                 most_output: None,
+                added_input: 0,
             },
             body,
         ))

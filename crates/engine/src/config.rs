@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod cloak;
 mod health;
 mod hedge;
 mod ledger;
@@ -25,6 +26,7 @@ use crate::payload::Rule;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
+pub use cloak::{Cloak, CloakMode, UserId};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
@@ -167,6 +169,8 @@ pub struct Provider {
     pub excluded_models: Vec<Pattern>,
     /// Added to every request to it, replacing what stands there.
     pub headers: BTreeMap<String, String>,
+    /// What it is told in place of who calls.
+    pub cloak: Option<Cloak>,
     /// One OpenAI interface only.
     pub wire_api: Option<WireApi>,
     /// Azure's `api-version`.
@@ -445,6 +449,7 @@ impl Provider {
             models: Vec::new(),
             excluded_models: Vec::new(),
             headers: BTreeMap::new(),
+            cloak: None,
             wire_api: None,
             api_version: None,
             region: None,

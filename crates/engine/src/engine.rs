@@ -21,6 +21,7 @@ use crate::attempt::{Reply, StandIn};
 use crate::attribution::{self, Attribution};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::cloak::{self, Pseudonyms};
 use crate::config::Config;
 use crate::expect::Expected;
 use crate::explain::{Refusal, Told};
@@ -203,6 +204,7 @@ impl Engine {
     #[must_use]
     pub fn sharing(mut self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
         self.book.quotas = shared.book().clone();
+        self.book.pseudonyms = Pseudonyms::keyed(pepper);
         let before = self.snapshot();
         let config = before.config.clone();
         let keys = KeyRing::new(&config.access, Some(&KeyRing::of(pepper, shared)));
@@ -380,6 +382,7 @@ impl Engine {
         call.strict |= route.strict;
         call.deadlines = call.deadlines.or(route.timeouts);
         call.most_output = payload::most_output(&self.snapshot().config.payload, call, route);
+        call.added_input = cloak::added(call, route);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(call)

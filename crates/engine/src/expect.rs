@@ -64,7 +64,7 @@ impl Expected {
             None => metered(Metered::Unread),
             Some(_) if endpoint.counts() => metered(Metered::Nothing),
             Some(object) => Self {
-                input: length(object.bytes()),
+                input: length(object.bytes()).saturating_add(call.added_input),
                 output: output(endpoint, object).max(call.most_output.unwrap_or(0)),
                 metered: Metered::Tokens,
             },

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cloak::Pseudonyms;
 use crate::config::Retry;
 use crate::pulse::Pulses;
 use crate::quota::Book;
@@ -224,6 +225,8 @@ pub struct HealthBook {
     pub quotas: Arc<Book>,
     /// What replicas tell one another.
     pub signals: Arc<Signals>,
+    /// What providers call end users.
+    pub pseudonyms: Pseudonyms,
 }
 
 impl HealthBook {

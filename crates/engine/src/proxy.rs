@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, TE, TRAILER,
@@ -13,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
+use crate::call::Endpoint;
+use crate::cloak::Cloak;
+use crate::route::Candidate;
 use crate::transport::{AnswerBody, UpstreamBody};
 
 /// Headers of one connection, and cookies, which are between us and the provider.
@@ -31,6 +35,7 @@ impl Attempt<'_> {
     /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
     pub async fn proxy(&self, body: UpstreamBody, is_last: bool) -> Result<Reply, Failure> {
         let provider = &self.candidate.upstream.provider;
+        let cloak = self.cloak();
         let outbound = Outbound {
             operation: self
                 .call
@@ -38,10 +43,13 @@ impl Attempt<'_> {
                 .endpoint
                 .native_operation(false, &self.call.inbound.method),
             model: &self.candidate.model,
-            client_headers: &self.call.inbound.headers,
-            body: bytes::Bytes::new(),
+            client_headers: &Cloak::pass(cloak, &self.call.inbound.headers),
+            body: Bytes::new(),
         };
         let mut request = provider.request(&outbound)?;
+        if let Some(cloak) = cloak {
+            cloak.head(request.headers_mut());
+        }
         provider
             .authorize(&mut request, &self.candidate.credential.secret)
             .await?;
@@ -63,6 +71,20 @@ impl Attempt<'_> {
             headers: passed(head.headers),
             body: ReplyBody::Passing(Box::new(passing)),
         })
+    }
+
+    /// A body that came whole, as it is sent.
+    pub fn unread(&self, body: Bytes) -> Bytes {
+        match (self.cloak(), &self.call.inbound.endpoint) {
+            (Some(cloak), Endpoint::Proxy(tail)) => {
+                let Candidate {
+                    upstream, model, ..
+                } = self.candidate;
+                let refused = &upstream.provider.quirks().refuses;
+                cloak.put_on_unread((&tail.path, model), self.call, refused, body)
+            }
+            _ => body,
+        }
     }
 
     async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {

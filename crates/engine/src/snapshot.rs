@@ -12,6 +12,7 @@ use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;
 
+use crate::cloak::Cloak;
 use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
@@ -53,6 +54,8 @@ pub struct Upstream {
     pub credentials: Vec<Arc<Credential>>,
     /// Connections to it: one set for all keys that reach it alike.
     transports: Vec<Arc<Transport>>,
+    /// What it is told in place of who calls.
+    pub cloak: Option<Arc<Cloak>>,
     /// Times of its own.
     pub timeouts: config::Deadlines,
     /// How many calls it gets at a time.
@@ -343,6 +346,7 @@ fn compile_upstream(
         provider: built,
         credentials,
         transports: reaching.made,
+        cloak: Cloak::new(provider.cloak.as_ref(), &book.pseudonyms)?,
         timeouts: provider.timeouts,
         max_concurrent: provider.max_concurrent,
         health: book.providers.of(&place),

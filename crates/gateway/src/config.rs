@@ -5,6 +5,7 @@
 
 mod ai_proxy;
 mod check;
+mod cloak;
 mod condition;
 pub mod database;
 pub mod documents;

@@ -81,6 +81,11 @@ impl<'a> Body<'a> {
         words
     }
 
+    /// Whether it names whom it is for.
+    pub(super) fn names_user(&self) -> bool {
+        END_USERS.iter().any(|path| self.get(path).is_some())
+    }
+
     /// A member as JSON, unless it is empty.
     fn get(&self, path: &str) -> Option<&'a str> {
         let text = match path.strip_prefix("metadata.") {

@@ -147,7 +147,7 @@ impl Engine {
         } else if begun.call.object.is_some() {
             attempt.run().await
         } else {
-            let body = upload.unwrap_or_else(|| begun.body.clone().into());
+            let body = upload.unwrap_or_else(|| attempt.unread(begun.body.clone()).into());
             attempt.proxy(body, is_last).await
         };
         Tried {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{Limit, Moment, Refusal, limits};
 use crate::call::Call;
+use crate::cloak::{self, Cloak};
 use crate::engine::Engine;
 use crate::expect::Expected;
 use crate::lane::{self, Making};
@@ -159,7 +160,8 @@ impl Engine {
             strict: call.strict,
             kept: self.kept(),
         };
-        match lane::prepare(&making) {
+        let cloak = Cloak::over(candidate.upstream.cloak.as_ref(), call);
+        match cloak::prepare(&making, cloak) {
             Ok(prepared) => Sent::of(object, prepared),
             Err(failure) => Sent::refused(failure),
         }

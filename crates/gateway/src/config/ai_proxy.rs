@@ -6,6 +6,7 @@ use std::time::Duration;
 use polygate_engine::config::{Access, Config, Key, Mapping, Provider, Retry, Strategy};
 use polygate_engine::pattern::Pattern;
 
+use super::cloak::cloak;
 use super::names::Named;
 use super::payload;
 use super::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set, way};
@@ -204,6 +205,7 @@ fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provid
     provider.models = models.flat_map(|item| mappings(&item)).collect();
     provider.excluded_models = patterns(&entry, "excluded-models", Pattern::glob);
     provider.headers = headers(&entry, "headers");
+    provider.cloak = cloak(&entry);
     provider.disabled = entry.boolean("disabled").unwrap_or(false);
     provider.wire_api = entry.word("wire-api", &WIRE_APIS);
     provider.way = way(&entry, "proxy-url");

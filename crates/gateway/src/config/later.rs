@@ -31,7 +31,6 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
 const TABLE: [Later; 20] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
-    feature("cloak", "masquerading"),
     feature("conditions", "routing by conditions"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),

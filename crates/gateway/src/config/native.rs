@@ -23,7 +23,7 @@ use super::telemetry;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 28] = [
+pub const ALIASES: [(&str, &str); 32] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -52,6 +52,10 @@ pub const ALIASES: [(&str, &str); 28] = [
     ("keepalive", "keepalive_secs"),
     ("interval", "interval_secs"),
     ("timeout", "timeout_secs"),
+    ("system-prompt", "system_prompt"),
+    ("strict-mode", "strict_mode"),
+    ("user-id", "user_id"),
+    ("sensitive-words", "sensitive_words"),
 ];
 
 /// The keys that llm-proxy published: a file of nothing else is one of its own.

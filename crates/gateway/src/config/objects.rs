@@ -2,7 +2,7 @@
 
 use polygate_core::moment;
 use polygate_engine::config::{
-    Bounds, Config, Fallbacks, Key, Model, PriceOverride, Provider, Role, Team,
+    Bounds, Cloak, Config, Fallbacks, Key, Model, PriceOverride, Provider, Role, Team,
 };
 use polygate_providers::base::Base;
 use polygate_providers::price::Rates;
@@ -65,9 +65,24 @@ fn provider(provider: &Provider) -> FileObject {
         "region": provider.region,
         "max_concurrent": provider.max_concurrent,
         "max_connections": provider.max_connections,
+        "cloak": provider.cloak.as_ref().map(cloak),
         "api_keys": Some(keys).filter(|keys| !keys.is_empty()),
     });
     object(&provider.name, body)
+}
+
+/// Of headers only the names: there may be secrets in them.
+fn cloak(cloak: &Cloak) -> Value {
+    let headers = cloak.headers.keys();
+    let headers: Map<String, Value> = headers.map(|name| (name.clone(), "***".into())).collect();
+    let body = json!({
+        "mode": cloak.mode.name(),
+        "system_prompt": cloak.system_prompt,
+        "strict_mode": Some(true).filter(|_| cloak.strict),
+        "user_id": cloak.user_id.name(),
+        "headers": Some(headers).filter(|headers| !headers.is_empty()),
+    });
+    object("", body).body.into()
 }
 
 fn model(model: &Model) -> FileObject {

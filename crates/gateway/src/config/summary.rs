@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, Config, Model, Provider, Retry, Way, WireApi};
+use polygate_engine::config::{Affinity, Cloak, Config, Model, Provider, Retry, Way, WireApi};
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
@@ -91,6 +91,9 @@ fn provider_line(provider: &Provider) -> String {
         let names: Vec<&str> = provider.headers.keys().map(String::as_str).collect();
         add(format!("headers {}", names.join(" ")));
     }
+    if let Some(cloak) = provider.cloak.as_ref().filter(|cloak| cloak.is_on()) {
+        add(cloak_words(cloak));
+    }
     if let Some(model) = &provider.health_model {
         add(format!("checked by chats with {model}"));
     }
@@ -98,6 +101,26 @@ fn provider_line(provider: &Provider) -> String {
         add("disabled".to_owned());
     }
     format!("{out}: {}", serves(provider))
+}
+
+fn cloak_words(cloak: &Cloak) -> String {
+    let mut out = format!(
+        "cloak {} (end user {}",
+        cloak.mode.name(),
+        cloak.user_id.name()
+    );
+    if cloak.system_prompt.is_some() {
+        let how = match cloak.strict {
+            true => ", its own instructions alone",
+            false => ", its own instructions first",
+        };
+        out.push_str(how);
+    }
+    if !cloak.headers.is_empty() {
+        let names: Vec<&str> = cloak.headers.keys().map(String::as_str).collect();
+        let _ = write!(out, ", headers {}", names.join(" "));
+    }
+    out + ")"
 }
 
 /// How many keys there are, and their weights where they differ.

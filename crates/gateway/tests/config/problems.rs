@@ -159,7 +159,7 @@ fn features_that_come_later_are_refused_by_name() {
         "cache: {}",
         "guards: {}",
         "strict: true",
-        "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",
+        "openai-api-key: [{api-key: k, cloak: {mode: auto, sensitive-words: [x]}}]",
         "request-retry: 1\npassthrough-headers: [x]",
         "request-retry: 1\nclaude-header-defaults: {a: b}",
     ];
@@ -194,7 +194,6 @@ fn features_that_come_later_may_be_switched_off() {
     for text in [
         "hedge: {after: 1s, max_percent: 0}",
         "hedge: {after: p95}",
-        "openai-api-key: [{api-key: k, cloak: {mode: never}}]",
         "request-retry: 1\npassthrough-headers: []",
         "non-stream-keepalive-secs: 0",
     ] {

@@ -44,6 +44,7 @@ mod reload;
 mod replicas;
 mod restart;
 mod routing;
+mod shaping;
 mod shared;
 mod soak;
 mod stopping;

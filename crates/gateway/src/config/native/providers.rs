@@ -8,6 +8,7 @@ use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
 use super::limits::limits;
+use crate::config::cloak::cloak;
 use crate::config::pieces::{
     WIRE_APIS, add_key, at_least_one, deadlines, headers, keep, max_concurrent, pattern, patterns,
     price, set, way,
@@ -30,6 +31,7 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     provider.models = model_mapping(&section);
     provider.excluded_models = patterns(&section, "excluded_models", Pattern::glob);
     provider.headers = headers(&section, "headers");
+    provider.cloak = cloak(&section);
     provider.wire_api = section.word("wire_api", &WIRE_APIS);
     provider.api_version = section.text("api_version");
     provider.region = section.text("region");

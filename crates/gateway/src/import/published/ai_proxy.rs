@@ -49,12 +49,13 @@ const MOVED_BELOW: [(&str, &str, &str, &str); 8] = [
 ];
 
 /// Keys of credentials that only get another name.
-const RENAMED: [(&str, &str); 9] = [
+const RENAMED: [(&str, &str); 10] = [
     ("api-key", "api_key"),
     ("base-url", "api_base"),
     ("prefix", "prefix"),
     ("excluded-models", "excluded_models"),
     ("headers", "headers"),
+    ("cloak", "cloak"),
     ("disabled", "disabled"),
     ("wire-api", "wire_api"),
     ("proxy-url", "proxy_url"),
