@@ -233,6 +233,8 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
+    /// Nobody gets its answer: nothing of it is kept.
+    pub is_shadow: bool,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -279,6 +281,7 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
+                is_shadow: false,
             },
             body,
         ))

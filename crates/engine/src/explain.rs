@@ -11,13 +11,15 @@ use serde::Serialize;
 
 use crate::affinity;
 use crate::call::{Call, Inbound};
+use crate::choose::{self, Looked};
 use crate::config::Role;
 use crate::engine::{Engine, Limiting, full, way};
-use crate::expect::Expected;
+use crate::expect::{Expected, needs};
 use crate::hops;
 use crate::plan::taking::Taking;
 use crate::quota::Quota;
 use crate::route::{Looking, Route};
+use crate::snapshot::Snapshot;
 
 pub use candidate::{Explained, Lane, Scores};
 pub use line::line;
@@ -44,6 +46,8 @@ pub struct Explanation {
     pub key: Arc<str>,
     /// Its team.
     pub team: Option<Arc<str>>,
+    /// What was made of the routes of the models that it goes through.
+    pub routes: Vec<Looked>,
     /// Something keeps it with the calls that it belongs to.
     pub has_affinity: bool,
     /// The tokens of its prompt, about.
@@ -123,7 +127,7 @@ impl Engine {
         match route {
             Ok(route) => {
                 refused = refused.or(ready.err());
-                self.routed(&mut explanation, (&call, &route), moment);
+                self.routed(&mut explanation, (&snapshot, &call, &route), moment);
             }
             Err(failure) => refused = refused.or(Some(failure)),
         }
@@ -134,7 +138,12 @@ impl Engine {
     }
 
     /// The explanation of a call that is about to be made, where it asks for one.
-    pub(crate) fn asked_for(&self, call: &Call, route: &Route) -> Option<Told> {
+    pub(crate) fn asked_for(
+        &self,
+        snapshot: &Snapshot,
+        call: &Call,
+        route: &Route,
+    ) -> Option<Told> {
         let wanted = call.inbound.headers.get(HEADER)?;
         if matches!(wanted.as_bytes(), b"0" | b"false") {
             return None;
@@ -144,7 +153,7 @@ impl Engine {
         }
         let moment = self.moment();
         let mut explanation = Explanation::of(call, moment);
-        self.routed(&mut explanation, (call, route), moment);
+        self.routed(&mut explanation, (snapshot, call, route), moment);
         Some(Told::Explained(Box::new(explanation)))
     }
 
@@ -166,7 +175,7 @@ impl Engine {
     fn routed(
         &self,
         explanation: &mut Explanation,
-        (call, route): (&Call, &Route),
+        (snapshot, call, route): (&Snapshot, &Call, &Route),
         moment: Moment,
     ) {
         let Moment { now, seconds } = moment;
@@ -179,11 +188,17 @@ impl Engine {
         let taking = Taking::new(expected, seconds, now);
         explanation.label = Some(route.label.clone());
         explanation.strict = call.strict;
+        explanation.routes = choose::looked(snapshot, call, route);
         explanation.has_affinity = key.is_some();
         explanation
             .limits
-            .extend(limits(route.quota.iter(), seconds));
-        let seen = route.look(now, Looking { key, taking }).into_iter();
+            .extend(limits(route.quotas.iter(), seconds));
+        let looking = Looking {
+            key,
+            taking,
+            needs: needs(snapshot, call),
+        };
+        let seen = route.look(now, looking).into_iter();
         let explained = seen.map(|one| self.explained(&one, (call, route), moment));
         explanation.candidates = explained.collect();
     }
@@ -191,9 +206,9 @@ impl Engine {
 
 /// Whether another call of the model may be made.
 fn has_seat(route: &Route) -> Result<(), Failure> {
-    match &route.seats {
-        Some(limit) if !limit.has_room() => Err(full(limit.most)),
-        _ => Ok(()),
+    match route.seats.iter().find(|limit| !limit.has_room()) {
+        Some(limit) => Err(full(limit.most)),
+        None => Ok(()),
     }
 }
 
@@ -210,6 +225,7 @@ impl Explanation {
             strict: call.strict,
             key: caller.name(),
             team: caller.team.as_ref().map(|team| team.name.clone()),
+            routes: Vec::new(),
             has_affinity: false,
             input_tokens: expected.input,
             output_tokens: expected.output,

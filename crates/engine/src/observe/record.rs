@@ -19,6 +19,7 @@ use super::row;
 use super::trace::Trace;
 use crate::attribution::Attribution;
 use crate::call::Call;
+use crate::choose::Choice;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
 use crate::pulse::Flight;
@@ -52,6 +53,10 @@ pub struct CallRecord {
     pub model: Box<str>,
     /// The model as metrics may name it.
     pub label: Arc<str>,
+    /// What was decided on the routes of the models that it went through.
+    pub choices: Arc<[Choice]>,
+    /// The call that it is the shadow of, by id: it is no client's.
+    pub shadow_of: Option<String>,
     /// The client asked for a stream.
     pub stream: bool,
     /// The provider that answered last; `none` where none was asked.
@@ -137,7 +142,8 @@ impl CallRecord {
         let losses = self.losses.iter();
         let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
         let attempts = size_of_val(self.attempts.as_slice());
-        let texts = self.id.len() + self.model.len() + self.attribution.size();
+        let choices = size_of_val(&*self.choices);
+        let texts = choices + self.id.len() + self.model.len() + self.attribution.size();
         size_of::<Self>() + attempts + losses + texts
     }
 
@@ -333,7 +339,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
-        recorders.metrics().call_started(record.endpoint);
+        recorders.metrics().call_started(&record);
         Self {
             record: Some(Box::new(record)),
             clock,
