@@ -243,6 +243,8 @@ pub struct Call {
     pub most_output: Option<u64>,
     /// Tokens that the operator's own words add to its prompt, at most.
     pub added_input: u64,
+    /// Nobody gets its answer: nothing of it is kept.
+    pub is_shadow: bool,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -291,6 +293,7 @@ impl Call {
                 said: None,
                 most_output: None,
                 added_input: 0,
+                is_shadow: false,
             },
             body,
         ))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::choose::DEPTH;
 use crate::snapshot::{Snapshot, Upstream};
 
 /// A model of the list.
@@ -32,12 +33,8 @@ pub fn list(snapshot: &Snapshot) -> Vec<ListedModel> {
             listed.providers.push(upstream.name.clone());
         }
     };
-    for (name, model) in &snapshot.models {
-        for upstream in model
-            .targets
-            .iter()
-            .filter_map(|target| snapshot.upstreams.get(target.upstream))
-        {
+    for name in snapshot.models.keys() {
+        for upstream in reached(snapshot, name, DEPTH) {
             add(name.clone(), upstream);
         }
     }
@@ -51,6 +48,22 @@ pub fn list(snapshot: &Snapshot) -> Vec<ListedModel> {
         }
     }
     models.into_values().collect()
+}
+
+/// The providers that calls of a model may come to: those of its targets, and of the models that its routes lead to.
+fn reached<'a>(snapshot: &'a Snapshot, name: &'a str, depth: usize) -> Vec<&'a Arc<Upstream>> {
+    let Some(model) = snapshot.models.get(name) else {
+        let has = |one: &&Arc<Upstream>| !snapshot.names_at(one, name).is_empty();
+        return snapshot.upstreams.iter().filter(has).collect();
+    };
+    let targets = model.targets.iter();
+    let own = targets.filter_map(|target| snapshot.upstreams.get(target.upstream));
+    let mut all: Vec<&Arc<Upstream>> = own.collect();
+    if let Some(depth) = depth.checked_sub(1) {
+        let routes = model.routes.iter();
+        all.extend(routes.flat_map(|route| reached(snapshot, &route.model, depth)));
+    }
+    all
 }
 
 fn offered(upstream: &Upstream) -> Vec<String> {

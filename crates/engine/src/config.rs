@@ -8,6 +8,7 @@ mod cloak;
 mod health;
 mod hedge;
 mod ledger;
+mod model;
 mod price;
 mod retry;
 mod telemetry;
@@ -30,6 +31,7 @@ pub use cloak::{Cloak, CloakMode, UserId};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
+pub use model::{Fallbacks, ModelRoute, Percent, Shadow};
 pub use price::{PriceList, PriceOverride};
 pub use retry::Retry;
 pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
@@ -235,11 +237,13 @@ pub enum WireApi {
 pub struct Model {
     /// What clients say.
     pub name: String,
+    /// Other models that its calls go to, by what a call is.
+    pub routes: Vec<ModelRoute>,
     /// How one of the targets is chosen; the global strategy unless set.
     pub strategy: Option<Strategy>,
     /// What keeps calls together; the global affinity unless set.
     pub affinity: Option<Affinity>,
-    /// Where it may go.
+    /// Where it may go: all calls that no route takes.
     pub targets: Vec<Target>,
     /// Other models that are tried when no target answered.
     pub fallbacks: Fallbacks,
@@ -255,19 +259,8 @@ pub struct Model {
     pub strict: bool,
     /// How much of it there is in a time.
     pub limits: Vec<Allowance>,
-}
-
-/// Other models that are tried when no target of a model answered, by why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fallbacks {
-    /// Rate limits and spent quotas: before those of any failure.
-    pub quota: Vec<String>,
-    /// Any failure that another provider might not have.
-    pub any: Vec<String>,
-    /// The conversation is too long for the model.
-    pub context_length: Vec<String>,
-    /// The provider refuses to talk about it.
-    pub content_policy: Vec<String>,
+    /// Who gets its calls too.
+    pub shadow: Option<Shadow>,
 }
 
 /// What keeps calls together on one candidate, as long as that costs little.
@@ -305,6 +298,8 @@ pub struct Routing {
     pub force_model_prefix: bool,
     /// `PROVIDER_SUFFIX`: stripped once from the front of model names (`Proxy` → `Proxy/gpt-4` is `gpt-4`).
     pub provider_suffix: Option<String>,
+    /// Models whose context is surely too small for a call are passed over while others are left.
+    pub context_aware: bool,
 }
 
 /// How one of several candidates is chosen.
@@ -341,16 +336,6 @@ impl Strategy {
     }
 }
 
-impl Fallbacks {
-    /// All of them with why they are tried, in the order they are.
-    pub fn by_cause(&self) -> [(&'static str, &[String]); 4] {
-        [
-            ("quota", &self.quota),
-            ("any", &self.any),
-            ("context_length", &self.context_length),
-            ("content_policy", &self.content_policy),
-        ]
-    }
 }
 
 /// Times that a provider, a model or a call has of its own.
@@ -472,6 +457,7 @@ impl Default for Routing {
             affinity: Affinity::default(),
             force_model_prefix: false,
             provider_suffix: None,
+            context_aware: false,
         }
     }
 }

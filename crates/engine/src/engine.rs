@@ -2,9 +2,11 @@
 
 mod attempts;
 mod continuation;
+mod recording;
 mod reserve;
+mod shadow;
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,27 +14,24 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_ledger::Ledger;
-use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
-use crate::attribution::{self, Attribution};
 use crate::body::{Hold, ReplyBody, Running};
-use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::call::{Call, Inbound, InboundBody};
+use crate::choose;
 use crate::cloak::{self, Pseudonyms};
 use crate::config::Config;
-use crate::expect::Expected;
+use crate::expect::{Expected, needs};
 use crate::explain::{Refusal, Told};
 use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{
-    CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
-};
+use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
 use crate::payload;
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
@@ -43,14 +42,11 @@ use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
 use reserve::Patience;
+use shadow::Shadows;
 
 pub(crate) use reserve::Limiting;
 
 pub use continuation::{Asking, Continuation, Cut, Further, Lent};
-
-/// What records say until someone is known.
-static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
-static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 /// The gateway without its doors.
 pub struct Engine {
@@ -62,6 +58,7 @@ pub struct Engine {
     recorders: Recorders,
     metrics: Arc<Metrics>,
     hedges: Hedges,
+    shadows: Shadows,
     telling: Telling,
     /// Answers instead of the network, in simulations.
     stand_in: Option<Arc<dyn StandIn>>,
@@ -125,6 +122,8 @@ struct Begun {
     taking: Taking,
     /// How long it waits for leases.
     patience: Patience,
+    /// The tokens that there has to be room for, where anybody asks.
+    needs: u64,
 }
 
 impl Trail {
@@ -187,6 +186,7 @@ impl Engine {
             recorders,
             metrics,
             hedges: Hedges::default(),
+            shadows: Shadows::default(),
             telling,
             stand_in: None,
             cut: OnceLock::new(),
@@ -309,8 +309,8 @@ impl Engine {
                 ..Answered::failed(failure, recorder, Trail::default())
             },
             Ok(begun) => {
-                limits.extend(begun.route.quota.clone());
-                let explanation = self.asked_for(&begun.call, &begun.route);
+                limits.extend(begun.route.quotas.iter().cloned());
+                let explanation = self.asked_for(&begun.snapshot, &begun.call, &begun.route);
                 let answered = self.run(begun, recorder).await;
                 Answered {
                     explanation,
@@ -326,6 +326,7 @@ impl Engine {
         if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
             return Answered::failed(failure, recorder, Trail::default());
         }
+        self.mirror(&begun, &recorder);
         let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
         let going: Running = Box::pin(self.clone().go(begun, recorder));
         match hold {
@@ -338,7 +339,7 @@ impl Engine {
     fn begin(&self, inbound: Inbound, recorder: &mut Recorder) -> Result<Begun, Failure> {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
-        let (mut call, body) = Call::read(&snapshot, inbound)?;
+        let (call, body) = Call::read(&snapshot, inbound)?;
         if let Some(content) = self.content(&call, &body) {
             recorder.tells(content);
         }
@@ -351,9 +352,22 @@ impl Engine {
         });
         let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
         recorder.keep(seats);
+        self.find_way(snapshot, (call, body), recorder)
+    }
+
+    /// Finds the route of a call that may be made, and takes its seats.
+    fn find_way(
+        &self,
+        snapshot: Arc<Snapshot>,
+        (mut call, body): (Call, InboundBody),
+        recorder: &mut Recorder,
+    ) -> Result<Begun, Failure> {
         let route = way(&snapshot, &mut call)?;
-        recorder.update(|record| record.label = route.label.clone());
-        recorder.keep([seat_of(&route)?]);
+        recorder.update(|record| {
+            record.label = route.label.clone();
+            record.choices = route.choices.taken(&call.model);
+        });
+        recorder.keep(seats_of(&route)?);
         self.make_ready(&mut call, &route)?;
         recorder.update(|record| {
             record.expected = Expected::of(&call);
@@ -366,6 +380,7 @@ impl Engine {
             InboundBody::Passing(upload) => (Bytes::new(), Some(upload)),
         };
         Ok(Begun {
+            needs: needs(&snapshot, &call),
             snapshot,
             call,
             route,
@@ -388,16 +403,6 @@ impl Engine {
         self.continued(call)
     }
 
-    /// What was asked, where somebody is to be told.
-    fn content(&self, call: &Call, body: &InboundBody) -> Option<Content> {
-        let most = self.telling.content?;
-        let InboundBody::Whole(bytes) = body else {
-            return None;
-        };
-        let format = call.inbound.endpoint.format();
-        Some(Content::asked(format, bytes, most))
-    }
-
     /// Asks one candidate after another.
     async fn go(self: Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
@@ -406,7 +411,7 @@ impl Engine {
         if upload.is_some() {
             plan = plan.once();
         }
-        let passed_over = begun.route.passed_over(self.clock.now());
+        let passed_over = begun.passed_over(self.clock.now());
         recorder.update(|record| record.passed_over = passed_over);
         let result = {
             // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
@@ -463,73 +468,22 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
-    pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
-        let endpoint = endpoint.map(Endpoint::label);
-        let reason = failure.kind.name();
-        let refused = Refused::new(method, endpoint, reason, failure.status);
-        self.recorders.refused(refused);
-    }
-
-    pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
-        let none = NOBODY.clone();
-        let record = CallRecord {
-            id: String::new(),
-            request_id: inbound.request_id.clone(),
-            method: inbound.method.clone(),
-            endpoint: inbound.endpoint.label(),
-            key: inbound.caller.name(),
-            team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
-            key_tags: inbound.caller.tags(),
-            attribution: Attribution::of(&inbound.headers),
-            client: attribution::program(&inbound.headers),
-            model: Box::default(),
-            label: OTHER.clone(),
-            stream: false,
-            provider: none.clone(),
-            credential: none.clone(),
-            upstream_model: none,
-            attempts: Vec::new(),
-            // Until someone says otherwise the client has gone.
-            status: 499,
-            outcome: Outcome::ClientGone,
-            error: None,
-            usage: None,
-            expected: Expected::default(),
-            tier: ServiceTier::Standard,
-            charge: Charge::NOTHING,
-            unpriced: false,
-            losses: Vec::new(),
-            passed_over: Vec::new(),
-            trace: self
-                .telling
-                .sample
-                .map(|sample| Trace::of(&inbound.headers, sample)),
-            began: self.clock.unix_micros(),
-            started: self.clock.now(),
-            first_event: None,
-            duration: Duration::ZERO,
-        };
-        Recorder::new(record, self.clock.clone(), self.recorders.clone())
-    }
 }
 
 /// Where a call may go: its model's candidates, then those of the models that it names further.
 pub(crate) fn way(snapshot: &Snapshot, call: &mut Call) -> Result<Arc<Route>, Failure> {
-    let route = snapshot
-        .route(&call.model)
-        .ok_or_else(|| unknown_model(&call.model))?;
+    let route = choose::route(snapshot, call, &call.model);
+    let route = route.ok_or_else(|| unknown_model(&call.model))?;
     further::extend(snapshot, call, route)
 }
 
-/// A seat among the model's calls, where these are counted.
-fn seat_of(route: &Route) -> Result<Option<Seat>, Failure> {
-    let Some(limit) = &route.seats else {
-        return Ok(None);
-    };
-    let seat = limit.take().ok_or_else(|| full(limit.most));
-    seat.map(Some)
+/// A seat among the calls of each model, where these are counted.
+fn seats_of(route: &Route) -> Result<Vec<Option<Seat>>, Failure> {
+    let seats = route.seats.iter().map(|limit| {
+        let seat = limit.take().ok_or_else(|| full(limit.most));
+        seat.map(Some)
+    });
+    seats.collect()
 }
 
 /// Nobody else may call the model now.

@@ -324,9 +324,10 @@ impl Kept {
         entry.answer.is_none().then_some(entry.items)
     }
 
-    /// Keeps the answer to this call, unless its client wants none kept.
+    /// Keeps the answer to this call, unless its client wants none kept, or gets none.
     pub fn keeper(&self, call: &Call) -> Keep {
         let object = match (&call.inbound.endpoint, &call.object) {
+            _ if call.is_shadow => return Keep::default(),
             (Endpoint::Responses, Some(object)) if object.get("store") != Some("false") => object,
             _ => return Keep::default(),
         };

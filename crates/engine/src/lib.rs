@@ -11,6 +11,7 @@ pub mod body;
 pub mod call;
 pub mod catalogue;
 pub mod chance;
+pub mod choose;
 pub mod cloak;
 pub mod condition;
 pub mod config;

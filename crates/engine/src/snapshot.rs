@@ -12,8 +12,9 @@ use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;
 
+use crate::choose::Choices;
 use crate::cloak::Cloak;
-use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
+use crate::config::{self, Config, Fallbacks, ModelRoute, Percent, Strategy, Way, WireApi};
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
@@ -36,7 +37,11 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Models that name their targets.
     pub models: HashMap<String, Model>,
+    /// One of them leads to others by what a call is.
+    pub(crate) has_routes: bool,
     pub(crate) routes: RouteCache,
+    /// The same of models that lead to others, by what was chosen.
+    pub(crate) chosen: RouteCache,
     trusts: tls::Profiles,
 }
 
@@ -110,22 +115,31 @@ pub struct Credential {
 /// A model that names its targets, compiled.
 #[derive(Debug)]
 pub struct Model {
+    /// Other models that its calls go to, by what a call is.
+    pub routes: Vec<ModelRoute>,
     /// How one target is chosen.
     pub strategy: Strategy,
     /// Upstream's index, the model's name there, weight.
     pub targets: Vec<ModelTarget>,
     /// Models tried after.
     pub fallbacks: Fallbacks,
-    /// Times of its own.
-    pub timeouts: config::Deadlines,
     /// How many of its calls there are at a time.
     pub seats: Option<Limit>,
     /// How much of it there is in a time.
     pub quota: Option<Arc<Quota>>,
-    /// Its second attempts.
-    pub hedge: Option<config::Hedge>,
-    /// Where a stream of text breaks, another candidate goes on with it.
-    pub continuation: bool,
+    /// Who gets its calls too.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
+/// Shadow traffic of a model, compiled.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The model that gets the calls too.
+    pub model: String,
+    /// So many of them.
+    pub percent: Percent,
+    /// How many there are at a time.
+    pub seats: Limit,
 }
 
 /// One target of a [`Model`].
@@ -171,7 +185,7 @@ impl Snapshot {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let models = config
+        let models: HashMap<String, Model> = config
             .models
             .iter()
             .map(|model| {
@@ -186,16 +200,19 @@ impl Snapshot {
             config,
             generation,
             upstreams,
+            has_routes: models.values().any(|model| !model.routes.is_empty()),
             models,
             routes: RouteCache::default(),
+            chosen: RouteCache::default(),
             trusts,
         })
     }
 
-    /// Where calls of this name may go; `None` where nobody has it.
+    /// Where calls of this name may go that no route of a model takes elsewhere; `None` where nobody has it.
     pub fn route(&self, requested: &str) -> Option<Arc<Route>> {
-        self.routes
-            .get_or_build(requested, || Route::build(self, requested))
+        self.routes.get_or_build(requested, || {
+            Route::build(self, requested, Choices::default())
+        })
     }
 
     /// What a provider calls this model: as the model's targets say, and as the provider itself offers it.
@@ -515,12 +532,10 @@ fn compile_model(
         })
     });
     Model {
+        routes: model.routes.clone(),
         strategy: model.strategy.unwrap_or(config.routing.strategy),
         targets: targets.collect(),
         fallbacks: model.fallbacks.clone(),
-        timeouts: model.timeouts,
-        hedge: model.hedge.or(config.hedge),
-        continuation: model.continuation.unwrap_or(config.continuation),
         quota: Quota::new(
             &Subject::new(SubjectKind::Model, model.name.as_str()),
             &model.limits,
@@ -529,6 +544,16 @@ fn compile_model(
         seats: model.max_concurrent.map(|most| Limit {
             seats: book.models.of(&model.name),
             most,
+        }),
+        shadow: model.shadow.as_ref().map(|shadow| {
+            Arc::new(Shadow {
+                model: shadow.model.clone(),
+                percent: shadow.percent,
+                seats: Limit {
+                    seats: book.shadows.of(&model.name),
+                    most: shadow.max_concurrent,
+                },
+            })
         }),
     }
 }

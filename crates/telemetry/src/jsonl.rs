@@ -168,6 +168,8 @@ fn line(call: &Waiting) -> Value {
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
+        "routes": &*record.choices,
+        "shadow_of": record.shadow_of,
         "usage": usage(&record.charge.usage),
         "usage_state": record.charge.state.as_str(),
         "cost_micro_usd": record.charge.cost,

@@ -254,6 +254,10 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
         "polygate.passed_over",
         passed_over.iter().map(String::as_str),
     );
+    let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
+    attributes.list("polygate.routes", routes.iter().map(String::as_str));
+    let shadow_of = record.shadow_of.as_deref().unwrap_or_default();
+    attributes.text("polygate.shadow_of", shadow_of);
     if call.is_silenced() {
         attributes.flag("polygate.content_dropped", true);
     }

@@ -115,7 +115,7 @@ impl Engine {
             credential: candidate.credential.name.clone(),
             model: candidate.model.clone(),
             verdict: seen.verdict.name(),
-            why: seen.verdict.why(),
+            why: seen.verdict.why().or_else(|| too_small(seen.too_small?)),
             by_chance: matches!(seen.verdict, Verdict::Asked { by_chance: true }),
             by_affinity: seen.is_by_affinity,
             rests_for_seconds: match seen.verdict {
@@ -135,7 +135,7 @@ impl Engine {
             losses,
             price: tariff.and_then(|tariff| RawValue::from_string(line(tariff)).ok()),
             most_cost: tariff.map(|tariff| tariff.most(expected.input, expected.output)),
-            limits: limits(route.quotas(seen.place), moment.seconds),
+            limits: limits(route.quotas_at(seen.place), moment.seconds),
         }
     }
 
@@ -166,6 +166,13 @@ impl Engine {
             Err(failure) => Sent::refused(failure),
         }
     }
+}
+
+fn too_small(context: u64) -> Option<String> {
+    let message = format!(
+        "its context of {context} tokens is surely too small: it is asked where nobody else is left"
+    );
+    Some(message)
 }
 
 impl Sent {

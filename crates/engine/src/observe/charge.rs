@@ -184,6 +184,8 @@ pub(super) mod tests {
             client: None,
             model: "fast".into(),
             label: "fast".into(),
+            choices: Arc::default(),
+            shadow_of: None,
             stream: true,
             provider: "p".into(),
             credential: "p#1".into(),

@@ -19,6 +19,7 @@ pub(super) fn write(record: &CallRecord) {
         .map(|attempt| attempt.duration.as_millis().to_string())
         .collect();
     let tags = record.tags();
+    let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -33,6 +34,8 @@ pub(super) fn write(record: &CallRecord) {
                 session = record.attribution.session().unwrap_or_default(),
                 tags = tags.join(","),
                 model = &*printable(&record.model),
+                routes = routes.join(","),
+                shadow_of = record.shadow_of.as_deref().unwrap_or_default(),
                 provider = &*record.provider,
                 credential = &*record.credential,
                 upstream_model = &*printable(&record.upstream_model),

@@ -19,6 +19,7 @@ use super::row;
 use super::trace::Trace;
 use crate::attribution::Attribution;
 use crate::call::Call;
+use crate::choose::Choice;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
 use crate::pulse::Flight;
@@ -52,6 +53,10 @@ pub struct CallRecord {
     pub model: Box<str>,
     /// The model as metrics may name it.
     pub label: Arc<str>,
+    /// What was decided on the routes of the models that it went through.
+    pub choices: Arc<[Choice]>,
+    /// The call that it is the shadow of, by id: it is no client's.
+    pub shadow_of: Option<String>,
     /// The client asked for a stream.
     pub stream: bool,
     /// The provider that answered last; `none` where none was asked.
@@ -140,7 +145,8 @@ impl CallRecord {
         let passed_over = size_of_val(self.passed_over.as_slice());
         let client = self.client.as_ref().map_or(0, HeaderValue::len);
         let losses = losses + passed_over + client;
-        let texts = self.id.len() + self.model.len() + self.attribution.size();
+        let choices = size_of_val(&*self.choices);
+        let texts = choices + self.id.len() + self.model.len() + self.attribution.size();
         size_of::<Self>() + attempts + losses + texts
     }
 
@@ -336,7 +342,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
-        recorders.metrics().call_started(record.endpoint);
+        recorders.metrics().call_started(&record);
         Self {
             record: Some(Box::new(record)),
             clock,

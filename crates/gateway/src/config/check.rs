@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use polygate_engine::choose::DEPTH;
 use polygate_engine::config::{Config, Mapping, Model, Provider};
 use polygate_engine::snapshot::settings;
 
@@ -36,6 +37,7 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     providers(config, names, findings);
     targets(names, findings);
     fallbacks(config, names, findings);
+    routes(config, names, findings);
     cycles(config, names, findings);
     keys(config, names, findings);
     teams(names, findings);
@@ -129,7 +131,42 @@ fn fallbacks(config: &Config, names: &Names, findings: &mut Findings) {
     }
 }
 
-/// Fallbacks that lead back to where they began, each told once, at its first model.
+fn routes(config: &Config, names: &Names, findings: &mut Findings) {
+    let models: Vec<&str> = names.models.iter().map(|named| &*named.name).collect();
+    for route in &names.routes {
+        if route.name == route.by {
+            let message = "a model cannot lead to itself: what no route takes goes to its targets";
+            let hint = None;
+            findings
+                .errors
+                .push(problem(&route.spot, message.to_owned(), hint));
+        } else if !is_model(route, config, names, &models) {
+            let message = format!("there is no model '{}'", route.name);
+            let hint = did_you_mean(&route.name, models.iter().copied());
+            findings.errors.push(problem(&route.spot, message, hint));
+        }
+    }
+    for (model, named) in config.models.iter().zip(&names.models) {
+        if leads_through(model, &config.models, DEPTH) {
+            let message = format!("its routes lead through more than {DEPTH} models");
+            findings.errors.push(problem(&named.spot, message, None));
+        }
+    }
+}
+
+/// Whether routes lead through more models than this.
+fn leads_through(model: &Model, models: &[Model], most: usize) -> bool {
+    if model.routes.is_empty() {
+        return false;
+    }
+    most == 0
+        || model.routes.iter().any(|route| {
+            let next = models.iter().find(|model| model.name == route.model);
+            next.is_some_and(|next| leads_through(next, models, most - 1))
+        })
+}
+
+/// Routes and fallbacks that lead back to where they began, each told once, at its first model.
 fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
     let models: HashMap<&str, &Model> = config
         .models
@@ -141,7 +178,7 @@ fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
         let Some(cycle) = cycle_from(&named.name, &models) else {
             continue;
         };
-        // Falling back to itself is told already.
+        // Leading to itself is told already.
         let mut members = cycle.clone();
         members.sort_unstable();
         if members.len() < 2 || told.contains(&members) {
@@ -149,7 +186,12 @@ fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
         }
         told.push(members);
         let way = [cycle.as_slice(), &[&*named.name]].concat().join(" -> ");
-        let message = format!("its fallbacks go round in a circle: {way}");
+        let mut on_it = cycle.iter().filter_map(|name| models.get(name));
+        let what = match on_it.any(|model| !model.routes.is_empty()) {
+            true => "routes and fallbacks",
+            false => "fallbacks",
+        };
+        let message = format!("its {what} go round in a circle: {way}");
         findings.errors.push(problem(&named.spot, message, None));
     }
 }
@@ -162,7 +204,8 @@ fn cycle_from<'a>(start: &'a str, models: &HashMap<&'a str, &'a Model>) -> Optio
         let model = way.last().and_then(|last| models.get(last));
         let Some(model) = model else { continue };
         let lists = model.fallbacks.by_cause();
-        for next in lists.iter().flat_map(|(_, names)| names.iter()) {
+        let routes = model.routes.iter().map(|route| &route.model);
+        for next in lists.iter().flat_map(|(_, names)| *names).chain(routes) {
             if next == start {
                 return Some(way);
             }
@@ -175,8 +218,8 @@ fn cycle_from<'a>(start: &'a str, models: &HashMap<&'a str, &'a Model>) -> Optio
 }
 
 /// What absent providers would have offered is not known: their models get the benefit of the doubt.
-fn is_model(fallback: &Reference, config: &Config, names: &Names, models: &[&str]) -> bool {
-    let name = fallback.name.as_str();
+fn is_model(named: &Reference, config: &Config, names: &Names, models: &[&str]) -> bool {
+    let name = named.name.as_str();
     let mut providers = config.providers.iter();
     models.contains(&name)
         || !names.absent.is_empty()

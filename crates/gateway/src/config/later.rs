@@ -28,10 +28,10 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 20] = [
+const TABLE: [Later; 18] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
-    feature("conditions", "routing by conditions"),
+    elsewhere("conditions", "routes: [{when: {…}, model: …}]"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),
     feature("guards", "guard rails"),
@@ -44,7 +44,6 @@ const TABLE: [Later; 20] = [
     feature("passthrough-headers", "passing upstream headers on"),
     feature("provider_params", "parameters of a provider"),
     elsewhere("request_log", "jsonl_log: {…}"),
-    feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),
     elsewhere("budget", "limits: {usd_per_month: …}"),
     elsewhere("budgets", "limits: {usd_per_month: …}"),

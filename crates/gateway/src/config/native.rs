@@ -5,6 +5,7 @@ pub(super) mod accounts;
 mod limits;
 pub(super) mod models;
 pub(super) mod providers;
+mod routes;
 pub(super) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, Cloak, Config, Model, Provider, Retry, Way, WireApi};
+use polygate_engine::config::{
+    Affinity, Cloak, Config, Model, ModelRoute, Provider, Retry, Way, WireApi,
+};
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
@@ -169,8 +171,9 @@ fn model_line(model: &Model) -> String {
             tier.unwrap_or_default()
         )
     });
-    let targets: Vec<String> = targets.collect();
-    let mut out = format!("{} -> {}", model.name, targets.join(", "));
+    let routes = model.routes.iter().map(route);
+    let ways: Vec<String> = routes.chain(targets).collect();
+    let mut out = format!("{} -> {}", model.name, ways.join(", "));
     if let Some(strategy) = model.strategy {
         let _ = write!(out, ", {}", strategy.name());
     }
@@ -179,6 +182,10 @@ fn model_line(model: &Model) -> String {
     }
     if let Some(affinity) = model.affinity {
         let _ = write!(out, ", {}", affinity_name(affinity));
+    }
+    if let Some(shadow) = &model.shadow {
+        let (to, percent, most) = (&shadow.model, shadow.percent, shadow.max_concurrent);
+        let _ = write!(out, ", {percent} % to {to} too (at most {most} at a time)");
     }
     for (cause, names) in model.fallbacks.by_cause() {
         if !names.is_empty() {
@@ -190,6 +197,16 @@ fn model_line(model: &Model) -> String {
         }
     }
     out
+}
+
+fn route(route: &ModelRoute) -> String {
+    let when = Some(route.when.to_string()).filter(|when| !when.is_empty());
+    let percent = route.percent.map(|percent| format!("{percent} %"));
+    let conditions: Vec<String> = when.into_iter().chain(percent).collect();
+    match conditions.is_empty() {
+        true => route.model.clone(),
+        false => format!("{} ({})", route.model, conditions.join("; ")),
+    }
 }
 
 fn callers(config: &Config) -> String {
@@ -228,6 +245,9 @@ fn routing(config: &Config) -> String {
     }
     if routing.force_model_prefix {
         out.push_str(", prefixed providers by prefix only");
+    }
+    if routing.context_aware {
+        out.push_str(", models with too small a context last");
     }
     if let Some(suffix) = &routing.provider_suffix {
         let _ = write!(out, ", '{}/' stripped", suffix.trim_end_matches('/'));

@@ -12,6 +12,9 @@ pub fn of(explanation: &Value) -> String {
         let message = said(&explanation["refusal"]["message"]);
         let _ = writeln!(text, "Refused: {code} {message}");
     }
+    list(&mut text, "Routes", &explanation["routes"], |one, _| {
+        route(one)
+    });
     list(&mut text, "Limits", &explanation["limits"], |one, _| {
         limit(one)
     });
@@ -81,6 +84,32 @@ fn list(text: &mut String, heading: &str, items: &Value, line: impl Fn(&Value, u
     for (at, item) in items.iter().enumerate() {
         let _ = writeln!(text, "  {}", line(item, at + 1));
     }
+}
+
+fn route(one: &Value) -> String {
+    let of = |name: &str| said(&one[name]);
+    let mut line = format!("{}#{} -> {}", of("model"), of("route"), of("to"));
+    let percent = Some(of("percent")).filter(|percent| !percent.is_empty());
+    let percent = percent.map(|percent| format!("{percent} %"));
+    let when = Some(of("when")).filter(|when| !when.is_empty());
+    let conditions: Vec<String> = when.into_iter().chain(percent).collect();
+    if !conditions.is_empty() {
+        let _ = write!(line, " ({})", conditions.join("; "));
+    }
+    let _ = write!(
+        line,
+        ": {}",
+        match one["verdict"].as_str() {
+            Some("condition") => "for other calls",
+            Some("percent") => "others were drawn",
+            Some("behind") => "behind the one that is taken",
+            _ => "taken",
+        }
+    );
+    if one["by_chance"] == true {
+        line += ", by chance";
+    }
+    line
 }
 
 fn limit(one: &Value) -> String {

@@ -49,6 +49,7 @@ pub(super) fn call(n: i64, key: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: Some(r#"[{"verdict":"limit"}]"#.to_owned()),
+        shadow_of: None,
         attempts: vec![
             AttemptRow {
                 started: 0,
@@ -98,6 +99,7 @@ pub async fn rows(store: &dyn UsageStore) {
     failed.end_user = Some("é@example.org".to_owned());
     failed.session = Some("s-1".to_owned());
     failed.metadata = Some(r#"{"plan":"gold"}"#.to_owned());
+    failed.shadow_of = Some("call-001".to_owned());
     failed.state = State::Aborted;
     failed.attempts.truncate(1);
     let rows = [call(1, "alice"), failed.clone()];
