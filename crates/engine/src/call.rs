@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::admit::Caller;
 use crate::config::Deadlines;
 use crate::further::{self, Further};
+use crate::guard::Guarded;
 use crate::kept::Continued;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
@@ -233,6 +234,8 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
+    /// Guards look at its answer, or have looked at what it asks.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -279,6 +282,7 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
+                guarded: None,
             },
             body,
         ))
