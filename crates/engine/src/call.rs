@@ -288,6 +288,13 @@ impl Call {
         ))
     }
 
+    /// The body as its client means it: with what guards take out of it.
+    pub fn meant(&self) -> Option<&RawObject> {
+        let guarded = self.guarded.as_ref();
+        let unguarded = guarded.and_then(|guarded| guarded.unguarded.as_ref());
+        unguarded.or(self.object.as_ref())
+    }
+
     /// How providers are asked to serve it, where that has a price of its own.
     pub fn tier(&self) -> ServiceTier {
         let said = self

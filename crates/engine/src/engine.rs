@@ -2,6 +2,7 @@
 
 mod attempts;
 mod continuation;
+mod guarding;
 mod reserve;
 
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -29,9 +30,7 @@ use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{
-    CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
-};
+use crate::observe::{CallRecord, Charge, Metrics, Outcome, Recorder, Recorders, Refused, Trace};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
@@ -102,6 +101,8 @@ pub struct Trail {
     pub losses: Vec<Loss>,
     /// What the caller says of itself and was passed over.
     pub ignored: Vec<&'static str>,
+    /// Guards that did something, by name.
+    pub guards: Vec<Arc<str>>,
     /// What it cost, in millionths of a dollar; `None` where that is not known yet, or never.
     pub cost: Option<u64>,
     /// The gateway's own time until the head.
@@ -136,13 +137,15 @@ impl Trail {
         if let Some(record) = record {
             self.ignored = record.attribution.ignored().to_vec();
             self.overhead = Some(record.overhead(now));
+            self.guard(record);
         }
     }
 }
 
 impl Answered {
-    fn failed(failure: Failure, mut recorder: Recorder, trail: Trail) -> Self {
+    fn failed(failure: Failure, mut recorder: Recorder, mut trail: Trail) -> Self {
         recorder.update(|record| {
+            trail.guard(record);
             record.status = failure.status;
             record.outcome = Outcome::Failed;
             record.error = Some(failure.kind.name());
@@ -316,7 +319,11 @@ impl Engine {
     }
 
     async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
-        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
+        let ready = match self.guard(&mut begun, &mut recorder) {
+            Ok(()) => self.reserve(&mut begun, &mut recorder).await,
+            refused => refused,
+        };
+        if let Err(failure) = ready {
             return Answered::failed(failure, recorder, Trail::default());
         }
         let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
@@ -332,9 +339,6 @@ impl Engine {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
         let (mut call, body) = Call::read(&snapshot, inbound)?;
-        if let Some(content) = self.content(&call, &body) {
-            recorder.tells(content);
-        }
         recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
@@ -379,16 +383,6 @@ impl Engine {
         self.continued(call)
     }
 
-    /// What was asked, where somebody is to be told.
-    fn content(&self, call: &Call, body: &InboundBody) -> Option<Content> {
-        let most = self.telling.content?;
-        let InboundBody::Whole(bytes) = body else {
-            return None;
-        };
-        let format = call.inbound.endpoint.format();
-        Some(Content::asked(format, bytes, most))
-    }
-
     /// Asks one candidate after another.
     async fn go(self: Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
@@ -406,8 +400,12 @@ impl Engine {
             let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
-        trail.end(recorder.record(), self.clock.now());
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
+        let result = match result {
+            Ok((place, reply)) => Ok((place, begun.guarded(reply, &mut recorder).await)),
+            failed => failed,
+        };
+        trail.end(recorder.record(), self.clock.now());
         match result {
             Ok((place, mut reply)) => {
                 trail.cost = reply.body.release(recorder, reply.status);
@@ -492,6 +490,7 @@ impl Engine {
             charge: Charge::NOTHING,
             unpriced: false,
             losses: Vec::new(),
+            guards: Vec::new(),
             passed_over: Vec::new(),
             trace: self
                 .telling

@@ -15,6 +15,8 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,19 +25,16 @@ use polygate_wire::{Format, RawObject};
 
 use crate::call::Call;
 use crate::config::{self, Config};
-use body::Side;
+pub use body::Side;
 pub use config::Action;
 use finder::Finder;
 use placeholder::{Concealing, Hidden, Maker, Restoring};
-
-/// Where keys of placeholders come from that nobody configured.
-const NO_KEY: &[u8] = b"polygate guards";
 
 /// A pattern's matches are no longer than this; words as long as they are.
 pub const WINDOW: usize = 256;
 
 /// The guards of a configuration, compiled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Guards {
     list: Vec<Arc<Guard>>,
     maker: Maker,
@@ -96,7 +95,7 @@ pub struct Guarded {
     maker: Maker,
     format: Format,
     answers: Watch,
-    /// The request as the client means it.
+    /// The request as the client means it, where another one is sent.
     pub unguarded: Option<RawObject>,
 }
 
@@ -112,8 +111,8 @@ impl Guards {
             }
         }
         let key = config.guards.key.as_ref();
-        let key = key.map_or(NO_KEY, |key| key.reveal().as_bytes());
-        let maker = Maker::new(key);
+        let maker = key.map(|key| Maker::new(key.reveal().as_bytes()));
+        let maker = maker.unwrap_or_default();
         if problems.is_empty() {
             Ok(Self { list, maker })
         } else {
@@ -142,6 +141,11 @@ impl Guards {
 }
 
 impl Guard {
+    /// Whether it looks at what is asked.
+    pub fn is_of_requests(&self) -> bool {
+        self.requests
+    }
+
     fn compile(guard: &config::Guard) -> Result<Self, String> {
         let config::By::Looks(looks) = &guard.by else {
             return Err("webhooks are not built".to_owned());
@@ -252,6 +256,13 @@ impl Rule {
     }
 }
 
+impl fmt::Display for Acted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (guard, action, side) = (&self.guard, self.action.name(), self.side.name());
+        write!(f, "{guard}:{action}:{side}:{}", self.count)
+    }
+}
+
 impl Doings {
     /// Nothing yet.
     pub fn new(side: Side, maker: Maker) -> Self {
@@ -315,11 +326,14 @@ impl Guarded {
         let looked = look(&watch, call, body, &mut doings);
         let result = looked.and_then(|replaced| {
             doings.refusal().map_or(Ok(()), Err)?;
-            let unguarded = call.object.clone();
-            match (replaced, &call.object) {
-                (Some(bytes), Some(_)) => call.object = Some(RawObject::parse(bytes)?),
+            let mut unguarded = None;
+            match (replaced, call.object.take()) {
+                (Some(bytes), Some(meant)) => {
+                    unguarded = Some(meant);
+                    call.object = Some(RawObject::parse(bytes)?);
+                }
                 (Some(bytes), None) => *body = bytes,
-                (None, _) => {}
+                (None, object) => call.object = object,
             }
             let answered: Vec<Arc<Guard>> =
                 guards.iter().filter(|one| one.answers).cloned().collect();
@@ -342,6 +356,11 @@ impl Guarded {
         self.answers.is_empty()
     }
 
+    /// A guard that has to see what is answered, by its name: what nobody can look through is not let through.
+    pub fn insists(&self) -> Option<&Arc<str>> {
+        insists(self.answers.rules.iter().map(|rule| &rule.guard))
+    }
+
     /// A stream to the call's client.
     pub fn stream(&self, is_array: bool) -> stream::Stream {
         stream::Stream::new(self.format, is_array, self.answers.clone(), self.doings())
@@ -356,10 +375,10 @@ impl Guarded {
     }
 
     /// JSON of an answer that is kept for later calls, as its client gets it; `None`: it is not to be kept.
-    pub fn kept(&self, json: &str) -> Option<String> {
+    pub fn kept<'a>(&self, json: &'a str) -> Option<Cow<'a, str>> {
         match self.answer(json.as_bytes()).1 {
-            Ok(None) => Some(json.to_owned()),
-            Ok(Some(bytes)) => String::from_utf8(bytes.into()).ok(),
+            Ok(None) => Some(Cow::Borrowed(json)),
+            Ok(Some(bytes)) => String::from_utf8(bytes.into()).ok().map(Cow::Owned),
             Err(_) => None,
         }
     }
@@ -372,6 +391,21 @@ impl Guarded {
     fn doings(&self) -> Doings {
         Doings::new(Side::Answer, self.maker.clone())
     }
+}
+
+/// One of these guards that what passes unread must not get around, by its name.
+pub fn insists<'a>(guards: impl IntoIterator<Item = &'a Arc<Guard>>) -> Option<&'a Arc<str>> {
+    let mut guards = guards.into_iter();
+    let strict = guards.find(|guard| guard.action != Action::Flag);
+    strict.map(|guard| &guard.name)
+}
+
+/// What would pass unread.
+pub fn unseen(guard: &str, what: &str) -> Failure {
+    let message = format!(
+        "guard '{guard}' is in force for this call, and {what} is none that it can look through"
+    );
+    Failure::new(Kind::Blocked, message)
 }
 
 fn look(

@@ -13,6 +13,7 @@ use polygate_wire::Format;
 use rustls::ClientConfig;
 
 use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
+use crate::guard::Guards;
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Models that name their targets.
     pub models: HashMap<String, Model>,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
     pub(crate) routes: RouteCache,
     trusts: tls::Profiles,
 }
@@ -165,6 +168,10 @@ impl Snapshot {
                 Err(problem) => problems.push(format!("provider '{}': {problem}", provider.name)),
             }
         }
+        let guards = Guards::compile(&config).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Guards::default()
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -184,6 +191,7 @@ impl Snapshot {
             generation,
             upstreams,
             models,
+            guards,
             routes: RouteCache::default(),
             trusts,
         })

@@ -161,6 +161,7 @@ fn line(call: &Waiting) -> Value {
         "error": record.error,
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
+        "guards": record.guards.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
         "usage": usage(&record.charge.usage),
         "usage_state": record.charge.state.as_str(),

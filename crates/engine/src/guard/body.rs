@@ -69,6 +69,16 @@ pub enum Side {
     Answer,
 }
 
+impl Side {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Request => "request",
+            Side::Answer => "answer",
+        }
+    }
+}
+
 /// What stands somewhere in a body.
 #[derive(Debug)]
 enum Spot {

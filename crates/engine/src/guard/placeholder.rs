@@ -59,6 +59,13 @@ impl Maker {
     }
 }
 
+impl Default for Maker {
+    /// By a key that everybody knows.
+    fn default() -> Self {
+        Self::new(b"polygate guards")
+    }
+}
+
 impl Hidden {
     /// Nothing yet.
     pub fn new(maker: Maker) -> Self {

@@ -59,6 +59,7 @@ impl Scan {
     }
 
     /// Bytes that were read, each as often as it was.
+    #[cfg(test)]
     pub fn work(&self) -> u64 {
         self.work
     }

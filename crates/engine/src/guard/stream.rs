@@ -95,7 +95,11 @@ impl Stream {
             self.elements(&block)?;
         } else {
             for raw in sse::frames(&block) {
-                self.frame(raw)?;
+                // Signs of life say nothing, and wait for nothing.
+                match raw.starts_with(b":") && Frame::parse(&raw).is_empty() {
+                    true => out.push(raw),
+                    false => self.frame(raw)?,
+                }
             }
         }
         if self.bytes > MOST_HELD {

@@ -19,6 +19,7 @@ pub(super) fn write(record: &CallRecord) {
         .map(|attempt| attempt.duration.as_millis().to_string())
         .collect();
     let tags = record.tags();
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -50,6 +51,7 @@ pub(super) fn write(record: &CallRecord) {
                 usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
                 losses = record.losses.len(),
+                guards = guards.join(","),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
                 duration_ms = record.duration.as_millis() as u64,
                 "call"

@@ -21,6 +21,7 @@ use crate::attribution::Attribution;
 use crate::call::Call;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
+use crate::guard::Acted;
 use crate::pulse::Flight;
 use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
@@ -80,6 +81,8 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Guards that did something.
+    pub guards: Vec<Acted>,
     /// Who was not asked though it would have been their turn.
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
@@ -136,7 +139,7 @@ impl CallRecord {
     pub fn size(&self) -> usize {
         let losses = self.losses.iter();
         let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
-        let attempts = size_of_val(self.attempts.as_slice());
+        let attempts = size_of_val(self.attempts.as_slice()) + size_of_val(self.guards.as_slice());
         let texts = self.id.len() + self.model.len() + self.attribution.size();
         size_of::<Self>() + attempts + losses + texts
     }

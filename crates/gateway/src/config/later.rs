@@ -28,15 +28,14 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 21] = [
+const TABLE: [Later; 20] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
     feature("conditions", "routing by conditions"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),
-    feature("guards", "guard rails"),
-    feature("guardrails", "guard rails"),
+    elsewhere("guardrails", "guards: […]"),
     feature(
         "logging",
         "log settings in the file (use --log-level or RUST_LOG)",

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, Config, Model, Provider, Retry, Way, WireApi};
+use polygate_engine::config::{Affinity, By, Config, Guard, Model, Provider, Retry, Way, WireApi};
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
@@ -24,6 +24,8 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.push(("rests", rests(&config.retry)));
     lines.push(("timeouts", timeouts(config)));
     lines.push(("health", health(config)));
+    let guards = config.guards.list.iter();
+    lines.extend(guards.map(|guard| ("guard", guard_line(guard))));
     if let Way::Through(proxy) = &config.way {
         lines.push(("proxy", proxy.to_string()));
     }
@@ -165,6 +167,41 @@ fn model_line(model: &Model) -> String {
             };
             let _ = write!(out, ", else{cause} {}", names.join(", "));
         }
+    }
+    out
+}
+
+fn guard_line(guard: &Guard) -> String {
+    let By::Looks(looks) = &guard.by else {
+        return guard.name.clone();
+    };
+    let sides = match (guard.requests, guard.answers) {
+        (true, true) => "requests and answers",
+        (true, false) => "requests",
+        (false, _) => "answers",
+    };
+    let mut found: Vec<String> = looks
+        .detectors
+        .iter()
+        .map(|one| one.name.to_owned())
+        .collect();
+    // What they are may be a secret of its own.
+    for (count, what) in [
+        (looks.patterns.len(), "pattern(s)"),
+        (looks.words.len(), "word(s)"),
+    ] {
+        if count > 0 {
+            found.push(format!("{count} {what}"));
+        }
+    }
+    let mut out = format!(
+        "{}: {} {} in {sides}",
+        guard.name,
+        looks.action.name(),
+        found.join(", ")
+    );
+    if !guard.when.is_empty() {
+        let _ = write!(out, ", when {}", guard.when);
     }
     out
 }

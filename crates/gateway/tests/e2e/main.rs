@@ -28,6 +28,7 @@ mod failover;
 mod fallbacks;
 mod floods;
 mod full_disk;
+mod guards;
 mod health;
 mod hedge;
 mod held;

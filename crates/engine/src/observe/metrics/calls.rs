@@ -52,6 +52,7 @@ pub(super) struct Calls {
     losses: Family<TargetLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     gone: Family<ModelLabel, Counter>,
+    guards: Family<GuardLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -131,6 +132,13 @@ struct RefusedLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    guard: Arc<str>,
+    action: &'static str,
+    side: &'static str,
+}
+
 /// A request that was refused before it became a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
@@ -192,6 +200,7 @@ impl Calls {
             cost: register(registry, "polygate_cost_micro_usd", Family::default()),
             unpriced: register(registry, "polygate_unpriced_calls", Family::default()),
             losses: register(registry, "polygate_losses", Family::default()),
+            guards: register(registry, "polygate_guard_matches", Family::default()),
         }
     }
 
@@ -220,6 +229,14 @@ impl Calls {
         self.observe_tokens(record);
         self.observe_speed(record);
         self.observe_end(record);
+        for acted in &record.guards {
+            let labels = GuardLabels {
+                guard: acted.guard.clone(),
+                action: acted.action.name(),
+                side: acted.side.name(),
+            };
+            self.guards.get_or_create(&labels).inc_by(acted.count);
+        }
         for (number, attempt) in record.attempts.iter().enumerate() {
             let is_last = number + 1 == record.attempts.len();
             self.observe_attempt(record, attempt, is_last);
