@@ -319,7 +319,7 @@ impl Engine {
     }
 
     async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
-        let ready = match self.guard(&mut begun, &mut recorder) {
+        let ready = match self.guard(&mut begun, &mut recorder).await {
             Ok(()) => self.reserve(&mut begun, &mut recorder).await,
             refused => refused,
         };

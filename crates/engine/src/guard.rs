@@ -8,27 +8,28 @@ mod channel;
 pub mod detect;
 mod events;
 pub mod finder;
+mod guarded;
 mod json;
 pub mod placeholder;
 mod scan;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use polygate_core::{Failure, Kind, Why};
-use polygate_wire::{Format, RawObject};
 
 use crate::call::Call;
 use crate::config::{self, Config};
 pub use body::Side;
 pub use config::Action;
 use finder::Finder;
-use placeholder::{Concealing, Hidden, Maker, Restoring};
+pub use guarded::Guarded;
+use placeholder::{Hidden, Maker, Restoring};
+use webhook::Webhook;
 
 /// A pattern's matches are no longer than this; words as long as they are.
 pub const WINDOW: usize = 256;
@@ -50,6 +51,7 @@ pub struct Guard {
     requests: bool,
     answers: bool,
     finders: Vec<(Finder, String)>,
+    webhook: Option<Webhook>,
 }
 
 /// What is looked for in a text.
@@ -89,23 +91,13 @@ pub struct Acted {
     pub count: u64,
 }
 
-/// A call that guards are for.
-#[derive(Clone, Debug)]
-pub struct Guarded {
-    maker: Maker,
-    format: Format,
-    answers: Watch,
-    /// The request as the client means it, where another one is sent.
-    pub unguarded: Option<RawObject>,
-}
-
 impl Guards {
     /// Compiles them; says everything that is wrong.
     pub fn compile(config: &Config) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut list = Vec::new();
         for guard in &config.guards.list {
-            match Guard::compile(guard) {
+            match Guard::compile(guard, config) {
                 Ok(compiled) => list.push(Arc::new(compiled)),
                 Err(problem) => problems.push(format!("guard '{}': {problem}", guard.name)),
             }
@@ -146,18 +138,28 @@ impl Guard {
         self.requests
     }
 
-    fn compile(guard: &config::Guard) -> Result<Self, String> {
-        let config::By::Looks(looks) = &guard.by else {
-            return Err("webhooks are not built".to_owned());
+    fn compile(guard: &config::Guard, config: &Config) -> Result<Self, String> {
+        let (action, finders, webhook) = match &guard.by {
+            config::By::Looks(looks) => (looks.action, finders(&guard.name, looks)?, None),
+            config::By::Webhook(own) => {
+                let webhook = Webhook::new(own, config)?;
+                let action = if own.fails_open {
+                    Action::Flag
+                } else {
+                    Action::Block
+                };
+                (action, Vec::new(), Some(webhook))
+            }
         };
         Ok(Self {
             name: guard.name.as_str().into(),
-            action: looks.action,
+            action,
             when: guard.when.clone(),
             requests: guard.requests,
             // What is to be put back is looked for where it is taken out.
-            answers: guard.answers && looks.action != Action::Restore,
-            finders: finders(&guard.name, looks)?,
+            answers: guard.answers && action != Action::Restore,
+            finders,
+            webhook,
         })
     }
 
@@ -177,6 +179,7 @@ impl Guard {
             requests: true,
             answers: false,
             finders: finders(name, &looks)?,
+            webhook: None,
         })
     }
 }
@@ -312,87 +315,6 @@ impl Doings {
     }
 }
 
-impl Guarded {
-    /// Looks through what a call asks for, and puts what is let through in its place. Its body, where it has no object, comes and goes.
-    pub fn request(
-        guards: &[Arc<Guard>],
-        maker: &Maker,
-        call: &mut Call,
-        body: &mut Bytes,
-    ) -> (Doings, Result<(), Failure>) {
-        let mut doings = Doings::new(Side::Request, maker.clone());
-        let asked: Vec<Arc<Guard>> = guards.iter().filter(|one| one.requests).cloned().collect();
-        let watch = Watch::new(&asked, Restoring::default());
-        let looked = look(&watch, call, body, &mut doings);
-        let result = looked.and_then(|replaced| {
-            doings.refusal().map_or(Ok(()), Err)?;
-            let mut unguarded = None;
-            match (replaced, call.object.take()) {
-                (Some(bytes), Some(meant)) => {
-                    unguarded = Some(meant);
-                    call.object = Some(RawObject::parse(bytes)?);
-                }
-                (Some(bytes), None) => *body = bytes,
-                (None, object) => call.object = object,
-            }
-            let answered: Vec<Arc<Guard>> =
-                guards.iter().filter(|one| one.answers).cloned().collect();
-            let mut restoring = Restoring::default();
-            restoring.extend(doings.restoring());
-            let answers = Watch::new(&answered, restoring);
-            call.guarded = Some(Arc::new(Self {
-                maker: maker.clone(),
-                format: call.inbound.endpoint.format(),
-                answers,
-                unguarded,
-            }));
-            Ok(())
-        });
-        (doings, result)
-    }
-
-    /// Whether nothing is looked for in answers.
-    pub fn is_over(&self) -> bool {
-        self.answers.is_empty()
-    }
-
-    /// A guard that has to see what is answered, by its name: what nobody can look through is not let through.
-    pub fn insists(&self) -> Option<&Arc<str>> {
-        insists(self.answers.rules.iter().map(|rule| &rule.guard))
-    }
-
-    /// A stream to the call's client.
-    pub fn stream(&self, is_array: bool) -> stream::Stream {
-        stream::Stream::new(self.format, is_array, self.answers.clone(), self.doings())
-    }
-
-    /// A whole answer to the call's client; `None`: it stays as it is.
-    pub fn answer(&self, bytes: &[u8]) -> (Doings, Result<Option<Bytes>, Failure>) {
-        let mut doings = self.doings();
-        let looked = body::body(bytes, self.format, Side::Answer, &self.answers, &mut doings);
-        let result = looked.and_then(|replaced| doings.refusal().map_or(Ok(replaced), Err));
-        (doings, result)
-    }
-
-    /// JSON of an answer that is kept for later calls, as its client gets it; `None`: it is not to be kept.
-    pub fn kept<'a>(&self, json: &'a str) -> Option<Cow<'a, str>> {
-        match self.answer(json.as_bytes()).1 {
-            Ok(None) => Some(Cow::Borrowed(json)),
-            Ok(Some(bytes)) => String::from_utf8(bytes.into()).ok().map(Cow::Owned),
-            Err(_) => None,
-        }
-    }
-
-    /// Takes what was put back out again, for those who are told of calls.
-    pub fn concealing(&self) -> Concealing {
-        self.answers.restoring.concealing()
-    }
-
-    fn doings(&self) -> Doings {
-        Doings::new(Side::Answer, self.maker.clone())
-    }
-}
-
 /// One of these guards that what passes unread must not get around, by its name.
 pub fn insists<'a>(guards: impl IntoIterator<Item = &'a Arc<Guard>>) -> Option<&'a Arc<str>> {
     let mut guards = guards.into_iter();
@@ -406,29 +328,6 @@ pub fn unseen(guard: &str, what: &str) -> Failure {
         "guard '{guard}' is in force for this call, and {what} is none that it can look through"
     );
     Failure::new(Kind::Blocked, message)
-}
-
-fn look(
-    watch: &Watch,
-    call: &Call,
-    body: &Bytes,
-    doings: &mut Doings,
-) -> Result<Option<Bytes>, Failure> {
-    if watch.is_empty() {
-        return Ok(None);
-    }
-    let format = call.inbound.endpoint.format();
-    match &call.object {
-        Some(object) => body::body(object.bytes(), format, Side::Request, watch, doings),
-        None if is_json(body) => body::body(body, format, Side::Request, watch, doings),
-        None => body::text(body, watch, doings),
-    }
-}
-
-fn is_json(body: &[u8]) -> bool {
-    let is_one =
-        body.trim_ascii_start().starts_with(b"{") || body.trim_ascii_start().starts_with(b"[");
-    is_one && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 /// The guard is named, and never what it found.

@@ -198,6 +198,7 @@ impl Relay {
                 if self.go_on() {
                     continue;
                 }
+                ready!(self.poll_guard(cx));
                 self.settle();
                 if self.out.is_empty() {
                     return Poll::Ready(None);
@@ -321,7 +322,6 @@ impl Relay {
 
     /// Writes the outcome into the record, once; a failure becomes the last event.
     fn settle(&mut self) {
-        self.finish_guard();
         let usage = self.usage();
         // Others were asked to go on, and none did: theirs is the failure, and all that there was of them is told.
         let nobody_went_on = matches!(self.rest, Rest::Failed);

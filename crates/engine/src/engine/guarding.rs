@@ -1,5 +1,6 @@
 //! Guards in a call's story: what is asked is looked through before anything is reserved, what is answered before anything of it goes out.
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use polygate_core::Failure;
@@ -15,9 +16,14 @@ use crate::observe::{CallRecord, Content, Recorder};
 
 impl Engine {
     /// Looks through what a call asks. From here on it may be told.
-    pub(super) fn guard(&self, begun: &mut Begun, recorder: &mut Recorder) -> Result<(), Failure> {
+    pub(super) async fn guard(
+        &self,
+        begun: &mut Begun,
+        recorder: &mut Recorder,
+    ) -> Result<(), Failure> {
         if !begun.snapshot.guards.is_empty() {
-            begun.look(recorder)?;
+            // In a box: most have none.
+            Box::pin(begun.look(recorder)).await?;
         }
         if let Some(content) = self.content(begun) {
             recorder.tells(content);
@@ -44,7 +50,7 @@ impl Engine {
 }
 
 impl Begun {
-    fn look(&mut self, recorder: &mut Recorder) -> Result<(), Failure> {
+    async fn look(&mut self, recorder: &mut Recorder) -> Result<(), Failure> {
         let guards = self.snapshot.guards.of(&self.call);
         if guards.is_empty() {
             return Ok(());
@@ -61,6 +67,9 @@ impl Begun {
         let maker = self.snapshot.guards.maker();
         let (doings, result) = Guarded::request(&guards, maker, &mut self.call, &mut self.body);
         note(recorder, &doings);
+        result?;
+        let (acted, result) = Guarded::ask_request(&guards, &mut self.call, &mut self.body).await;
+        recorder.update(|record| record.guards.extend(acted));
         result
     }
 
@@ -71,18 +80,14 @@ impl Begun {
         };
         match &mut reply.body {
             ReplyBody::Stream(relay) => relay.guard(guarded),
-            ReplyBody::Whole(whole) => {
-                let (doings, result) = guarded.answer(&whole.bytes());
-                note(recorder, &doings);
-                match result {
-                    Ok(None) => {}
-                    Ok(Some(bytes)) => whole.replace(bytes),
-                    Err(failure) => {
-                        whole.replace(self.refusal(&failure, recorder));
-                        reply.status = status(&failure);
-                    }
+            ReplyBody::Whole(whole) => match guard_whole(guarded, &whole.bytes(), recorder).await {
+                Ok(None) => {}
+                Ok(Some(bytes)) => whole.replace(bytes),
+                Err(failure) => {
+                    whole.replace(self.refusal(&failure, recorder));
+                    reply.status = status(&failure);
                 }
-            }
+            },
             ReplyBody::Passing(passing) => {
                 if let Err(failure) = self.read(guarded, passing, &reply.headers, recorder).await {
                     passing.hold(self.refusal(&failure, recorder));
@@ -130,15 +135,19 @@ impl Begun {
                 *passing = Passing::new(head, rest, idle);
                 return Ok(());
             }
-            Read::Over { .. } => return Err(unseen("", "so long an answer")),
+            Read::Over { .. } => {
+                return Err(unseen(
+                    strict.map_or("", |guard| guard),
+                    "so long an answer",
+                ));
+            }
         };
-        let (doings, result) = guarded.answer(&bytes);
-        note(recorder, &doings);
-        passing.hold(result?.unwrap_or(bytes));
+        let replaced = guard_whole(guarded, &bytes, recorder).await?;
+        passing.hold(replaced.unwrap_or(bytes));
         Ok(())
     }
 
-    fn refusal(&self, failure: &Failure, recorder: &mut Recorder) -> bytes::Bytes {
+    fn refusal(&self, failure: &Failure, recorder: &mut Recorder) -> Bytes {
         recorder.update(|record| record.error = Some(failure.kind.name()));
         let format = self.call.inbound.endpoint.format();
         dialect(format).encode_error(failure, &self.call.inbound.request_id)
@@ -154,6 +163,23 @@ impl Trail {
             }
         }
     }
+}
+
+/// Looks through a whole answer, and asks whoever is to be asked about it; `None`: it stays as it is.
+async fn guard_whole(
+    guarded: &Guarded,
+    bytes: &Bytes,
+    recorder: &mut Recorder,
+) -> Result<Option<Bytes>, Failure> {
+    let (doings, result) = guarded.answer(bytes);
+    note(recorder, &doings);
+    let replaced = result?;
+    if !guarded.asks() {
+        return Ok(replaced);
+    }
+    let (acted, result) = guarded.ask(replaced.as_ref().unwrap_or(bytes)).await;
+    recorder.update(|record| record.guards.extend(acted));
+    Ok(result?.or(replaced))
 }
 
 fn note(recorder: &mut Recorder, doings: &Doings) {

@@ -202,6 +202,58 @@ pub fn text(bytes: &[u8], watch: &Watch, doings: &mut Doings) -> Result<Option<B
     Ok(None)
 }
 
+/// Every text of a body, in order, as it says it.
+pub(super) fn texts(
+    bytes: &[u8],
+    format: Format,
+    side: Side,
+) -> Result<Vec<Cow<'_, str>>, Failure> {
+    let text = std::str::from_utf8(bytes).map_err(|_| unreadable())?;
+    if !is_json(text) {
+        return Ok(vec![Cow::Borrowed(text)]);
+    }
+    let said = |range| unescaped(text.get(range).unwrap_or_default()).0;
+    Ok(ranges(text, format, side)?.into_iter().map(said).collect())
+}
+
+/// The same body with these texts in it; `None`: all are as they were.
+pub(super) fn with_texts(
+    bytes: &[u8],
+    format: Format,
+    side: Side,
+    texts: &[String],
+) -> Result<Option<Bytes>, Failure> {
+    let text = std::str::from_utf8(bytes).map_err(|_| unreadable())?;
+    if !is_json(text) {
+        return Ok(texts.first().map(|text| Bytes::from(text.clone())));
+    }
+    let ranges = ranges(text, format, side)?.into_iter().zip(texts);
+    let changed = ranges
+        .filter(|(range, with)| unescaped(text.get(range.clone()).unwrap_or_default()).0 != **with);
+    let edits = changed.map(|(range, with)| Edit {
+        range,
+        with: escaped(with).into_owned(),
+    });
+    let edits: Vec<Edit> = edits.collect();
+    Ok((!edits.is_empty()).then(|| Bytes::from(spliced(text, &edits))))
+}
+
+fn ranges(text: &str, format: Format, side: Side) -> Result<Vec<Range<usize>>, Failure> {
+    let ranges = spots(text, format, side)?
+        .into_iter()
+        .filter_map(|spot| match spot {
+            Spot::Text(range, _) => Some(range),
+            Spot::Likelihoods(_) => None,
+        });
+    Ok(ranges.collect())
+}
+
+/// Whether a body is an object or a list.
+pub(super) fn is_json(text: &str) -> bool {
+    let is_one = text.trim_start().starts_with(['{', '[']);
+    is_one && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
 fn unreadable() -> Failure {
     let message =
         "a guard is in force for this call, and the body is none that it could be kept to";

@@ -114,15 +114,11 @@ impl Stream {
         self.release(out)
     }
 
-    /// Drops what is held back, and leaves what goes out such that a failure may follow.
-    pub fn give_up(&mut self, out: &mut Output) {
-        let was_held = !self.held.is_empty();
+    /// Drops what is held back; whether anything went out before.
+    pub fn give_up(&mut self) -> bool {
         self.held.clear();
         self.texts.clear();
-        if self.is_array && was_held && !self.has_begun {
-            // The array has to begin before an error can be an element of it.
-            out.push(Bytes::from_static(b"[{}"));
-        }
+        self.has_begun
     }
 
     fn frame(&mut self, raw: Bytes) -> Result<(), Failure> {
@@ -293,6 +289,31 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// What a stream says, text by text.
+pub(super) fn said(format: Format, bytes: &Bytes, is_array: bool) -> Vec<String> {
+    let data: Vec<Bytes> = match is_array {
+        true => array::elements(bytes).collect(),
+        false => sse::frames(bytes)
+            .map(|raw| Bytes::from(Frame::parse(&raw).data.into_owned()))
+            .collect(),
+    };
+    let mut said: Vec<(Key, String)> = Vec::new();
+    for data in &data {
+        let Ok(data) = std::str::from_utf8(data) else {
+            continue;
+        };
+        for delta in events::read(format, data).deltas {
+            let quoted = delta.string.get();
+            let text = unescaped(quoted.get(1..quoted.len() - 1).unwrap_or_default()).0;
+            match said.iter_mut().find(|(key, _)| *key == delta.key) {
+                Some((_, so_far)) => so_far.push_str(&text),
+                None => said.push((delta.key, text.into_owned())),
+            }
+        }
+    }
+    said.into_iter().map(|(_, text)| text).collect()
 }
 
 impl Text {

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, By, Config, Guard, Model, Provider, Retry, Way, WireApi};
+use polygate_engine::config::{
+    Affinity, By, Config, Guard, Looks, Model, Provider, Retry, Way, WireApi,
+};
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
@@ -172,38 +174,43 @@ fn model_line(model: &Model) -> String {
 }
 
 fn guard_line(guard: &Guard) -> String {
-    let By::Looks(looks) = &guard.by else {
-        return guard.name.clone();
-    };
     let sides = match (guard.requests, guard.answers) {
         (true, true) => "requests and answers",
         (true, false) => "requests",
         (false, _) => "answers",
     };
-    let mut found: Vec<String> = looks
-        .detectors
-        .iter()
-        .map(|one| one.name.to_owned())
-        .collect();
-    // What they are may be a secret of its own.
-    for (count, what) in [
-        (looks.patterns.len(), "pattern(s)"),
-        (looks.words.len(), "word(s)"),
-    ] {
-        if count > 0 {
-            found.push(format!("{count} {what}"));
+    let what = match &guard.by {
+        By::Looks(looks) => format!("{} {} in {sides}", looks.action.name(), looked_for(looks)),
+        By::Webhook(own) => {
+            let otherwise = if own.fails_open {
+                "go on"
+            } else {
+                "are refused"
+            };
+            let patience = time(own.timeout);
+            format!(
+                "a webhook is asked of {sides}, which {otherwise} without its answer in {patience}"
+            )
         }
-    }
-    let mut out = format!(
-        "{}: {} {} in {sides}",
-        guard.name,
-        looks.action.name(),
-        found.join(", ")
-    );
+    };
+    let mut out = format!("{}: {what}", guard.name);
     if !guard.when.is_empty() {
         let _ = write!(out, ", when {}", guard.when);
     }
     out
+}
+
+/// Patterns and words may be secrets of their own.
+fn looked_for(looks: &Looks) -> String {
+    let detectors = looks.detectors.iter().map(|one| one.name.to_owned());
+    let mut all: Vec<String> = detectors.collect();
+    let counts = [
+        (looks.patterns.len(), "pattern(s)"),
+        (looks.words.len(), "word(s)"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    all.extend(counts.map(|(count, what)| format!("{count} {what}")));
+    all.join(", ")
 }
 
 fn callers(config: &Config) -> String {
