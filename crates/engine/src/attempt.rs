@@ -31,11 +31,10 @@ use crate::route::Candidate;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
 
-pub(crate) use read::read_error;
-use read::{Read, read_capped};
+pub(crate) use read::{Read, read_capped, read_error};
 
 /// The most of a whole answer that is held to be checked before it is sent.
-const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+pub(crate) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// So many requests are counted at a time: each thread that counts has a memory of a mebibyte.
 static ESTIMATES: Semaphore = Semaphore::const_new(2);

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::admit::Caller;
 use crate::config::Deadlines;
 use crate::further::{self, Further};
+use crate::guard::Guarded;
 use crate::kept::Continued;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
@@ -245,6 +246,8 @@ pub struct Call {
     pub added_input: u64,
     /// Nobody gets its answer: nothing of it is kept.
     pub is_shadow: bool,
+    /// Guards look at its answer, or have looked at what it asks.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -294,9 +297,17 @@ impl Call {
                 most_output: None,
                 added_input: 0,
                 is_shadow: false,
+                guarded: None,
             },
             body,
         ))
+    }
+
+    /// The body as its client means it: with what guards take out of it.
+    pub fn meant(&self) -> Option<&RawObject> {
+        let guarded = self.guarded.as_ref();
+        let unguarded = guarded.and_then(|guarded| guarded.unguarded.as_ref());
+        unguarded.or(self.object.as_ref())
     }
 
     /// How providers are asked to serve it, where that has a price of its own.

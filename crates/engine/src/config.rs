@@ -5,10 +5,12 @@
 mod access;
 mod audit;
 mod cloak;
+mod guard;
 mod health;
 mod hedge;
 mod ledger;
 mod model;
+mod patience;
 mod price;
 mod retry;
 mod telemetry;
@@ -28,10 +30,12 @@ pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
 pub use cloak::{Cloak, CloakMode, UserId};
+pub use guard::{Action, By, Detector, Guard, Guards, Looks, Webhook};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
 pub use model::{Fallbacks, ModelRoute, Percent, Shadow};
+pub use patience::Patience;
 pub use price::{PriceList, PriceOverride};
 pub use retry::Retry;
 pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
@@ -85,6 +89,8 @@ pub struct Config {
     pub redis_url: Option<Secret>,
     /// Who is told of calls beside metrics and log. Heeded at the start only.
     pub telemetry: Telemetry,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
 }
 
 /// How upstreams are reached.
@@ -120,21 +126,6 @@ pub struct Server {
     pub patience: Patience,
     /// Certificate and key; `None`: plain HTTP.
     pub tls: Option<Tls>,
-}
-
-/// How long clients may take for what they do.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For the TLS handshake.
-    pub handshake: Duration,
-    /// For a request's head, from its first byte; from the connection's beginning for the first.
-    pub header: Duration,
-    /// For the next piece of a request's body.
-    pub body: Duration,
-    /// For reading a piece of an answer.
-    pub write: Duration,
-    /// Between requests.
-    pub idle: Duration,
 }
 
 /// The files of the listening port's certificate. They are read again when they change.
@@ -406,19 +397,6 @@ impl Default for Server {
     }
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            header: Duration::from_secs(30),
-            body: Duration::from_secs(30),
-            write: Duration::from_secs(60),
-            // Longer than what load balancers keep connections for: the one who sends must close first.
-            idle: Duration::from_secs(75),
-        }
-    }
-}
-
 impl Provider {
     /// A provider of this name and row with every default.
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
@@ -505,6 +483,7 @@ impl Default for Config {
             way: Way::Direct,
             redis_url: None,
             telemetry: Telemetry::default(),
+            guards: Guards::default(),
         }
     }
 }

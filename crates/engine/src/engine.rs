@@ -2,6 +2,7 @@
 
 mod attempts;
 mod continuation;
+mod guarding;
 mod recording;
 mod reserve;
 mod shadow;
@@ -101,6 +102,8 @@ pub struct Trail {
     pub losses: Vec<Loss>,
     /// What the caller says of itself and was passed over.
     pub ignored: Vec<&'static str>,
+    /// Guards that did something, by name.
+    pub guards: Vec<Arc<str>>,
     /// What it cost, in millionths of a dollar; `None` where that is not known yet, or never.
     pub cost: Option<u64>,
     /// The gateway's own time until the head.
@@ -137,13 +140,15 @@ impl Trail {
         if let Some(record) = record {
             self.ignored = record.attribution.ignored().to_vec();
             self.overhead = Some(record.overhead(now));
+            self.guard(record);
         }
     }
 }
 
 impl Answered {
-    fn failed(failure: Failure, mut recorder: Recorder, trail: Trail) -> Self {
+    fn failed(failure: Failure, mut recorder: Recorder, mut trail: Trail) -> Self {
         recorder.update(|record| {
+            trail.guard(record);
             record.status = failure.status;
             record.outcome = Outcome::Failed;
             record.error = Some(failure.kind.name());
@@ -323,7 +328,11 @@ impl Engine {
     }
 
     async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
-        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
+        let ready = match self.guard(&mut begun, &mut recorder).await {
+            Ok(()) => self.reserve(&mut begun, &mut recorder).await,
+            refused => refused,
+        };
+        if let Err(failure) = ready {
             return Answered::failed(failure, recorder, Trail::default());
         }
         self.mirror(&begun, &recorder);
@@ -340,9 +349,6 @@ impl Engine {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
         let (call, body) = Call::read(&snapshot, inbound)?;
-        if let Some(content) = self.content(&call, &body) {
-            recorder.tells(content);
-        }
         recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
@@ -420,8 +426,12 @@ impl Engine {
             let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
-        trail.end(recorder.record(), self.clock.now());
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
+        let result = match result {
+            Ok((place, reply)) => Ok((place, begun.guarded(reply, &mut recorder).await)),
+            failed => failed,
+        };
+        trail.end(recorder.record(), self.clock.now());
         match result {
             Ok((place, mut reply)) => {
                 trail.cost = reply.body.release(recorder, reply.status);

@@ -20,6 +20,7 @@ pub mod engine;
 pub mod expect;
 pub mod explain;
 mod further;
+pub mod guard;
 pub mod health;
 mod hedge;
 mod hops;

@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use crate::choose::Choices;
 use crate::cloak::Cloak;
 use crate::config::{self, Config, Fallbacks, ModelRoute, Percent, Strategy, Way, WireApi};
+use crate::guard::Guards;
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub models: HashMap<String, Model>,
     /// One of them leads to others by what a call is.
     pub(crate) has_routes: bool,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
     pub(crate) routes: RouteCache,
     /// The same of models that lead to others, by what was chosen.
     pub(crate) chosen: RouteCache,
@@ -182,6 +185,10 @@ impl Snapshot {
                 Err(problem) => problems.push(format!("provider '{}': {problem}", provider.name)),
             }
         }
+        let guards = Guards::compile(&config).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Guards::default()
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -202,6 +209,7 @@ impl Snapshot {
             upstreams,
             has_routes: models.values().any(|model| !model.routes.is_empty()),
             models,
+            guards,
             routes: RouteCache::default(),
             chosen: RouteCache::default(),
             trusts,

@@ -167,6 +167,7 @@ fn line(call: &Waiting) -> Value {
         "error": record.error,
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
+        "guards": record.guards.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
         "routes": &*record.choices,
         "shadow_of": record.shadow_of,

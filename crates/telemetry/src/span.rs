@@ -248,6 +248,8 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     }
     let losses = record.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
+    attributes.list("polygate.guards", guards.iter().map(String::as_str));
     let passed_over = record.passed_over.iter().map(ToString::to_string);
     let passed_over: Vec<String> = passed_over.collect();
     attributes.list(

@@ -75,6 +75,7 @@ impl Engine {
             charge: Charge::NOTHING,
             unpriced: false,
             losses: Vec::new(),
+            guards: Vec::new(),
             passed_over: Vec::new(),
             trace: self
                 .telling

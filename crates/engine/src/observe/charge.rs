@@ -203,6 +203,7 @@ pub(super) mod tests {
             tier: ServiceTier::Standard,
             charge: Charge::NOTHING,
             unpriced: false,
+            guards: Vec::new(),
             passed_over: Vec::new(),
             losses: Vec::new(),
             trace: None,

@@ -20,6 +20,7 @@ pub(super) fn write(record: &CallRecord) {
         .collect();
     let tags = record.tags();
     let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -53,6 +54,7 @@ pub(super) fn write(record: &CallRecord) {
                 usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
                 losses = record.losses.len(),
+                guards = guards.join(","),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
                 duration_ms = record.duration.as_millis() as u64,
                 "call"

@@ -22,6 +22,7 @@ use crate::call::Call;
 use crate::choose::Choice;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
+use crate::guard::Acted;
 use crate::pulse::Flight;
 use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
@@ -85,6 +86,8 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Guards that did something.
+    pub guards: Vec<Acted>,
     /// Who was not asked though it would have been their turn.
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
@@ -142,11 +145,12 @@ impl CallRecord {
         let losses = self.losses.iter();
         let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
         let attempts = size_of_val(self.attempts.as_slice());
-        let passed_over = size_of_val(self.passed_over.as_slice());
+        let lists = size_of_val(self.passed_over.as_slice())
+            + size_of_val(self.guards.as_slice())
+            + size_of_val(&*self.choices);
         let client = self.client.as_ref().map_or(0, HeaderValue::len);
-        let losses = losses + passed_over + client;
-        let choices = size_of_val(&*self.choices);
-        let texts = choices + self.id.len() + self.model.len() + self.attribution.size();
+        let losses = losses + lists + client;
+        let texts = self.id.len() + self.model.len() + self.attribution.size();
         size_of::<Self>() + attempts + losses + texts
     }
 

@@ -6,8 +6,8 @@ use polygate_engine::choose::DEPTH;
 use polygate_engine::config::{Config, Mapping, Model, Provider};
 use polygate_engine::snapshot::settings;
 
-use super::payload;
 use super::names::{Named, Names, Reference};
+use super::payload;
 use super::problem::{Findings, Problem};
 use super::reader::Spot;
 use super::values::nearest;

@@ -28,14 +28,13 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 18] = [
+const TABLE: [Later; 17] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
     elsewhere("conditions", "routes: [{when: {…}, model: …}]"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),
-    feature("guards", "guard rails"),
-    feature("guardrails", "guard rails"),
+    elsewhere("guardrails", "guards: […]"),
     feature(
         "logging",
         "log settings in the file (use --log-level or RUST_LOG)",

@@ -19,9 +19,15 @@ const PROTOCOLS: [(&str, Protocol); 9] = [
     ("claude", Protocol::Claude),
     ("gemini", Protocol::Speaks(Format::Gemini)),
     ("openai-chat", Protocol::Speaks(Format::OpenaiChat)),
-    ("openai-responses", Protocol::Speaks(Format::OpenaiResponses)),
+    (
+        "openai-responses",
+        Protocol::Speaks(Format::OpenaiResponses),
+    ),
     ("anthropic-messages", Protocol::Claude),
-    ("bedrock-converse", Protocol::Speaks(Format::BedrockConverse)),
+    (
+        "bedrock-converse",
+        Protocol::Speaks(Format::BedrockConverse),
+    ),
     ("bedrock", Protocol::Speaks(Format::BedrockConverse)),
 ];
 
@@ -41,8 +47,7 @@ pub fn rules(top: &Section<'_>) -> Vec<Rule> {
 
 fn rule(item: &Item<'_>, kind: Kind) -> Option<Rule> {
     let section = item.section()?;
-    let targets: Vec<TargetIs> =
-        section.items("models").iter().filter_map(target).collect();
+    let targets: Vec<TargetIs> = section.items("models").iter().filter_map(target).collect();
     let when = when(&section);
     let params = section.required("params").map(|params| match kind {
         Kind::Filter => removed(&params),
@@ -53,13 +58,21 @@ fn rule(item: &Item<'_>, kind: Kind) -> Option<Rule> {
     if params.is_empty() {
         item.warn("does nothing: it names no place");
     }
-    Some(Rule { kind, targets, when, params })
+    Some(Rule {
+        kind,
+        targets,
+        when,
+        params,
+    })
 }
 
 fn target(item: &Item<'_>) -> Option<TargetIs> {
     if matches!(item.node.kind, yaml::Kind::Scalar { .. }) {
         let model = pattern(item, item.text()?.trim(), Pattern::glob)?;
-        return Some(TargetIs { model, protocol: None });
+        return Some(TargetIs {
+            model,
+            protocol: None,
+        });
     }
     let section = item.section()?;
     let name = section.required("name");
@@ -67,7 +80,10 @@ fn target(item: &Item<'_>) -> Option<TargetIs> {
     let protocol = section.item("protocol");
     let protocol = protocol.and_then(|item| spoken(&item));
     section.finish();
-    Some(TargetIs { model: model?, protocol })
+    Some(TargetIs {
+        model: model?,
+        protocol,
+    })
 }
 
 /// As published: in any case, and nothing is anything.
@@ -80,7 +96,9 @@ fn spoken(item: &Item<'_>) -> Option<Protocol> {
     let expected = format!("one of {}", words.join(", "));
     item.parsed(&expected, |text| {
         let text = text.trim().replace('_', "-");
-        let found = PROTOCOLS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text));
+        let found = PROTOCOLS
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&text));
         found.map(|(_, protocol)| *protocol)
     })
 }
@@ -129,7 +147,9 @@ fn value(item: &Item<'_>) -> Option<Value> {
         }
         yaml::Kind::Map(_) => {
             let entries = item.section()?.entries();
-            let members = entries.into_iter().map(|(name, item)| Some((name.to_owned(), value(&item)?)));
+            let members = entries
+                .into_iter()
+                .map(|(name, item)| Some((name.to_owned(), value(&item)?)));
             Value::Object(members.collect::<Option<Map<_, _>>>()?)
         }
     })
@@ -155,7 +175,9 @@ pub fn idle(rules: &[Rule], providers: &[Provider]) -> Vec<String> {
     let is_idle = |rule: &&Rule| {
         !rule.targets.is_empty()
             && !rule.targets.iter().any(|target| {
-                providers.iter().any(|provider| may_be_for(target, provider))
+                providers
+                    .iter()
+                    .any(|provider| may_be_for(target, provider))
             })
     };
     let idle = rules.iter().filter(is_idle);
@@ -177,7 +199,10 @@ fn may_be_for(target: &TargetIs, provider: &Provider) -> bool {
             Some(there) => target.model.matches(there),
             None => !mapping.pattern.is_exact() || target.model.matches(mapping.pattern.source()),
         });
-    is_named && target.protocol.is_none_or(|protocol| speaks(protocol, provider))
+    is_named
+        && target
+            .protocol
+            .is_none_or(|protocol| speaks(protocol, provider))
 }
 
 fn speaks(protocol: Protocol, provider: &Provider) -> bool {
@@ -188,5 +213,8 @@ fn speaks(protocol: Protocol, provider: &Provider) -> bool {
     let Ok(built) = polygate_providers::build(&settings) else {
         return true;
     };
-    built.formats().iter().any(|format| protocol.is(&row.name, *format))
+    built
+        .formats()
+        .iter()
+        .any(|format| protocol.is(&row.name, *format))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use polygate_engine::config::{
-    Affinity, Cloak, Config, Model, ModelRoute, Provider, Retry, Way, WireApi,
+    Affinity, By, Cloak, Config, Guard, Looks, Model, ModelRoute, Provider, Retry, Way, WireApi,
 };
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
@@ -26,6 +26,8 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.push(("rests", rests(&config.retry)));
     lines.push(("timeouts", timeouts(config)));
     lines.push(("health", health(config)));
+    let guards = config.guards.list.iter();
+    lines.extend(guards.map(|guard| ("guard", guard_line(guard))));
     if let Way::Through(proxy) = &config.way {
         lines.push(("proxy", proxy.to_string()));
     }
@@ -207,6 +209,46 @@ fn route(route: &ModelRoute) -> String {
         true => route.model.clone(),
         false => format!("{} ({})", route.model, conditions.join("; ")),
     }
+}
+
+fn guard_line(guard: &Guard) -> String {
+    let sides = match (guard.requests, guard.answers) {
+        (true, true) => "requests and answers",
+        (true, false) => "requests",
+        (false, _) => "answers",
+    };
+    let what = match &guard.by {
+        By::Looks(looks) => format!("{} {} in {sides}", looks.action.name(), looked_for(looks)),
+        By::Webhook(own) => {
+            let otherwise = if own.fails_open {
+                "go on"
+            } else {
+                "are refused"
+            };
+            let patience = time(own.timeout);
+            format!(
+                "a webhook is asked of {sides}, which {otherwise} without its answer in {patience}"
+            )
+        }
+    };
+    let mut out = format!("{}: {what}", guard.name);
+    if !guard.when.is_empty() {
+        let _ = write!(out, ", when {}", guard.when);
+    }
+    out
+}
+
+/// Patterns and words may be secrets of their own.
+fn looked_for(looks: &Looks) -> String {
+    let detectors = looks.detectors.iter().map(|one| one.name.to_owned());
+    let mut all: Vec<String> = detectors.collect();
+    let counts = [
+        (looks.patterns.len(), "pattern(s)"),
+        (looks.words.len(), "word(s)"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    all.extend(counts.map(|(count, what)| format!("{count} {what}")));
+    all.join(", ")
 }
 
 fn callers(config: &Config) -> String {

@@ -53,6 +53,7 @@ pub(super) struct Calls {
     refused: Family<RefusedLabels, Counter>,
     gone: Family<ModelLabel, Counter>,
     shadows: Family<ShadowLabels, Counter>,
+    guards: Family<GuardLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -138,6 +139,13 @@ struct ShadowLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    guard: Arc<str>,
+    action: &'static str,
+    side: &'static str,
+}
+
 /// A request that was refused before it became a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
@@ -200,6 +208,7 @@ impl Calls {
             unpriced: register(registry, "polygate_unpriced_calls", Family::default()),
             losses: register(registry, "polygate_losses", Family::default()),
             shadows: register(registry, "polygate_shadow_calls", Family::default()),
+            guards: register(registry, "polygate_guard_matches", Family::default()),
         }
     }
 
@@ -228,6 +237,14 @@ impl Calls {
         self.observe_tokens(record);
         self.observe_speed(record);
         self.observe_end(record);
+        for acted in &record.guards {
+            let labels = GuardLabels {
+                guard: acted.guard.clone(),
+                action: acted.action.name(),
+                side: acted.side.name(),
+            };
+            self.guards.get_or_create(&labels).inc_by(acted.count);
+        }
         self.observe_attempts(record);
     }
 
