@@ -327,8 +327,6 @@ impl Strategy {
     }
 }
 
-}
-
 /// Times that a provider, a model or a call has of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {

@@ -171,7 +171,12 @@ impl Engine {
         }
         let moment = self.moment();
         let mut explanation = Explanation::of(call, moment);
-        self.routed(&mut explanation, (snapshot, call, route), moment, TO_CALLERS);
+        self.routed(
+            &mut explanation,
+            (snapshot, call, route),
+            moment,
+            TO_CALLERS,
+        );
         Some(Told::Explained(Box::new(explanation)))
     }
 

@@ -8,25 +8,15 @@ use polygate_providers::price::ServiceTier;
 
 use super::Engine;
 use crate::attribution::{self, Attribution};
-use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::call::{Endpoint, Inbound};
 use crate::expect::Expected;
-use crate::observe::{CallRecord, Charge, Content, Outcome, Recorder, Refused, Trace};
+use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace};
 
 /// What records say until someone is known.
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
 static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 impl Engine {
-    /// What was asked, where somebody is to be told.
-    pub(super) fn content(&self, call: &Call, body: &InboundBody) -> Option<Content> {
-        let most = self.telling.content?;
-        let InboundBody::Whole(bytes) = body else {
-            return None;
-        };
-        let format = call.inbound.endpoint.format();
-        Some(Content::asked(format, bytes, most))
-    }
-
     /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
     pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
         let endpoint = endpoint.map(Endpoint::label);

@@ -173,7 +173,11 @@ impl Call {
             further: Vec::new(),
             continues: false,
             said: None,
+            most_output: None,
+            added_input: 0,
             is_shadow: true,
+            // What it asks was looked through, and nobody gets what is answered.
+            guarded: None,
         }
     }
 }

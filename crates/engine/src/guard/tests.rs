@@ -43,7 +43,7 @@ fn guard(
         answers: true,
         by: config::By::Looks(looks),
     };
-    Arc::new(Guard::compile(&guard).expect("a guard"))
+    Arc::new(Guard::compile(&guard, &config::Config::default()).expect("a guard"))
 }
 
 fn maker() -> Maker {

@@ -53,11 +53,11 @@ fn rule(item: &Item<'_>, kind: Kind) -> Option<Rule> {
         Kind::Filter => removed(&params),
         Kind::Default | Kind::Override => set(&params),
     });
-    section.finish();
-    let params = params?;
-    if params.is_empty() {
-        item.warn("does nothing: it names no place");
+    let params = params.unwrap_or_default();
+    if params.is_empty() && section.item("params").is_some() {
+        section.warn("params", "names no place: the rule does nothing");
     }
+    section.finish();
     Some(Rule {
         kind,
         targets,
