@@ -86,6 +86,15 @@ impl Kind {
         ("override", Kind::Override),
         ("filter", Kind::Filter),
     ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Default => "default",
+            Kind::Override => "override",
+            Kind::Filter => "filter",
+        }
+    }
 }
 
 impl Protocol {

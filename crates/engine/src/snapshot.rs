@@ -1,12 +1,12 @@
 //! A configuration compiled for calls: immutable, swapped whole, read once a call.
 
+mod credential;
 mod rests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use polygate_core::Secret;
 use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
@@ -351,7 +351,7 @@ fn compile_upstream(
         .iter()
         .map(|credential| {
             let transport = reaching.transport(credential.way.as_ref());
-            Arc::new(compile_credential(credential, &place, book, transport))
+            Arc::new(credential::compile(credential, &place, book, transport))
         })
         .collect();
     let claims = row
@@ -395,28 +395,6 @@ fn compile_upstream(
         model_rests: ModelRests::default(),
         signals: book.signals.clone(),
     })
-}
-
-fn compile_credential(
-    credential: &config::Credential,
-    place: &str,
-    book: &HealthBook,
-    transport: Arc<Transport>,
-) -> Credential {
-    let hash = digest::digest(&digest::SHA256, credential.api_key.reveal().as_bytes());
-    let key = format!("{place}|{hash:?}");
-    let id = hash.as_ref().first_chunk().copied().map(u64::from_be_bytes);
-    let place = crate::affinity::hash(&[place.as_bytes()]);
-    Credential {
-        name: credential.name.as_str().into(),
-        secret: credential.api_key.clone(),
-        weight: credential.weight,
-        priority: credential.priority,
-        pulses: book.pulses.of(&key),
-        id: id.unwrap_or_default() ^ place,
-        rest: book.rests.of(&key),
-        transport,
-    }
 }
 
 fn trust(

@@ -140,20 +140,6 @@ impl CallRecord {
         known.map_or("other", |(_, name)| name)
     }
 
-    /// About so many bytes it keeps.
-    pub fn size(&self) -> usize {
-        let losses = self.losses.iter();
-        let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
-        let attempts = size_of_val(self.attempts.as_slice());
-        let lists = size_of_val(self.passed_over.as_slice())
-            + size_of_val(self.guards.as_slice())
-            + size_of_val(&*self.choices);
-        let client = self.client.as_ref().map_or(0, HeaderValue::len);
-        let losses = losses + lists + client;
-        let texts = self.id.len() + self.model.len() + self.attribution.size();
-        size_of::<Self>() + attempts + losses + texts
-    }
-
     /// What it is tagged with: by its key, its team and its caller, each tag once.
     pub fn tags(&self) -> Vec<&str> {
         let given = self.key_tags.iter().flatten().flat_map(|tags| tags.iter());

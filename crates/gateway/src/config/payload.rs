@@ -183,7 +183,7 @@ pub fn idle(rules: &[Rule], providers: &[Provider]) -> Vec<String> {
     let idle = rules.iter().filter(is_idle);
     idle.map(|rule| {
         let names: Vec<&str> = rule.targets.iter().map(|target| target.model.source()).collect();
-        let (kind, _) = Kind::NAMES[rule.kind as usize];
+            let kind = rule.kind.name();
         format!(
             "payload.{kind}: no provider here has a model '{}' and speaks what the rule says: it changes nothing",
             names.join("', '")

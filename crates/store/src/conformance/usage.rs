@@ -125,7 +125,7 @@ pub async fn rows(store: &dyn UsageStore) {
             ..alice.clone()
         }
     };
-    assert_eq!(store.record(&[later.clone()]).await.unwrap(), 1);
+    assert_eq!(store.record(std::slice::from_ref(&later)).await.unwrap(), 1);
     for (team, seen) in [(&later.team, &later), (&alice.team, &alice)] {
         let found = store.call("req-1", Some(team)).await.unwrap();
         assert_eq!(found.map(|call| call.id), Some(seen.id.clone()));

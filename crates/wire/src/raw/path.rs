@@ -37,19 +37,19 @@ type Changed = Result<Option<String>, Blocked>;
 impl Path {
     /// Reads `a.b.0.c`; a dot that is part of a name is `\.`, and a backslash `\\`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut steps = vec![String::new()];
+        let (mut steps, mut step) = (Vec::new(), String::new());
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {
-            let last = steps.len() - 1;
             match letter {
-                '.' => steps.push(String::new()),
+                '.' => steps.push(std::mem::take(&mut step)),
                 '\\' => match letters.next() {
-                    Some(escaped @ ('.' | '\\')) => steps[last].push(escaped),
+                    Some(escaped @ ('.' | '\\')) => step.push(escaped),
                     _ => return Err(r"'\' stands before '.' or '\' only".to_owned()),
                 },
-                letter => steps[last].push(letter),
+                letter => step.push(letter),
             }
         }
+        steps.push(step);
         if steps.iter().any(String::is_empty) {
             return Err("a name between its dots is empty".to_owned());
         }
