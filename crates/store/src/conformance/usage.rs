@@ -112,6 +112,22 @@ pub async fn rows(store: &dyn UsageStore) {
     assert_eq!(found.as_ref(), Some(&failed));
     assert_eq!(store.call("req-1").await.unwrap(), Some(call(1, "alice")));
     assert_eq!(store.call("none").await.unwrap(), None);
+    for (shadow, total) in [(Some(true), 1), (Some(false), 2), (None, 3)] {
+        let of = CallFilter {
+            shadow,
+            ..CallFilter::default()
+        };
+        let page = CallPage {
+            limit: 10,
+            ..CallPage::default()
+        };
+        let found = store.calls(&of, page).await.unwrap();
+        let seen = found.calls.len();
+        assert_eq!(
+            (found.total, seen),
+            (total, usize::try_from(total).unwrap())
+        );
+    }
     let all = store.totals(&Filter::default(), None).await.unwrap();
     let expected = Totals {
         calls: 3,
