@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::choose::DEPTH;
 use crate::snapshot::{Snapshot, Upstream};
 
 /// A model of the list.
@@ -34,7 +33,7 @@ pub fn list(snapshot: &Snapshot) -> Vec<ListedModel> {
         }
     };
     for name in snapshot.models.keys() {
-        for upstream in reached(snapshot, name, DEPTH) {
+        for upstream in reached(snapshot, name) {
             add(name.clone(), upstream);
         }
     }
@@ -51,17 +50,23 @@ pub fn list(snapshot: &Snapshot) -> Vec<ListedModel> {
 }
 
 /// The providers that calls of a model may come to: those of its targets, and of the models that its routes lead to.
-fn reached<'a>(snapshot: &'a Snapshot, name: &'a str, depth: usize) -> Vec<&'a Arc<Upstream>> {
-    let Some(model) = snapshot.models.get(name) else {
-        let has = |one: &&Arc<Upstream>| !snapshot.names_at(one, name).is_empty();
-        return snapshot.upstreams.iter().filter(has).collect();
-    };
-    let targets = model.targets.iter();
-    let own = targets.filter_map(|target| snapshot.upstreams.get(target.upstream));
-    let mut all: Vec<&Arc<Upstream>> = own.collect();
-    if let Some(depth) = depth.checked_sub(1) {
-        let routes = model.routes.iter();
-        all.extend(routes.flat_map(|route| reached(snapshot, &route.model, depth)));
+fn reached<'a>(snapshot: &'a Snapshot, name: &'a str) -> Vec<&'a Arc<Upstream>> {
+    let (mut names, mut all) = (vec![name], Vec::new());
+    let mut at = 0;
+    while let Some(name) = names.get(at).copied() {
+        at += 1;
+        let Some(model) = snapshot.models.get(name) else {
+            let has = |one: &&Arc<Upstream>| !snapshot.names_at(one, name).is_empty();
+            all.extend(snapshot.upstreams.iter().filter(has));
+            continue;
+        };
+        let targets = model.targets.iter();
+        all.extend(targets.filter_map(|target| snapshot.upstreams.get(target.upstream)));
+        for route in &model.routes {
+            if !names.contains(&&*route.model) {
+                names.push(&route.model);
+            }
+        }
     }
     all
 }

@@ -131,6 +131,11 @@ fn fallbacks(config: &Config, names: &Names, findings: &mut Findings) {
     }
 }
 
+fn by_name(config: &Config) -> HashMap<&str, &Model> {
+    let models = config.models.iter();
+    models.map(|model| (&*model.name, model)).collect()
+}
+
 fn routes(config: &Config, names: &Names, findings: &mut Findings) {
     let models: Vec<&str> = names.models.iter().map(|named| &*named.name).collect();
     for route in &names.routes {
@@ -146,33 +151,34 @@ fn routes(config: &Config, names: &Names, findings: &mut Findings) {
             findings.errors.push(problem(&route.spot, message, hint));
         }
     }
-    for (model, named) in config.models.iter().zip(&names.models) {
-        if leads_through(model, &config.models, DEPTH) {
+    let models = by_name(config);
+    for named in &names.models {
+        if leads_through(&named.name, &models, DEPTH) {
             let message = format!("its routes lead through more than {DEPTH} models");
             findings.errors.push(problem(&named.spot, message, None));
         }
     }
 }
 
-/// Whether routes lead through more models than this.
-fn leads_through(model: &Model, models: &[Model], most: usize) -> bool {
-    if model.routes.is_empty() {
-        return false;
+/// Whether routes lead through more models than this, by the sets of models that are so many steps away.
+fn leads_through(start: &str, models: &HashMap<&str, &Model>, most: usize) -> bool {
+    let with_routes = |name: &str| models.get(name).filter(|model| !model.routes.is_empty());
+    let mut level: HashSet<&str> = with_routes(start)
+        .map(|model| &*model.name)
+        .into_iter()
+        .collect();
+    for _ in 0..most {
+        let routes = level.iter().filter_map(|name| models.get(name));
+        let routes = routes.flat_map(|model| &model.routes);
+        let next = routes.filter_map(|route| with_routes(&route.model));
+        level = next.map(|model| &*model.name).collect();
     }
-    most == 0
-        || model.routes.iter().any(|route| {
-            let next = models.iter().find(|model| model.name == route.model);
-            next.is_some_and(|next| leads_through(next, models, most - 1))
-        })
+    !level.is_empty()
 }
 
 /// Routes and fallbacks that lead back to where they began, each told once, at its first model.
 fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
-    let models: HashMap<&str, &Model> = config
-        .models
-        .iter()
-        .map(|model| (model.name.as_str(), model))
-        .collect();
+    let models = by_name(config);
     let mut told: Vec<Vec<&str>> = Vec::new();
     for named in &names.models {
         let Some(cycle) = cycle_from(&named.name, &models) else {

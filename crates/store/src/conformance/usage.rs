@@ -133,6 +133,22 @@ pub async fn rows(store: &dyn UsageStore) {
         assert!(other.is_none());
     }
     assert_eq!(store.forget_calls(&[later.id]).await.unwrap(), 1);
+    for (shadow, total) in [(Some(true), 1), (Some(false), 2), (None, 3)] {
+        let of = CallFilter {
+            shadow,
+            ..CallFilter::default()
+        };
+        let page = CallPage {
+            limit: 10,
+            ..CallPage::default()
+        };
+        let found = store.calls(&of, page).await.unwrap();
+        let seen = found.calls.len();
+        assert_eq!(
+            (found.total, seen),
+            (total, usize::try_from(total).unwrap())
+        );
+    }
     let all = store.totals(&Filter::default(), None).await.unwrap();
     let expected = Totals {
         calls: 3,
