@@ -218,7 +218,15 @@ impl Watch {
                 at,
             })
         });
-        let rules: Vec<Rule> = rules.collect();
+        Self::of(rules.collect(), restoring)
+    }
+
+    /// The same, and this is put back instead.
+    fn restoring(&self, restoring: Restoring) -> Self {
+        Self::of(self.rules.clone(), restoring)
+    }
+
+    fn of(rules: Vec<Rule>, restoring: Restoring) -> Self {
         let begins = |byte: u8| {
             let is_restored = byte == b'[' && !restoring.is_empty();
             is_restored || rules.iter().any(|rule| rule.finder().may_begin_with(byte))

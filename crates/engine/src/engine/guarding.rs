@@ -42,7 +42,7 @@ impl Engine {
         let Some(guarded) = &call.guarded else {
             return Some(Content::asked(format, &begun.body, most));
         };
-        let sent = call.object.as_ref().filter(|_| guarded.unguarded.is_some());
+        let sent = call.object.as_ref();
         let asked = sent.map_or(&begun.body, |object| object.bytes());
         let content = Content::asked(format, asked, most);
         Some(content.concealing(guarded.concealing()))

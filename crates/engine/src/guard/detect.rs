@@ -53,7 +53,7 @@ pub static DETECTORS: [Detector; 6] = [
         check: Some(is_iban),
     },
     Detector {
-        name: "api_key",
+        name: "api-key",
         label: "API_KEY",
         what: "API keys and tokens by their beginnings",
         patterns: &[
@@ -84,7 +84,7 @@ pub static DETECTORS: [Detector; 6] = [
         check: None,
     },
     Detector {
-        name: "private_key",
+        name: "private-key",
         label: "PRIVATE_KEY",
         what: "private keys in PEM",
         patterns: &[
@@ -192,7 +192,7 @@ mod tests {
             ),
             ("iban", "DE89370400440532013001 AB12CDEF", vec![]),
             (
-                "api_key",
+                "api-key",
                 "key=sk-proj-abcdefghijklmnopqrst, ghp_abcdefghijklmnopqrstuvwxyz0123456789",
                 vec![
                     "sk-proj-abcdefghijklmnopqrst",
@@ -200,7 +200,7 @@ mod tests {
                 ],
             ),
             (
-                "api_key",
+                "api-key",
                 "ask-for-something-that-is-long AKIAIOSFODNN7EXAMPLE sk-short",
                 vec!["AKIAIOSFODNN7EXAMPLE"],
             ),
@@ -209,7 +209,7 @@ mod tests {
                 "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmno",
                 vec!["eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmno"],
             ),
-            ("private_key", pem, vec![pem]),
+            ("private-key", pem, vec![pem]),
         ] {
             assert_eq!(found(name, text), expected, "{name}");
         }

@@ -87,6 +87,24 @@ impl Guarded {
         (acted, result)
     }
 
+    /// The same, and this is put back too: for who hides more of a call in one attempt than guards do in all of it.
+    #[must_use]
+    pub fn also(base: Option<&Self>, format: Format, restoring: &Restoring) -> Self {
+        let mut guarded = base.cloned().unwrap_or_else(|| Self {
+            maker: Maker::default(),
+            format,
+            answers: Watch::default(),
+            asking: Vec::new(),
+            whose: Whose::default(),
+            unguarded: None,
+        });
+        let mut all = Restoring::default();
+        all.extend(&guarded.answers.restoring);
+        all.extend(restoring);
+        guarded.answers = guarded.answers.restoring(all);
+        guarded
+    }
+
     /// Whether nothing is looked for in answers.
     pub fn is_over(&self) -> bool {
         self.answers.is_empty() && self.asking.is_empty()

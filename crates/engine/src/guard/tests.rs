@@ -5,7 +5,7 @@ mod bodies;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use polygate_wire::{Format, Frame, RawObject, array, sse};
+use polygate_wire::{Format, Frame, array, sse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn guard(
         answers: true,
         by: config::By::Looks(looks),
     };
-    Arc::new(Guard::compile(&guard, &config::Config::default()).expect("a guard"))
+    Arc::new(Guard::compile(&guard, &Config::default()).expect("a guard"))
 }
 
 fn maker() -> Maker {
@@ -70,7 +70,7 @@ fn watch() -> (Watch, String) {
         guard(
             "keys",
             Action::Redact,
-            &["api_key", "email", "card"],
+            &["api-key", "email", "card"],
             &[],
             &[],
         ),
@@ -295,7 +295,7 @@ fn guarded(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn any_cut_of_a_text_gives_the_same(text in texts(), places in prop::collection::vec(any::<usize>(), 0..20)) {
@@ -314,7 +314,7 @@ proptest! {
             prop_assert_eq!(&in_pieces(kind, &watch, &signs), &whole);
         }
         let halves = in_pieces(Kind::Json, &watch, &[&halves]).0;
-        prop_assert!(RawObject::parse(halves.clone().into()).is_ok(), "{}", halves);
+        prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&halves).is_ok(), "{}", halves);
         let whole: Value = serde_json::from_str(&in_pieces(Kind::Json, &watch, &[&json]).0).expect("it stays JSON");
         let coded: Value = serde_json::from_str(&in_pieces(Kind::Json, &watch, &[&codes]).0).expect("it stays JSON");
         prop_assert_eq!(&whole, &coded);
@@ -404,7 +404,7 @@ fn patterns_that_others_never_end_with_stay_linear() {
             &[guard(
                 "g",
                 Action::Redact,
-                &["email", "api_key"],
+                &["email", "api-key"],
                 &[pattern],
                 &[],
             )],

@@ -135,6 +135,42 @@ fn problems_of_one_kind() {
             "health_check: {probe_models: often}\n",
             "config.yaml:1:16: health_check.probe_models: must be true or false, not 'often'",
         ),
+        (
+            "guards: [{name: g, action: block}]\n",
+            "config.yaml:1:10: guards[0]: looks for nothing: say what by detect, patterns or words, or ask by webhook",
+        ),
+        (
+            "guards: [{name: g, detect: [mail], action: block}]\n",
+            "config.yaml:1:29: guards[0].detect[0]: must be one of: email, card, iban, api-key, jwt, private-key, not 'mail'",
+        ),
+        (
+            "guards: [{name: g, patterns: ['a*'], action: flag}]\n",
+            "config.yaml:1:31: guards[0].patterns[0]: 'a*' cannot be looked for: it matches where there is nothing",
+        ),
+        (
+            "guards: [{name: g, patterns: ['\\bx'], action: flag}]\n",
+            "config.yaml:1:31: guards[0].patterns[0]: '\\bx' cannot be looked for: its word boundary is of all of Unicode, which cannot be looked for in text that comes in pieces: write (?-u:\\b)",
+        ),
+        (
+            "guards: [{name: g, on: [answer], words: [x], action: restore}]\n",
+            "config.yaml:1:20: guards[0].on: must have 'request': what is put back is taken out there",
+        ),
+        (
+            "guards: [{name: 'a,b', words: [x], action: flag}]\n",
+            "config.yaml:1:11: guards[0].name: must be at most 64 letters, digits, '-', '_' and '.'",
+        ),
+        (
+            "guards: [{name: g, words: [x], action: flag}, {name: g, words: [y], action: flag}]\n",
+            "config.yaml:1:47: guards[1]: there is another guard 'g'",
+        ),
+        (
+            "guards: [{name: g, webhook: {url: 'x/secret'}}]\n",
+            "config.yaml:1:30: guards[0].webhook.url: must be an address: http://host:port/path or https://host/path",
+        ),
+        (
+            "guards_key: short\n",
+            "config.yaml:1:1: guards_key: must have 16 signs at least",
+        ),
     ];
     let mut wrong = Vec::new();
     for (text, expected) in cases {
@@ -155,9 +191,7 @@ fn problems_of_one_kind() {
 #[test]
 fn features_that_come_later_are_refused_by_name() {
     let cases = [
-        "payload: {default: []}",
         "cache: {}",
-        "guards: {}",
         "strict: true",
         "openai-api-key: [{api-key: k, cloak: {mode: auto, sensitive-words: [x]}}]",
         "request-retry: 1\npassthrough-headers: [x]",

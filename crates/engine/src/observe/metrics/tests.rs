@@ -7,6 +7,7 @@ use polygate_core::Usage;
 use polygate_store::usage::State;
 
 use super::*;
+use crate::guard::{Acted, Action, Side};
 use crate::observe::Outcome;
 use crate::observe::charge::Charge;
 use crate::observe::charge::tests::{asked, call};
@@ -46,6 +47,12 @@ fn eventful() -> CallRecord {
         ..asked()
     };
     CallRecord {
+        guards: vec![Acted {
+            guard: "mail".into(),
+            action: Action::Redact,
+            side: Side::Request,
+            count: 1,
+        }],
         usage: Some(usage()),
         outcome: Outcome::ClientGone,
         unpriced: true,
