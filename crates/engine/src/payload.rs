@@ -101,7 +101,7 @@ impl Protocol {
     /// Whether this is spoken where somebody of this row is sent this format.
     pub fn is(self, row: &str, format: Format) -> bool {
         let is_openais = matches!(format, Format::OpenaiChat | Format::OpenaiResponses);
-        let is_openai = matches!(row, "openai" | "azure");
+        let is_openai = polygate_providers::is_openais_own(row);
         match self {
             Protocol::OpenAi => is_openais && is_openai,
             Protocol::OpenAiCompatible => is_openais && !is_openai,

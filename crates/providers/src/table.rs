@@ -139,6 +139,11 @@ pub fn row_named(name: &str) -> Option<&'static Row> {
         .find(|row| is(&row.name) || row.aliases.iter().any(is))
 }
 
+/// Whether OpenAI's own models are behind this row, by whomever they are sold.
+pub fn is_openais_own(row: &str) -> bool {
+    matches!(row, "openai" | "azure")
+}
+
 /// The row whose host this is.
 pub fn row_for_host(host: &str) -> Option<&'static Row> {
     let host = host.to_ascii_lowercase();
