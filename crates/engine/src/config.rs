@@ -4,6 +4,8 @@
 
 mod access;
 mod audit;
+mod credential;
+mod headers;
 mod health;
 mod hedge;
 mod ledger;
@@ -23,6 +25,8 @@ use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
+pub use credential::Credential;
+pub use headers::{HeaderPolicy, OwnHeaderPolicy};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
@@ -72,6 +76,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// The way to upstreams. The environment's proxies are never used.
     pub way: Way,
+    /// Which headers pass between clients and providers.
+    pub header_policy: HeaderPolicy,
     /// Where replicas lease limits from. Heeded at the start only.
     pub redis_url: Option<Secret>,
     /// Who is told of calls beside metrics and log. Heeded at the start only.
@@ -162,6 +168,8 @@ pub struct Provider {
     pub excluded_models: Vec<Pattern>,
     /// Added to every request to it, replacing what stands there.
     pub headers: BTreeMap<String, String>,
+    /// Which headers pass between clients and it.
+    pub header_policy: OwnHeaderPolicy,
     /// One OpenAI interface only.
     pub wire_api: Option<WireApi>,
     /// Azure's `api-version`.
@@ -184,21 +192,6 @@ pub struct Provider {
     pub health_model: Option<String>,
     /// How much it gets in a time; further calls go elsewhere.
     pub limits: Vec<Allowance>,
-}
-
-/// A key for a provider.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// Shown instead of the key: `<provider>#1` unless named.
-    pub name: String,
-    /// The key itself.
-    pub api_key: Secret,
-    /// Share among the provider's credentials; 0 = drained.
-    pub weight: u32,
-    /// Its tier among them: lower ones are asked first.
-    pub priority: i32,
-    /// The way for calls with it; the provider's unless set.
-    pub way: Option<Way>,
 }
 
 /// A model name or pattern that a provider serves, and what it is called there.
@@ -467,6 +460,7 @@ impl Provider {
             models: Vec::new(),
             excluded_models: Vec::new(),
             headers: BTreeMap::new(),
+            header_policy: OwnHeaderPolicy::default(),
             wire_api: None,
             api_version: None,
             region: None,
@@ -551,6 +545,7 @@ impl Default for Config {
             verify_ssl: true,
             ca_file: None,
             way: Way::Direct,
+            header_policy: HeaderPolicy::default(),
             redis_url: None,
             telemetry: Telemetry::default(),
         }

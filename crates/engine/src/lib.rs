@@ -24,6 +24,7 @@ mod hops;
 pub mod kept;
 pub mod lane;
 pub mod observe;
+pub mod passthrough;
 pub mod pattern;
 pub mod plan;
 pub mod policy;

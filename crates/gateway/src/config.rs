@@ -9,6 +9,7 @@ pub mod condition;
 pub mod database;
 pub mod documents;
 pub mod env;
+mod headers;
 mod jsonl;
 pub(crate) mod later;
 mod names;

@@ -20,6 +20,8 @@ const MODELS: usize = 64;
 /// A provider under the name that the model has there.
 struct Place<'a> {
     upstream: &'a Arc<Upstream>,
+    /// As it was asked for, without the provider's prefix.
+    bare: &'a str,
     model: &'a str,
     weight: u32,
     priority: i32,
@@ -76,6 +78,7 @@ impl<'a> Builder<'a> {
             let model = target.model.as_deref().unwrap_or(requested);
             Some(Place {
                 upstream,
+                bare: requested,
                 model,
                 weight: target.weight,
                 priority: target.priority,
@@ -114,6 +117,7 @@ impl<'a> Builder<'a> {
             };
             let place = Place {
                 upstream,
+                bare,
                 model,
                 weight: upstream.weight,
                 priority: upstream.priority,
@@ -139,7 +143,8 @@ impl<'a> Builder<'a> {
         let model = model.and_then(|(name, _)| self.snapshot.models.get(*name));
         let quota = model.and_then(|model| model.quota.as_ref());
         for place in &places {
-            for key in &place.upstream.credentials {
+            let keys = place.upstream.credentials.iter();
+            for key in keys.filter(|key| key.serves(place.bare, place.model)) {
                 let is_drained = place.weight == 0 || key.weight == 0;
                 let tier = tiers.entry((is_drained, place.priority, key.priority));
                 tier.or_default().push((place, key));

@@ -28,9 +28,8 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 21] = [
+const TABLE: [Later; 18] = [
     feature("cache", "cached answers"),
-    feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
     feature("conditions", "routing by conditions"),
     feature("database", "configuration in a database"),
@@ -42,9 +41,7 @@ const TABLE: [Later; 21] = [
         "log settings in the file (use --log-level or RUST_LOG)",
     ),
     elsewhere("observability", "otlp: {…} or langfuse: {…}"),
-    feature("passthrough-headers", "passing upstream headers on"),
     feature("payload", "rules that change requests"),
-    feature("provider_params", "parameters of a provider"),
     elsewhere("request_log", "jsonl_log: {…}"),
     feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),

@@ -15,6 +15,7 @@ use polygate_engine::config::Config;
 
 use super::Dialect;
 use super::database::{NO_REDIS, is_redis};
+use super::headers;
 use super::jsonl;
 use super::pieces::{hedge, set, way};
 use super::reader::Section;
@@ -22,7 +23,7 @@ use super::telemetry;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 28] = [
+pub const ALIASES: [(&str, &str); 30] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -45,6 +46,8 @@ pub const ALIASES: [(&str, &str); 28] = [
     ("connection_idle", "connection_idle_secs"),
     ("connection_lifetime", "connection_lifetime_secs"),
     ("proxy_url", "proxy-url"),
+    ("passthrough_headers", "passthrough-headers"),
+    ("claude_header_defaults", "claude-header-defaults"),
     ("first_event", "first_event_secs"),
     ("idle", "idle_secs"),
     ("request", "request_secs"),
@@ -52,6 +55,11 @@ pub const ALIASES: [(&str, &str); 28] = [
     ("interval", "interval_secs"),
     ("timeout", "timeout_secs"),
 ];
+
+const HEADERS: headers::Keys = headers::Keys {
+    passthrough: "passthrough_headers",
+    claude_defaults: "claude_header_defaults",
+};
 
 /// The keys that llm-proxy published: a file of nothing else is one of its own.
 const PUBLISHED: [&str; 5] = [
@@ -176,6 +184,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));
     config.ca_file = top.text("ca_file").map(PathBuf::from);
     set(&mut config.way, way(&top, "proxy_url"));
+    config.header_policy = headers::of_all(&top, &HEADERS);
     config.redis_url = redis_url(&top);
     top.finish();
     config

@@ -4,6 +4,8 @@ use polygate_core::moment;
 use polygate_engine::config::{
     Bounds, Config, Fallbacks, Key, Model, PriceOverride, Provider, Role, Team,
 };
+use polygate_engine::pattern::Pattern;
+use polygate_providers::Forward;
 use polygate_providers::base::Base;
 use polygate_providers::price::Rates;
 use polygate_server::admin::configuration::FileObject;
@@ -52,7 +54,12 @@ fn provider(provider: &Provider) -> FileObject {
     let keys = provider.credentials.iter();
     let keys: Vec<Value> = keys
         .filter(|key| !key.api_key.is_empty())
-        .map(|key| json!({"name": key.name, "weight": key.weight, "key": "***"}))
+        .map(|key| {
+            let enabled = Some(false).filter(|_| key.disabled);
+            let said =
+                json!({"name": key.name, "weight": key.weight, "key": "***", "enabled": enabled});
+            object("", said).body.into()
+        })
         .collect();
     let body = json!({
         "type": kind,
@@ -63,11 +70,30 @@ fn provider(provider: &Provider) -> FileObject {
         "priority": Some(provider.priority).filter(|priority| *priority != 0),
         "prefix": provider.prefix,
         "region": provider.region,
+        "forward_headers": provider.header_policy.forward.as_ref().map(forwarded),
+        "passthrough_headers": provider.header_policy.passthrough.as_ref().map(|names| sources(names)),
         "max_concurrent": provider.max_concurrent,
         "max_connections": provider.max_connections,
         "api_keys": Some(keys).filter(|keys| !keys.is_empty()),
     });
     object(&provider.name, body)
+}
+
+/// By name: all values, or patterns of them.
+fn forwarded(forward: &Forward) -> Value {
+    let rules = forward.rules().iter();
+    let rules = rules.map(|rule| {
+        let only = rule
+            .only
+            .as_ref()
+            .map_or_else(|| json!("*"), |only| json!(only));
+        (rule.name.to_string(), only)
+    });
+    rules.collect::<Map<_, _>>().into()
+}
+
+fn sources(patterns: &[Pattern]) -> Value {
+    patterns.iter().map(Pattern::source).collect()
 }
 
 fn model(model: &Model) -> FileObject {
