@@ -27,6 +27,7 @@ use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
 use crate::observe::Trace;
+use crate::passthrough::picked;
 use crate::route::Candidate;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
@@ -57,6 +58,8 @@ pub struct Attempt<'a> {
     pub trace: Option<(Trace, usize)>,
     /// What translation lost, once that is known.
     pub losses: OnceLock<Vec<Loss>>,
+    /// Headers of the answer that pass to the client, once there is one.
+    pub passed: OnceLock<HeaderMap>,
     /// How long the gateway itself was at work in it, in nanoseconds.
     pub own: AtomicU64,
     /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
@@ -197,9 +200,8 @@ impl Attempt<'_> {
         if let Some(cloak) = cloak {
             cloak.head(request.headers_mut());
         }
-        provider
-            .authorize(&mut request, &self.candidate.credential.secret)
-            .await?;
+        let key = &self.candidate.credential;
+        key.authorize(provider.as_ref(), &mut request).await?;
         self.exchange(request.map(UpstreamBody::from), started)
             .await
     }
@@ -219,9 +221,20 @@ impl Attempt<'_> {
             started + self.patience(),
             self.candidate.credential.transport.send(request),
         );
-        sent.await.unwrap_or_else(|_| {
+        let answer = sent.await.unwrap_or_else(|_| {
             Err(Failure::new(Kind::Timeout, "the provider did not answer in time").ambiguous())
-        })
+        })?;
+        self.pass(answer.headers());
+        Ok(answer)
+    }
+
+    /// Keeps what passes of an answer's headers, where anything does.
+    fn pass(&self, headers: &HeaderMap) {
+        let names = &self.candidate.upstream.passthrough;
+        if !names.is_empty() {
+            let secret = &self.candidate.credential.secret;
+            let _ = self.passed.set(picked(names, headers, secret));
+        }
     }
 
     /// From sending to the first good event, or to the end of a whole answer.

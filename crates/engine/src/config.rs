@@ -5,7 +5,9 @@
 mod access;
 mod audit;
 mod cloak;
+mod credential;
 mod guard;
+mod headers;
 mod health;
 mod hedge;
 mod ledger;
@@ -30,7 +32,9 @@ pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
 pub use cloak::{Cloak, CloakMode, UserId};
+pub use credential::Credential;
 pub use guard::{Action, By, Detector, Guard, Guards, Looks, Webhook};
+pub use headers::{HeaderPolicy, OwnHeaderPolicy};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
@@ -85,6 +89,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// The way to upstreams. The environment's proxies are never used.
     pub way: Way,
+    /// Which headers pass between clients and providers.
+    pub header_policy: HeaderPolicy,
     /// Where replicas lease limits from. Heeded at the start only.
     pub redis_url: Option<Secret>,
     /// Who is told of calls beside metrics and log. Heeded at the start only.
@@ -164,6 +170,8 @@ pub struct Provider {
     pub headers: BTreeMap<String, String>,
     /// What it is told in place of who calls.
     pub cloak: Option<Cloak>,
+    /// Which headers pass between clients and it.
+    pub header_policy: OwnHeaderPolicy,
     /// One OpenAI interface only.
     pub wire_api: Option<WireApi>,
     /// Azure's `api-version`.
@@ -186,21 +194,6 @@ pub struct Provider {
     pub health_model: Option<String>,
     /// How much it gets in a time; further calls go elsewhere.
     pub limits: Vec<Allowance>,
-}
-
-/// A key for a provider.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// Shown instead of the key: `<provider>#1` unless named.
-    pub name: String,
-    /// The key itself.
-    pub api_key: Secret,
-    /// Share among the provider's credentials; 0 = drained.
-    pub weight: u32,
-    /// Its tier among them: lower ones are asked first.
-    pub priority: i32,
-    /// The way for calls with it; the provider's unless set.
-    pub way: Option<Way>,
 }
 
 /// A model name or pattern that a provider serves, and what it is called there.
@@ -411,6 +404,7 @@ impl Provider {
             excluded_models: Vec::new(),
             headers: BTreeMap::new(),
             cloak: None,
+            header_policy: OwnHeaderPolicy::default(),
             wire_api: None,
             api_version: None,
             region: None,
@@ -479,6 +473,7 @@ impl Default for Config {
             verify_ssl: true,
             ca_file: None,
             way: Way::Direct,
+            header_policy: HeaderPolicy::default(),
             redis_url: None,
             telemetry: Telemetry::default(),
             guards: Guards::default(),

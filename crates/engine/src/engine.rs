@@ -100,6 +100,8 @@ pub struct Trail {
     pub attempts: u32,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Headers of the answer that pass to the client.
+    pub passed: http::HeaderMap,
     /// What the caller says of itself and was passed over.
     pub ignored: Vec<&'static str>,
     /// Guards that did something, by name.

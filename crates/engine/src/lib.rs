@@ -27,6 +27,7 @@ mod hops;
 pub mod kept;
 pub mod lane;
 pub mod observe;
+pub mod passthrough;
 pub mod pattern;
 pub mod payload;
 pub mod plan;

@@ -3,33 +3,16 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::{HeaderMap, StatusCode};
 use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Outbound};
 use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
-use crate::call::Endpoint;
 use crate::cloak::Cloak;
-use crate::route::Candidate;
+use crate::passthrough::is_between_two;
 use crate::transport::{AnswerBody, UpstreamBody};
-
-/// Headers of one connection, and cookies, which are between us and the provider.
-const NOT_PASSED: [HeaderName; 8] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    TE,
-    TRAILER,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    SET_COOKIE,
-    CONTENT_LENGTH,
-];
 
 impl Attempt<'_> {
     /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
@@ -50,9 +33,8 @@ impl Attempt<'_> {
         if let Some(cloak) = cloak {
             cloak.head(request.headers_mut());
         }
-        provider
-            .authorize(&mut request, &self.candidate.credential.secret)
-            .await?;
+        let key = &self.candidate.credential;
+        key.authorize(provider.as_ref(), &mut request).await?;
         let answer = self.exchange(request.map(|_| body), Instant::now()).await?;
         let status = answer.status();
         if status.is_redirection() {
@@ -109,30 +91,21 @@ fn is_providers_fault(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
 }
 
-fn passed(mut headers: HeaderMap) -> HeaderMap {
-    for name in &NOT_PASSED {
-        headers.remove(name);
+/// All but what is between two.
+fn passed(headers: HeaderMap) -> HeaderMap {
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in &headers {
+        if !is_between_two(name.as_str()) {
+            passed.append(name.clone(), value.clone());
+        }
     }
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_ours(name))
-        .cloned()
-        .collect();
-    for name in names {
-        headers.remove(name);
-    }
-    headers
-}
-
-/// What only the gateway says of a call.
-fn is_ours(name: &HeaderName) -> bool {
-    ["x-polygate-", "x-litellm-"]
-        .iter()
-        .any(|begin| name.as_str().starts_with(begin))
+    passed
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]

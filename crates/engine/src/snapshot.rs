@@ -3,7 +3,7 @@
 mod credential;
 mod rests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,9 +16,8 @@ use crate::choose::Choices;
 use crate::cloak::Cloak;
 use crate::config::{self, Config, Fallbacks, ModelRoute, Percent, Strategy, Way, WireApi};
 use crate::guard::Guards;
-use crate::health::{Health, HealthBook, Rest};
+use crate::health::{Health, HealthBook};
 use crate::pattern::Pattern;
-use crate::pulse::Pulses;
 use crate::quota::{Quota, Subject, SubjectKind};
 use crate::route::{Route, RouteCache};
 use crate::seats::Limit;
@@ -26,6 +25,7 @@ use crate::signals::Signals;
 use crate::tls;
 use crate::transport::{Counts, Keeping, Reach, Transport};
 
+pub use credential::Credential;
 pub(crate) use rests::ModelRests;
 
 /// Everything a call needs of the configuration.
@@ -64,6 +64,8 @@ pub struct Upstream {
     transports: Vec<Arc<Transport>>,
     /// What it is told in place of who calls.
     pub cloak: Option<Arc<Cloak>>,
+    /// Names of headers of its answers that pass to clients.
+    pub passthrough: Vec<Pattern>,
     /// Times of its own.
     pub timeouts: config::Deadlines,
     /// How many calls it gets at a time.
@@ -92,27 +94,6 @@ pub struct Upstream {
     pub(crate) model_rests: ModelRests,
     /// What replicas tell one another.
     pub(crate) signals: Arc<Signals>,
-}
-
-/// A key of a provider, compiled.
-#[derive(Debug)]
-pub struct Credential {
-    /// Shown instead of the key.
-    pub name: Arc<str>,
-    /// The key.
-    pub secret: Secret,
-    /// Share among the provider's keys.
-    pub weight: u32,
-    /// Its tier among them.
-    pub priority: i32,
-    /// Its rest.
-    pub rest: Arc<Rest>,
-    /// How its calls do.
-    pub pulses: Arc<Pulses>,
-    /// A number of its own, the same in every process: it says nothing of the key.
-    pub id: u64,
-    /// The connections that calls with it use.
-    pub(crate) transport: Arc<Transport>,
 }
 
 /// A model that names its targets, compiled.
@@ -178,7 +159,7 @@ impl Snapshot {
             let trust = trust(provider, &config, &mut trusts, before);
             let compiled = trust.and_then(|trust| {
                 let reaching = Reaching::new(provider, &config, trust, before);
-                compile_upstream(provider, book, before, reaching)
+                compile_upstream(provider, &config.header_policy, book, before, reaching)
             });
             match compiled {
                 Ok(upstream) => upstreams.push(Arc::new(upstream)),
@@ -318,7 +299,8 @@ impl Upstream {
             .excluded
             .iter()
             .any(|pattern| pattern.matches(bare) || pattern.matches(model));
-        (!excluded).then_some((model, price))
+        let is_any_keys = || self.credentials.iter().any(|key| key.serves(bare, model));
+        (!excluded && is_any_keys()).then_some((model, price))
     }
 
     /// A provider that passes every name, but whose vendor surely has other names than this.
@@ -331,29 +313,31 @@ impl Upstream {
 
 fn compile_upstream(
     provider: &config::Provider,
+    headers: &config::HeaderPolicy,
     book: &HealthBook,
     before: Option<&Snapshot>,
     mut reaching: Reaching<'_>,
 ) -> Result<Upstream, String> {
-    let settings = settings(provider);
+    let settings = Settings {
+        claude_defaults: headers.claude_defaults.clone(),
+        ..settings(provider)
+    };
     let row = polygate_providers::registry::row_of(&settings)?;
     let built = polygate_providers::build(&settings)?;
-    if provider.credentials.is_empty() {
-        return Err("it has no api_key".to_owned());
-    }
     let place = format!(
         "{}|{}",
         provider.name,
         provider.api_base.as_deref().unwrap_or_default()
     );
-    let credentials: Vec<_> = provider
-        .credentials
-        .iter()
-        .map(|credential| {
-            let transport = reaching.transport(credential.way.as_ref());
-            Arc::new(credential::compile(credential, &place, book, transport))
-        })
-        .collect();
+    let keys = provider.credentials.iter().filter(|key| !key.disabled);
+    let credentials = keys.map(|key| {
+        let transport = reaching.transport(key.way.as_ref());
+        Credential::compile(key, &place, book, transport).map(Arc::new)
+    });
+    let credentials = credentials.collect::<Result<Vec<_>, _>>()?;
+    if credentials.is_empty() {
+        return Err("it has no api_key".to_owned());
+    }
     let claims = row
         .models
         .iter()
@@ -372,6 +356,12 @@ fn compile_upstream(
         credentials,
         transports: reaching.made,
         cloak: Cloak::new(provider.cloak.as_ref(), &book.pseudonyms)?,
+        passthrough: provider
+            .header_policy
+            .passthrough
+            .as_ref()
+            .unwrap_or(&headers.passthrough)
+            .clone(),
         timeouts: provider.timeouts,
         max_concurrent: provider.max_concurrent,
         health: book.providers.of(&place),
@@ -483,11 +473,9 @@ pub fn settings(provider: &config::Provider) -> Settings {
             WireApi::Chat => Format::OpenaiChat,
             WireApi::Responses => Format::OpenaiResponses,
         }),
-        headers: provider
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
+        headers: provider.headers.clone(),
+        claude_defaults: BTreeMap::new(),
+        forward: provider.header_policy.forward.clone(),
         api_version: provider.api_version.clone(),
         region: provider.region.clone(),
     }

@@ -338,13 +338,8 @@ async fn demo(loaded: &Loaded) -> anyhow::Result<Option<Provider>> {
     });
     let mut provider = Provider::new("demo", "mock");
     provider.api_base = Some(mock.url());
-    provider.credentials.push(Credential {
-        name: "demo".to_owned(),
-        api_key: Secret::new(""),
-        weight: 1,
-        priority: 0,
-        way: None,
-    });
+    let key = Credential::new("demo", Secret::new(""));
+    provider.credentials.push(key);
     tokio::spawn(mock.serve());
     Ok(Some(provider))
 }

@@ -10,6 +10,7 @@ mod condition;
 pub mod database;
 pub mod documents;
 pub mod env;
+mod headers;
 mod jsonl;
 pub(crate) mod later;
 mod names;

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use polygate_wire::{Format, Quirks};
 use serde::Deserialize;
 
+use crate::forward::Forward;
+
 /// One provider: everything that data can say about it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +40,7 @@ pub struct Row {
     pub models: Vec<String>,
     /// Client headers that reach it.
     #[serde(default)]
-    pub forward: Vec<String>,
+    pub forward: Forward,
     /// Headers it always gets.
     #[serde(default)]
     pub defaults: BTreeMap<String, String>,

@@ -59,6 +59,18 @@ pub fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
     headers.insert(ATTEMPTS, HeaderValue::from(trail.attempts));
 }
 
+/// What passes of the provider's own headers. Of one that we have too, ours is meant.
+pub fn show_passed(passed: &HeaderMap, headers: &mut HeaderMap) {
+    for name in passed.keys() {
+        if headers.contains_key(name) {
+            continue;
+        }
+        for value in passed.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
 /// The same by the names that LiteLLM's callers know.
 pub fn show_litellm(request_id: &str, headers: &mut HeaderMap) {
     for (ours, theirs) in LITELLM_NAMES {
@@ -128,6 +140,29 @@ fn millis(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_providers_header_passes_unless_it_is_ours() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let mut headers = of(&[("retry-after", "1")]);
+        let passed = [
+            ("vary", "a"),
+            ("retry-after", "2"),
+            ("vary", "b"),
+            ("retry-after", "3"),
+        ];
+        show_passed(&of(&passed), &mut headers);
+        assert_eq!(
+            headers,
+            of(&[("retry-after", "1"), ("vary", "a"), ("vary", "b")])
+        );
+    }
 
     #[test]
     fn the_way_is_told_in_headers_and_what_is_not_known_is_not() {

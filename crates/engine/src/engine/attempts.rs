@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use http::HeaderMap;
 use polygate_core::{Failure, Why};
 use polygate_wire::Loss;
 use tokio::time::{sleep, timeout};
@@ -62,6 +63,7 @@ struct Tried<'a> {
     asked: Asked<'a>,
     result: Result<Reply, Failure>,
     losses: Vec<Loss>,
+    passed: HeaderMap,
     own: Duration,
 }
 
@@ -146,6 +148,7 @@ impl Engine {
             until: begun.until,
             trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
             losses: OnceLock::new(),
+            passed: OnceLock::new(),
             own: AtomicU64::new(0),
             redirects_blocked: begun
                 .route
@@ -164,6 +167,7 @@ impl Engine {
             asked,
             result,
             losses: attempt.losses.into_inner().unwrap_or_default(),
+            passed: attempt.passed.into_inner().unwrap_or_default(),
             own: Duration::from_nanos(attempt.own.into_inner()),
         }
     }
@@ -219,6 +223,8 @@ impl<'a> Attempts<'a, '_> {
         let number = self.recorder.asks(candidate)?;
         self.trail.attempts += 1;
         self.trail.name(candidate);
+        // Another's would be said to be this one's.
+        self.trail.passed = HeaderMap::new();
         self.recorder.reserve_for(number, pass.reserved.take());
         Ok(Asked {
             entry: Entry {
@@ -300,6 +306,7 @@ impl<'a> Attempts<'a, '_> {
                 },
             result,
             losses,
+            passed,
             own,
         } = tried;
         let (candidate, now) = (entry.candidate, self.engine.clock.now());
@@ -316,6 +323,7 @@ impl<'a> Attempts<'a, '_> {
         });
         self.trail.name(candidate);
         self.trail.losses = losses;
+        self.trail.passed = passed;
         match result {
             Ok(reply) => {
                 if self.begun.call.said.is_some() {

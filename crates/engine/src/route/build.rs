@@ -22,6 +22,8 @@ const MODELS: usize = 64;
 /// A provider under the name that the model has there.
 struct Place<'a> {
     upstream: &'a Arc<Upstream>,
+    /// As it was asked for, without the provider's prefix.
+    bare: &'a str,
     model: &'a str,
     weight: u32,
     priority: i32,
@@ -123,6 +125,7 @@ impl<'a> Builder<'a> {
             let model = target.model.as_deref().unwrap_or(name);
             Some(Place {
                 upstream,
+                bare: name,
                 model,
                 weight: target.weight,
                 priority: target.priority,
@@ -148,6 +151,7 @@ impl<'a> Builder<'a> {
             };
             let place = Place {
                 upstream,
+                bare,
                 model,
                 weight: upstream.weight,
                 priority: upstream.priority,
@@ -170,7 +174,8 @@ impl<'a> Builder<'a> {
     fn push(&mut self, strategy: Strategy, places: Vec<Place<'_>>, stand: &Stand<'_>) {
         let mut tiers: BTreeMap<(bool, i32, i32), Vec<Seat<'_>>> = BTreeMap::new();
         for place in &places {
-            for key in &place.upstream.credentials {
+            let keys = place.upstream.credentials.iter();
+            for key in keys.filter(|key| key.serves(place.bare, place.model)) {
                 let is_drained = place.weight == 0 || key.weight == 0;
                 let tier = tiers.entry((is_drained, place.priority, key.priority));
                 tier.or_default().push((place, key));

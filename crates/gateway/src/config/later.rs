@@ -28,9 +28,8 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 17] = [
+const TABLE: [Later; 15] = [
     feature("cache", "cached answers"),
-    feature("claude-header-defaults", "headers for masquerading"),
     elsewhere("conditions", "routes: [{when: {…}, model: …}]"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),
@@ -40,8 +39,6 @@ const TABLE: [Later; 17] = [
         "log settings in the file (use --log-level or RUST_LOG)",
     ),
     elsewhere("observability", "otlp: {…} or langfuse: {…}"),
-    feature("passthrough-headers", "passing upstream headers on"),
-    feature("provider_params", "parameters of a provider"),
     elsewhere("request_log", "jsonl_log: {…}"),
     feature("strict", "refusing lossy translations"),
     elsewhere("budget", "limits: {usd_per_month: …}"),

@@ -17,6 +17,7 @@ use polygate_engine::config::Config;
 
 use super::Dialect;
 use super::database::{NO_REDIS, is_redis};
+use super::headers;
 use super::jsonl;
 use super::payload;
 use super::pieces::{hedge, set, way};
@@ -25,7 +26,7 @@ use super::telemetry;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 32] = [
+pub const ALIASES: [(&str, &str); 34] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -48,6 +49,8 @@ pub const ALIASES: [(&str, &str); 32] = [
     ("connection_idle", "connection_idle_secs"),
     ("connection_lifetime", "connection_lifetime_secs"),
     ("proxy_url", "proxy-url"),
+    ("passthrough_headers", "passthrough-headers"),
+    ("claude_header_defaults", "claude-header-defaults"),
     ("first_event", "first_event_secs"),
     ("idle", "idle_secs"),
     ("request", "request_secs"),
@@ -59,6 +62,11 @@ pub const ALIASES: [(&str, &str); 32] = [
     ("user-id", "user_id"),
     ("sensitive-words", "sensitive_words"),
 ];
+
+const HEADERS: headers::Keys = headers::Keys {
+    passthrough: "passthrough_headers",
+    claude_defaults: "claude_header_defaults",
+};
 
 /// The keys that llm-proxy published: a file of nothing else is one of its own.
 const PUBLISHED: [&str; 5] = [
@@ -185,6 +193,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));
     config.ca_file = top.text("ca_file").map(PathBuf::from);
     set(&mut config.way, way(&top, "proxy_url"));
+    config.header_policy = headers::of_all(&top, &HEADERS);
     config.redis_url = redis_url(&top);
     top.finish();
     config

@@ -6,6 +6,8 @@ use polygate_engine::config::{
     Bounds, Cloak, Config, Fallbacks, Key, Model, Percent, PriceOverride, Provider, Role, Team,
 };
 use polygate_engine::pattern::Pattern;
+use polygate_engine::pattern::Pattern;
+use polygate_providers::Forward;
 use polygate_providers::base::Base;
 use polygate_providers::price::Rates;
 use polygate_server::admin::configuration::FileObject;
@@ -54,7 +56,12 @@ fn provider(provider: &Provider) -> FileObject {
     let keys = provider.credentials.iter();
     let keys: Vec<Value> = keys
         .filter(|key| !key.api_key.is_empty())
-        .map(|key| json!({"name": key.name, "weight": key.weight, "key": "***"}))
+        .map(|key| {
+            let enabled = Some(false).filter(|_| key.disabled);
+            let said =
+                json!({"name": key.name, "weight": key.weight, "key": "***", "enabled": enabled});
+            object("", said).body.into()
+        })
         .collect();
     let body = json!({
         "type": kind,
@@ -65,6 +72,8 @@ fn provider(provider: &Provider) -> FileObject {
         "priority": Some(provider.priority).filter(|priority| *priority != 0),
         "prefix": provider.prefix,
         "region": provider.region,
+        "forward_headers": provider.header_policy.forward.as_ref().map(forwarded),
+        "passthrough_headers": provider.header_policy.passthrough.as_ref().map(|names| sources(names)),
         "max_concurrent": provider.max_concurrent,
         "max_connections": provider.max_connections,
         "cloak": provider.cloak.as_ref().map(cloak),
@@ -85,6 +94,23 @@ fn cloak(cloak: &Cloak) -> Value {
         "headers": Some(headers).filter(|headers| !headers.is_empty()),
     });
     object("", body).body.into()
+}
+
+/// By name: all values, or patterns of them.
+fn forwarded(forward: &Forward) -> Value {
+    let rules = forward.rules().iter();
+    let rules = rules.map(|rule| {
+        let only = rule
+            .only
+            .as_ref()
+            .map_or_else(|| json!("*"), |only| json!(only));
+        (rule.name.to_string(), only)
+    });
+    rules.collect::<Map<_, _>>().into()
+}
+
+fn sources(patterns: &[Pattern]) -> Value {
+    patterns.iter().map(Pattern::source).collect()
 }
 
 fn model(model: &Model) -> FileObject {

@@ -4,9 +4,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use polygate_engine::config::{
-    Affinity, By, Cloak, Config, Guard, Looks, Model, ModelRoute, Provider, Retry, Way, WireApi,
+    Affinity, By, Cloak, Config, Credential, Guard, HeaderPolicy, Looks, Model, ModelRoute,
+    Provider, Retry, Way, WireApi,
 };
+use polygate_engine::pattern::Pattern;
 use polygate_engine::snapshot::settings;
+use polygate_providers::Forward;
 use polygate_providers::base::Base;
 
 use super::Loaded;
@@ -31,6 +34,7 @@ pub fn summary(loaded: &Loaded) -> String {
     if let Way::Through(proxy) = &config.way {
         lines.push(("proxy", proxy.to_string()));
     }
+    lines.extend(header_policy(&config.header_policy).map(|text| ("headers", text)));
     if !config.verify_ssl {
         let warning = "providers' certificates are NOT checked (verify_ssl: false)";
         lines.push(("warning", warning.to_owned()));
@@ -98,6 +102,12 @@ fn provider_line(provider: &Provider) -> String {
     if let Some(cloak) = provider.cloak.as_ref().filter(|cloak| cloak.is_on()) {
         add(cloak_words(cloak));
     }
+    if let Some(forward) = &provider.header_policy.forward {
+        add(forwarded(forward));
+    }
+    if let Some(passed) = &provider.header_policy.passthrough {
+        add(format!("answers with {}", names(passed)));
+    }
     if let Some(model) = &provider.health_model {
         add(format!("checked by chats with {model}"));
     }
@@ -127,17 +137,74 @@ fn cloak_words(cloak: &Cloak) -> String {
     out + ")"
 }
 
-/// How many keys there are, and their weights where they differ.
+/// How many keys there are, and which, where one has options of its own.
 fn keys(provider: &Provider) -> String {
     let keys = provider.credentials.iter();
     let named = keys.clone().filter(|key| !key.api_key.is_empty()).count();
-    if provider.credentials.iter().all(|key| key.weight == 1) {
+    let texts: Vec<String> = keys.clone().map(key).collect();
+    let is_plain = texts.iter().zip(keys).all(|(text, key)| *text == key.name);
+    if is_plain {
         return format!("{named} key(s)");
     }
-    let shares: Vec<String> = keys
-        .map(|key| format!("{} ×{}", key.name, key.weight))
+    format!("{named} key(s): {}", texts.join(" "))
+}
+
+/// A key's name, and what it has of its own.
+fn key(key: &Credential) -> String {
+    let mut out = key.name.clone();
+    if key.weight != 1 {
+        let _ = write!(out, " ×{}", key.weight);
+    }
+    let models = [("for", &key.models), ("not for", &key.excluded_models)];
+    let mut more: Vec<String> = models
+        .iter()
+        .filter(|(_, patterns)| !patterns.is_empty())
+        .map(|(word, patterns)| format!("{word} {}", names(patterns)))
         .collect();
-    format!("{named} key(s): {}", shares.join(" "))
+    if !key.headers.is_empty() {
+        let names: Vec<&str> = key.headers.keys().map(String::as_str).collect();
+        more.push(format!("headers {}", names.join(" ")));
+    }
+    if key.disabled {
+        more.push("disabled".to_owned());
+    }
+    if !more.is_empty() {
+        let _ = write!(out, " ({})", more.join(", "));
+    }
+    out
+}
+
+/// Headers that pass between clients and providers, where any do.
+fn header_policy(policy: &HeaderPolicy) -> Option<String> {
+    let mut parts = Vec::new();
+    if !policy.passthrough.is_empty() {
+        parts.push(format!("answers with {}", names(&policy.passthrough)));
+    }
+    if !policy.claude_defaults.is_empty() {
+        let names: Vec<&str> = policy.claude_defaults.keys().map(String::as_str).collect();
+        parts.push(format!("defaults for Claude {}", names.join(" ")));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn forwarded(forward: &Forward) -> String {
+    let rules = forward.rules().iter().map(|rule| match &rule.only {
+        None => rule.name.to_string(),
+        Some(only) => format!("{} ({})", rule.name, only.join(" ")),
+    });
+    let rules: Vec<String> = rules.collect();
+    match rules.as_slice() {
+        [] => "forwards no headers".to_owned(),
+        rules => format!("forwards {}", rules.join(" ")),
+    }
+}
+
+fn names(patterns: &[Pattern]) -> String {
+    let names: Vec<&str> = patterns.iter().map(Pattern::source).collect();
+    match names.as_slice() {
+        [] => "no headers".to_owned(),
+        names => names.join(" "),
+    }
 }
 
 fn serves(provider: &Provider) -> String {

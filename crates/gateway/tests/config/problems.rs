@@ -194,8 +194,6 @@ fn features_that_come_later_are_refused_by_name() {
         "cache: {}",
         "strict: true",
         "openai-api-key: [{api-key: k, cloak: {mode: auto, sensitive-words: [x]}}]",
-        "request-retry: 1\npassthrough-headers: [x]",
-        "request-retry: 1\nclaude-header-defaults: {a: b}",
     ];
     for text in cases {
         let report = report(text);
@@ -203,6 +201,112 @@ fn features_that_come_later_are_refused_by_name() {
             report.contains("' is not supported yet: ") && report.lines().count() == 1,
             "{text}: {report}"
         );
+    }
+}
+
+#[test]
+fn headers_that_never_pass_are_refused() {
+    let provider = |more: &str| format!("providers: [{{name: openai, api_key: k, {more}}}]\n");
+    for name in [
+        "authorization",
+        "X-Api-Key",
+        "x-goog-api-key",
+        "api-key",
+        "proxy-authorization",
+        "x-amz-security-token",
+        "cookie",
+        "connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "keep-alive",
+        "trailer",
+        "proxy-connection",
+        "host",
+        "content-length",
+        "accept-encoding",
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-real-ip",
+        "x-polygate-hops",
+    ] {
+        for text in [
+            provider(&format!("forward_headers: [openai-beta, {name}]")),
+            provider(&format!("forward_headers: {{{name}: ['a*']}}")),
+            format!(
+                "{}claude_header_defaults: {{{name}: a}}\n",
+                provider("weight: 1")
+            ),
+        ] {
+            let report = report(&text);
+            let is_told = report.contains("is never passed on to a provider: ");
+            assert!(is_told && report.lines().count() == 1, "{text}: {report}");
+        }
+    }
+    for name in ["connection", "Content-Length", "accept-encoding"] {
+        let report = report(&provider(&format!("headers: {{{name}: a}}")));
+        assert!(
+            report.contains("it is about one connection only"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn header_policies_that_mean_nothing_are_told() {
+    for (more, said) in [
+        ("forward_headers: ['a b']", "'a b' is no header name"),
+        (
+            "forward_headers: {anthropic-beta: 'a,b'}",
+            "must be a pattern of one value",
+        ),
+        (
+            "forward_headers: {anthropic-beta: ['']}",
+            "must be a pattern of one value",
+        ),
+        ("forward_headers: 5", "must be a list"),
+        ("passthrough_headers: ['a b']", "is no header's name"),
+        (
+            "forward_headers: [], provider_params: {anthropic_beta_policy: drop}",
+            "keep one",
+        ),
+        (
+            "provider_params: {anthropic_beta_policy: some}",
+            "must be one of: drop, allowlist, passthrough",
+        ),
+        (
+            "provider_params: {gcp_project: p}",
+            "provider_params.gcp_project: unknown key",
+        ),
+    ] {
+        let report = report(&format!(
+            "providers: [{{name: openai, api_key: k, {more}}}]\n"
+        ));
+        assert!(report.contains(said), "{more}: {report}");
+    }
+    for (more, said) in [
+        (
+            "passthrough_headers: [Set-Cookie]",
+            "'set-cookie' never passes to clients",
+        ),
+        (
+            "provider_params: {anthropic_beta_allowlist: [a]}",
+            "has no effect without 'anthropic_beta_policy: allowlist'",
+        ),
+        (
+            "api_keys: [{key: k2, enabled: false}]",
+            "'openai' has no key that is enabled",
+        ),
+    ] {
+        let api_key = if more.contains("api_keys") {
+            ""
+        } else {
+            "api_key: k, "
+        };
+        let loaded = good(&format!("providers: [{{name: openai, {api_key}{more}}}]\n"));
+        let warnings = warnings(&loaded).join("\n");
+        assert!(warnings.contains(said), "{more}: {warnings}");
     }
 }
 
@@ -228,7 +332,6 @@ fn features_that_come_later_may_be_switched_off() {
     for text in [
         "hedge: {after: 1s, max_percent: 0}",
         "hedge: {after: p95}",
-        "request-retry: 1\npassthrough-headers: []",
         "non-stream-keepalive-secs: 0",
     ] {
         good(text);

@@ -26,7 +26,7 @@ async fn has(gate: &Gate, model: &str) -> bool {
         .contains(&format!("\"{model}\""))
 }
 
-async fn until_has(gate: &Gate, model: &str) {
+pub async fn until_has(gate: &Gate, model: &str) {
     for _ in 0..500 {
         if has(gate, model).await {
             return;
