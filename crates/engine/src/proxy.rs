@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
+use crate::call::Endpoint;
 use crate::cloak::Cloak;
 use crate::passthrough::is_between_two;
+use crate::route::Candidate;
 use crate::transport::{AnswerBody, UpstreamBody};
 
 impl Attempt<'_> {

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use polygate_core::Secret;
 use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;

@@ -28,7 +28,7 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 15] = [
+const TABLE: [Later; 14] = [
     feature("cache", "cached answers"),
     elsewhere("conditions", "routes: [{when: {…}, model: …}]"),
     feature("database", "configuration in a database"),

@@ -6,7 +6,6 @@ use polygate_engine::config::{
     Bounds, Cloak, Config, Fallbacks, Key, Model, Percent, PriceOverride, Provider, Role, Team,
 };
 use polygate_engine::pattern::Pattern;
-use polygate_engine::pattern::Pattern;
 use polygate_providers::Forward;
 use polygate_providers::base::Base;
 use polygate_providers::price::Rates;
