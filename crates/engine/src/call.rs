@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::admit::Caller;
 use crate::config::Deadlines;
 use crate::further::{self, Further};
+use crate::guard::Guarded;
 use crate::kept::Continued;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
@@ -239,10 +240,14 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
-    /// Rules of the operator may let the answer have so many tokens, whatever the request says.
-    pub most_output: Option<u64>,
     /// Tokens that the operator's own words add to its prompt, at most.
     pub added_input: u64,
+    /// Tokens that the operator's rules may let its answer have, whatever the request says.
+    pub most_output: u64,
+    /// Nobody gets its answer: nothing of it is kept.
+    pub is_shadow: bool,
+    /// Guards look at its answer, or have looked at what it asks.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -289,11 +294,20 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
-                most_output: None,
                 added_input: 0,
+                most_output: 0,
+                is_shadow: false,
+                guarded: None,
             },
             body,
         ))
+    }
+
+    /// The body as its client means it: with what guards take out of it.
+    pub fn meant(&self) -> Option<&RawObject> {
+        let guarded = self.guarded.as_ref();
+        let unguarded = guarded.and_then(|guarded| guarded.unguarded.as_ref());
+        unguarded.or(self.object.as_ref())
     }
 
     /// How providers are asked to serve it, where that has a price of its own.

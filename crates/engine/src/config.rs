@@ -5,9 +5,12 @@
 mod access;
 mod audit;
 mod cloak;
+mod guard;
 mod health;
 mod hedge;
 mod ledger;
+mod model;
+mod patience;
 mod price;
 mod retry;
 mod telemetry;
@@ -27,9 +30,12 @@ pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
 pub use cloak::{Cloak, CloakMode, UserId};
+pub use guard::{Action, By, Detector, Guard, Guards, Looks, Webhook};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
+pub use model::{Fallbacks, ModelRoute, Percent, Shadow};
+pub use patience::Patience;
 pub use price::{PriceList, PriceOverride};
 pub use retry::Retry;
 pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
@@ -83,6 +89,8 @@ pub struct Config {
     pub redis_url: Option<Secret>,
     /// Who is told of calls beside metrics and log. Heeded at the start only.
     pub telemetry: Telemetry,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
 }
 
 /// How upstreams are reached.
@@ -118,21 +126,6 @@ pub struct Server {
     pub patience: Patience,
     /// Certificate and key; `None`: plain HTTP.
     pub tls: Option<Tls>,
-}
-
-/// How long clients may take for what they do.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For the TLS handshake.
-    pub handshake: Duration,
-    /// For a request's head, from its first byte; from the connection's beginning for the first.
-    pub header: Duration,
-    /// For the next piece of a request's body.
-    pub body: Duration,
-    /// For reading a piece of an answer.
-    pub write: Duration,
-    /// Between requests.
-    pub idle: Duration,
 }
 
 /// The files of the listening port's certificate. They are read again when they change.
@@ -235,11 +228,13 @@ pub enum WireApi {
 pub struct Model {
     /// What clients say.
     pub name: String,
+    /// Other models that its calls go to, by what a call is.
+    pub routes: Vec<ModelRoute>,
     /// How one of the targets is chosen; the global strategy unless set.
     pub strategy: Option<Strategy>,
     /// What keeps calls together; the global affinity unless set.
     pub affinity: Option<Affinity>,
-    /// Where it may go.
+    /// Where it may go: all calls that no route takes.
     pub targets: Vec<Target>,
     /// Other models that are tried when no target answered.
     pub fallbacks: Fallbacks,
@@ -255,19 +250,8 @@ pub struct Model {
     pub strict: bool,
     /// How much of it there is in a time.
     pub limits: Vec<Allowance>,
-}
-
-/// Other models that are tried when no target of a model answered, by why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fallbacks {
-    /// Rate limits and spent quotas: before those of any failure.
-    pub quota: Vec<String>,
-    /// Any failure that another provider might not have.
-    pub any: Vec<String>,
-    /// The conversation is too long for the model.
-    pub context_length: Vec<String>,
-    /// The provider refuses to talk about it.
-    pub content_policy: Vec<String>,
+    /// Who gets its calls too.
+    pub shadow: Option<Shadow>,
 }
 
 /// What keeps calls together on one candidate, as long as that costs little.
@@ -305,6 +289,8 @@ pub struct Routing {
     pub force_model_prefix: bool,
     /// `PROVIDER_SUFFIX`: stripped once from the front of model names (`Proxy` → `Proxy/gpt-4` is `gpt-4`).
     pub provider_suffix: Option<String>,
+    /// Models whose context is surely too small for a call are passed over while others are left.
+    pub context_aware: bool,
 }
 
 /// How one of several candidates is chosen.
@@ -338,18 +324,6 @@ impl Strategy {
             Strategy::LowestLatency => "lowest-latency",
             Strategy::Cheapest => "cheapest",
         }
-    }
-}
-
-impl Fallbacks {
-    /// All of them with why they are tried, in the order they are.
-    pub fn by_cause(&self) -> [(&'static str, &[String]); 4] {
-        [
-            ("quota", &self.quota),
-            ("any", &self.any),
-            ("context_length", &self.context_length),
-            ("content_policy", &self.content_policy),
-        ]
     }
 }
 
@@ -421,19 +395,6 @@ impl Default for Server {
     }
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            header: Duration::from_secs(30),
-            body: Duration::from_secs(30),
-            write: Duration::from_secs(60),
-            // Longer than what load balancers keep connections for: the one who sends must close first.
-            idle: Duration::from_secs(75),
-        }
-    }
-}
-
 impl Provider {
     /// A provider of this name and row with every default.
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
@@ -472,6 +433,7 @@ impl Default for Routing {
             affinity: Affinity::default(),
             force_model_prefix: false,
             provider_suffix: None,
+            context_aware: false,
         }
     }
 }
@@ -519,6 +481,7 @@ impl Default for Config {
             way: Way::Direct,
             redis_url: None,
             telemetry: Telemetry::default(),
+            guards: Guards::default(),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 mod attempts;
 mod continuation;
+mod guarding;
+mod recording;
 mod reserve;
+mod shadow;
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,45 +15,39 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_ledger::Ledger;
-use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
-use crate::attribution::{self, Attribution};
 use crate::body::{Hold, ReplyBody, Running};
-use crate::call::{Call, Endpoint, Inbound, InboundBody};
-use crate::cloak::{self, Pseudonyms};
+use crate::call::{Call, Inbound, InboundBody};
+use crate::choose;
+use crate::cloak::Pseudonyms;
 use crate::config::Config;
-use crate::expect::Expected;
+use crate::expect::{Expected, needs};
 use crate::explain::{Refusal, Told};
 use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{
-    CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
-};
-use crate::payload;
+use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
+use crate::shape;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
 use reserve::Patience;
+use shadow::Shadows;
 
 pub(crate) use reserve::Limiting;
 
 pub use continuation::{Asking, Continuation, Cut, Further, Lent};
-
-/// What records say until someone is known.
-static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
-static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 /// The gateway without its doors.
 pub struct Engine {
@@ -62,6 +59,7 @@ pub struct Engine {
     recorders: Recorders,
     metrics: Arc<Metrics>,
     hedges: Hedges,
+    shadows: Shadows,
     telling: Telling,
     /// Answers instead of the network, in simulations.
     stand_in: Option<Arc<dyn StandIn>>,
@@ -104,6 +102,8 @@ pub struct Trail {
     pub losses: Vec<Loss>,
     /// What the caller says of itself and was passed over.
     pub ignored: Vec<&'static str>,
+    /// Guards that did something, by name.
+    pub guards: Vec<Arc<str>>,
     /// What it cost, in millionths of a dollar; `None` where that is not known yet, or never.
     pub cost: Option<u64>,
     /// The gateway's own time until the head.
@@ -125,6 +125,8 @@ struct Begun {
     taking: Taking,
     /// How long it waits for leases.
     patience: Patience,
+    /// The tokens that there has to be room for, where anybody asks.
+    needs: u64,
 }
 
 impl Trail {
@@ -138,13 +140,15 @@ impl Trail {
         if let Some(record) = record {
             self.ignored = record.attribution.ignored().to_vec();
             self.overhead = Some(record.overhead(now));
+            self.guard(record);
         }
     }
 }
 
 impl Answered {
-    fn failed(failure: Failure, mut recorder: Recorder, trail: Trail) -> Self {
+    fn failed(failure: Failure, mut recorder: Recorder, mut trail: Trail) -> Self {
         recorder.update(|record| {
+            trail.guard(record);
             record.status = failure.status;
             record.outcome = Outcome::Failed;
             record.error = Some(failure.kind.name());
@@ -187,6 +191,7 @@ impl Engine {
             recorders,
             metrics,
             hedges: Hedges::default(),
+            shadows: Shadows::default(),
             telling,
             stand_in: None,
             cut: OnceLock::new(),
@@ -309,8 +314,8 @@ impl Engine {
                 ..Answered::failed(failure, recorder, Trail::default())
             },
             Ok(begun) => {
-                limits.extend(begun.route.quota.clone());
-                let explanation = self.asked_for(&begun.call, &begun.route);
+                limits.extend(begun.route.quotas.iter().cloned());
+                let explanation = self.asked_for(&begun.snapshot, &begun.call, &begun.route);
                 let answered = self.run(begun, recorder).await;
                 Answered {
                     explanation,
@@ -323,9 +328,14 @@ impl Engine {
     }
 
     async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
-        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
+        let ready = match self.guard(&mut begun, &mut recorder).await {
+            Ok(()) => self.reserve(&mut begun, &mut recorder).await,
+            refused => refused,
+        };
+        if let Err(failure) = ready {
             return Answered::failed(failure, recorder, Trail::default());
         }
+        self.mirror(&begun, &recorder);
         let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
         let going: Running = Box::pin(self.clone().go(begun, recorder));
         match hold {
@@ -338,10 +348,7 @@ impl Engine {
     fn begin(&self, inbound: Inbound, recorder: &mut Recorder) -> Result<Begun, Failure> {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
-        let (mut call, body) = Call::read(&snapshot, inbound)?;
-        if let Some(content) = self.content(&call, &body) {
-            recorder.tells(content);
-        }
+        let (call, body) = Call::read(&snapshot, inbound)?;
         recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
@@ -351,10 +358,23 @@ impl Engine {
         });
         let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
         recorder.keep(seats);
+        self.find_way(snapshot, (call, body), recorder)
+    }
+
+    /// Finds the route of a call that may be made, and takes its seats.
+    fn find_way(
+        &self,
+        snapshot: Arc<Snapshot>,
+        (mut call, body): (Call, InboundBody),
+        recorder: &mut Recorder,
+    ) -> Result<Begun, Failure> {
         let route = way(&snapshot, &mut call)?;
-        recorder.update(|record| record.label = route.label.clone());
-        recorder.keep([seat_of(&route)?]);
-        self.make_ready(&mut call, &route)?;
+        recorder.update(|record| {
+            record.label = route.label.clone();
+            record.choices = route.choices.taken(&call.model);
+        });
+        recorder.keep(seats_of(&route)?);
+        self.make_ready(&snapshot, &mut call, &route)?;
         recorder.update(|record| {
             record.expected = Expected::of(&call);
             record.tier = call.tier();
@@ -366,6 +386,7 @@ impl Engine {
             InboundBody::Passing(upload) => (Bytes::new(), Some(upload)),
         };
         Ok(Begun {
+            needs: needs(&snapshot, &call),
             snapshot,
             call,
             route,
@@ -378,24 +399,18 @@ impl Engine {
     }
 
     /// Puts into a call what its route and what is kept here make of it.
-    pub(crate) fn make_ready(&self, call: &mut Call, route: &Route) -> Result<(), Failure> {
+    pub(crate) fn make_ready(
+        &self,
+        snapshot: &Snapshot,
+        call: &mut Call,
+        route: &Route,
+    ) -> Result<(), Failure> {
         call.strict |= route.strict;
         call.deadlines = call.deadlines.or(route.timeouts);
-        call.most_output = payload::most_output(&self.snapshot().config.payload, call, route);
-        call.added_input = cloak::added(call, route);
+        shape::expect(snapshot, call, route);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(call)
-    }
-
-    /// What was asked, where somebody is to be told.
-    fn content(&self, call: &Call, body: &InboundBody) -> Option<Content> {
-        let most = self.telling.content?;
-        let InboundBody::Whole(bytes) = body else {
-            return None;
-        };
-        let format = call.inbound.endpoint.format();
-        Some(Content::asked(format, bytes, most))
     }
 
     /// Asks one candidate after another.
@@ -406,7 +421,7 @@ impl Engine {
         if upload.is_some() {
             plan = plan.once();
         }
-        let passed_over = begun.route.passed_over(self.clock.now());
+        let passed_over = begun.passed_over(self.clock.now());
         recorder.update(|record| record.passed_over = passed_over);
         let result = {
             // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
@@ -415,8 +430,12 @@ impl Engine {
             let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
-        trail.end(recorder.record(), self.clock.now());
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
+        let result = match result {
+            Ok((place, reply)) => Ok((place, begun.guarded(reply, &mut recorder).await)),
+            failed => failed,
+        };
+        trail.end(recorder.record(), self.clock.now());
         match result {
             Ok((place, mut reply)) => {
                 trail.cost = reply.body.release(recorder, reply.status);
@@ -463,73 +482,22 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
-    pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
-        let endpoint = endpoint.map(Endpoint::label);
-        let reason = failure.kind.name();
-        let refused = Refused::new(method, endpoint, reason, failure.status);
-        self.recorders.refused(refused);
-    }
-
-    pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
-        let none = NOBODY.clone();
-        let record = CallRecord {
-            id: String::new(),
-            request_id: inbound.request_id.clone(),
-            method: inbound.method.clone(),
-            endpoint: inbound.endpoint.label(),
-            key: inbound.caller.name(),
-            team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
-            key_tags: inbound.caller.tags(),
-            attribution: Attribution::of(&inbound.headers),
-            client: attribution::program(&inbound.headers),
-            model: Box::default(),
-            label: OTHER.clone(),
-            stream: false,
-            provider: none.clone(),
-            credential: none.clone(),
-            upstream_model: none,
-            attempts: Vec::new(),
-            // Until someone says otherwise the client has gone.
-            status: 499,
-            outcome: Outcome::ClientGone,
-            error: None,
-            usage: None,
-            expected: Expected::default(),
-            tier: ServiceTier::Standard,
-            charge: Charge::NOTHING,
-            unpriced: false,
-            losses: Vec::new(),
-            passed_over: Vec::new(),
-            trace: self
-                .telling
-                .sample
-                .map(|sample| Trace::of(&inbound.headers, sample)),
-            began: self.clock.unix_micros(),
-            started: self.clock.now(),
-            first_event: None,
-            duration: Duration::ZERO,
-        };
-        Recorder::new(record, self.clock.clone(), self.recorders.clone())
-    }
 }
 
 /// Where a call may go: its model's candidates, then those of the models that it names further.
 pub(crate) fn way(snapshot: &Snapshot, call: &mut Call) -> Result<Arc<Route>, Failure> {
-    let route = snapshot
-        .route(&call.model)
-        .ok_or_else(|| unknown_model(&call.model))?;
+    let route = choose::route(snapshot, call, &call.model);
+    let route = route.ok_or_else(|| unknown_model(&call.model))?;
     further::extend(snapshot, call, route)
 }
 
-/// A seat among the model's calls, where these are counted.
-fn seat_of(route: &Route) -> Result<Option<Seat>, Failure> {
-    let Some(limit) = &route.seats else {
-        return Ok(None);
-    };
-    let seat = limit.take().ok_or_else(|| full(limit.most));
-    seat.map(Some)
+/// A seat among the calls of each model, where these are counted.
+fn seats_of(route: &Route) -> Result<Vec<Option<Seat>>, Failure> {
+    let seats = route.seats.iter().map(|limit| {
+        let seat = limit.take().ok_or_else(|| full(limit.most));
+        seat.map(Some)
+    });
+    seats.collect()
 }
 
 /// Nobody else may call the model now.

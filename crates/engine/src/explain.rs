@@ -14,13 +14,15 @@ use serde::Serialize;
 use crate::admit::Caller;
 use crate::affinity;
 use crate::call::{Call, Inbound};
+use crate::choose::{self, Looked};
 use crate::config::Role;
 use crate::engine::{Engine, Limiting, full, way};
-use crate::expect::Expected;
+use crate::expect::{Expected, needs};
 use crate::hops;
 use crate::plan::taking::Taking;
 use crate::quota::Quota;
 use crate::route::{Looking, Route};
+use crate::snapshot::Snapshot;
 
 use candidate::Sent;
 pub use candidate::{Explained, Lane, Scores};
@@ -48,6 +50,8 @@ pub struct Explanation {
     pub key: Arc<str>,
     /// Its team.
     pub team: Option<Arc<str>>,
+    /// What was made of the routes of the models that it goes through.
+    pub routes: Vec<Looked>,
     /// Something keeps it with the calls that it belongs to.
     pub has_affinity: bool,
     /// The tokens of its prompt, about.
@@ -131,7 +135,7 @@ impl Engine {
         let route = way(&snapshot, &mut call);
         let ready = match &route {
             Ok(route) => {
-                let ready = self.make_ready(&mut call, route);
+                let ready = self.make_ready(&snapshot, &mut call, route);
                 has_seat(route).and(ready)
             }
             Err(_) => Ok(()),
@@ -141,7 +145,8 @@ impl Engine {
         match route {
             Ok(route) => {
                 refused = refused.or(ready.err());
-                self.routed(&mut explanation, (&call, &route), moment, TO_OPERATORS);
+                let of = (&*snapshot, &call, &*route);
+                self.routed(&mut explanation, of, moment, TO_OPERATORS);
             }
             Err(failure) => refused = refused.or(Some(failure)),
         }
@@ -152,7 +157,12 @@ impl Engine {
     }
 
     /// The explanation of a call that is about to be made, where it asks for one.
-    pub(crate) fn asked_for(&self, call: &Call, route: &Route) -> Option<Told> {
+    pub(crate) fn asked_for(
+        &self,
+        snapshot: &Snapshot,
+        call: &Call,
+        route: &Route,
+    ) -> Option<Told> {
         if !is_wanted(&call.inbound.headers) {
             return None;
         }
@@ -161,7 +171,12 @@ impl Engine {
         }
         let moment = self.moment();
         let mut explanation = Explanation::of(call, moment);
-        self.routed(&mut explanation, (call, route), moment, TO_CALLERS);
+        self.routed(
+            &mut explanation,
+            (snapshot, call, route),
+            moment,
+            TO_CALLERS,
+        );
         Some(Told::Explained(Box::new(explanation)))
     }
 
@@ -202,7 +217,7 @@ impl Engine {
     fn routed(
         &self,
         explanation: &mut Explanation,
-        (call, route): (&Call, &Route),
+        (snapshot, call, route): (&Snapshot, &Call, &Route),
         moment: Moment,
         most: usize,
     ) {
@@ -216,14 +231,16 @@ impl Engine {
         let taking = Taking::new(expected, seconds, now);
         explanation.label = Some(route.label.clone());
         explanation.strict = call.strict;
+        explanation.routes = choose::looked(snapshot, call, route);
         explanation.has_affinity = key.is_some();
         explanation
             .limits
-            .extend(limits(route.quota.iter(), seconds));
+            .extend(limits(route.quotas.iter(), seconds));
         let looking = Looking {
             key,
             taking,
-            attempts: self.snapshot().config.retry.attempts(call.stream),
+            attempts: snapshot.config.retry.attempts(call.stream),
+            needs: needs(snapshot, call),
         };
         let seen = route.look(now, looking);
         explanation.candidates_left_out = seen.len().saturating_sub(most);
@@ -248,9 +265,9 @@ fn is_wanted(headers: &HeaderMap) -> bool {
 
 /// Whether another call of the model may be made.
 fn has_seat(route: &Route) -> Result<(), Failure> {
-    match &route.seats {
-        Some(limit) if !limit.has_room() => Err(full(limit.most)),
-        _ => Ok(()),
+    match route.seats.iter().find(|limit| !limit.has_room()) {
+        Some(limit) => Err(full(limit.most)),
+        None => Ok(()),
     }
 }
 
@@ -267,6 +284,7 @@ impl Explanation {
             strict: call.strict,
             key: caller.name(),
             team: caller.team.as_ref().map(|team| team.name.clone()),
+            routes: Vec::new(),
             has_affinity: false,
             input_tokens: expected.input,
             output_tokens: expected.output,

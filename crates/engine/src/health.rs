@@ -221,6 +221,8 @@ pub struct HealthBook {
     pub providers: Shelf<Health>,
     /// Calls of models under way.
     pub models: Shelf<Seats>,
+    /// Their shadow calls under way.
+    pub shadows: Shelf<Seats>,
     /// What is taken of limits.
     pub quotas: Arc<Book>,
     /// What replicas tell one another.
@@ -236,6 +238,7 @@ impl HealthBook {
         self.rests.renew();
         self.providers.renew();
         self.models.renew();
+        self.shadows.renew();
         self.rests.each(|rest| {
             rest.wake(&[Reason::Auth]);
         });

@@ -10,6 +10,7 @@ mod pump;
 mod record;
 mod recount;
 mod row;
+mod size;
 mod trace;
 
 pub use charge::Charge;

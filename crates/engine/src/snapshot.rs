@@ -1,19 +1,21 @@
 //! A configuration compiled for calls: immutable, swapped whole, read once a call.
 
+mod credential;
 mod rests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use polygate_core::Secret;
 use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;
 
+use crate::choose::Choices;
 use crate::cloak::Cloak;
-use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
+use crate::config::{self, Config, Fallbacks, ModelRoute, Percent, Strategy, Way, WireApi};
+use crate::guard::Guards;
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
@@ -36,7 +38,13 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Models that name their targets.
     pub models: HashMap<String, Model>,
+    /// One of them leads to others by what a call is.
+    pub(crate) has_routes: bool,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
     pub(crate) routes: RouteCache,
+    /// The same of models that lead to others, by what was chosen.
+    pub(crate) chosen: RouteCache,
     trusts: tls::Profiles,
 }
 
@@ -110,22 +118,31 @@ pub struct Credential {
 /// A model that names its targets, compiled.
 #[derive(Debug)]
 pub struct Model {
+    /// Other models that its calls go to, by what a call is.
+    pub routes: Vec<ModelRoute>,
     /// How one target is chosen.
     pub strategy: Strategy,
     /// Upstream's index, the model's name there, weight.
     pub targets: Vec<ModelTarget>,
     /// Models tried after.
     pub fallbacks: Fallbacks,
-    /// Times of its own.
-    pub timeouts: config::Deadlines,
     /// How many of its calls there are at a time.
     pub seats: Option<Limit>,
     /// How much of it there is in a time.
     pub quota: Option<Arc<Quota>>,
-    /// Its second attempts.
-    pub hedge: Option<config::Hedge>,
-    /// Where a stream of text breaks, another candidate goes on with it.
-    pub continuation: bool,
+    /// Who gets its calls too.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
+/// Shadow traffic of a model, compiled.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The model that gets the calls too.
+    pub model: String,
+    /// So many of them.
+    pub percent: Percent,
+    /// How many there are at a time.
+    pub seats: Limit,
 }
 
 /// One target of a [`Model`].
@@ -168,10 +185,14 @@ impl Snapshot {
                 Err(problem) => problems.push(format!("provider '{}': {problem}", provider.name)),
             }
         }
+        let guards = Guards::compile(&config).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Guards::default()
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
-        let models = config
+        let models: HashMap<String, Model> = config
             .models
             .iter()
             .map(|model| {
@@ -186,16 +207,20 @@ impl Snapshot {
             config,
             generation,
             upstreams,
+            has_routes: models.values().any(|model| !model.routes.is_empty()),
             models,
+            guards,
             routes: RouteCache::default(),
+            chosen: RouteCache::default(),
             trusts,
         })
     }
 
-    /// Where calls of this name may go; `None` where nobody has it.
+    /// Where calls of this name may go that no route of a model takes elsewhere; `None` where nobody has it.
     pub fn route(&self, requested: &str) -> Option<Arc<Route>> {
-        self.routes
-            .get_or_build(requested, || Route::build(self, requested))
+        self.routes.get_or_build(requested, || {
+            Route::build(self, requested, Choices::default())
+        })
     }
 
     /// What a provider calls this model: as the model's targets say, and as the provider itself offers it.
@@ -326,7 +351,7 @@ fn compile_upstream(
         .iter()
         .map(|credential| {
             let transport = reaching.transport(credential.way.as_ref());
-            Arc::new(compile_credential(credential, &place, book, transport))
+            Arc::new(credential::compile(credential, &place, book, transport))
         })
         .collect();
     let claims = row
@@ -370,28 +395,6 @@ fn compile_upstream(
         model_rests: ModelRests::default(),
         signals: book.signals.clone(),
     })
-}
-
-fn compile_credential(
-    credential: &config::Credential,
-    place: &str,
-    book: &HealthBook,
-    transport: Arc<Transport>,
-) -> Credential {
-    let hash = digest::digest(&digest::SHA256, credential.api_key.reveal().as_bytes());
-    let key = format!("{place}|{hash:?}");
-    let id = hash.as_ref().first_chunk().copied().map(u64::from_be_bytes);
-    let place = crate::affinity::hash(&[place.as_bytes()]);
-    Credential {
-        name: credential.name.as_str().into(),
-        secret: credential.api_key.clone(),
-        weight: credential.weight,
-        priority: credential.priority,
-        pulses: book.pulses.of(&key),
-        id: id.unwrap_or_default() ^ place,
-        rest: book.rests.of(&key),
-        transport,
-    }
 }
 
 fn trust(
@@ -515,12 +518,10 @@ fn compile_model(
         })
     });
     Model {
+        routes: model.routes.clone(),
         strategy: model.strategy.unwrap_or(config.routing.strategy),
         targets: targets.collect(),
         fallbacks: model.fallbacks.clone(),
-        timeouts: model.timeouts,
-        hedge: model.hedge.or(config.hedge),
-        continuation: model.continuation.unwrap_or(config.continuation),
         quota: Quota::new(
             &Subject::new(SubjectKind::Model, model.name.as_str()),
             &model.limits,
@@ -529,6 +530,16 @@ fn compile_model(
         seats: model.max_concurrent.map(|most| Limit {
             seats: book.models.of(&model.name),
             most,
+        }),
+        shadow: model.shadow.as_ref().map(|shadow| {
+            Arc::new(Shadow {
+                model: shadow.model.clone(),
+                percent: shadow.percent,
+                seats: Limit {
+                    seats: book.shadows.of(&model.name),
+                    most: shadow.max_concurrent,
+                },
+            })
         }),
     }
 }

@@ -237,6 +237,7 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     follower.abort();
     forgetter.abort();
     drop(sharing);
+    engine.end_shadows().await;
     flush.end().await;
     keeper.stop(KEEPING).await;
     if let Some((answers, writer)) = kept {

@@ -192,6 +192,7 @@ fn intent(id: &str) -> Intent<'_> {
         upstream_model: "model".into(),
         endpoint: "chat".into(),
         stream: false,
+        shadow_of: None,
         started: 1,
         estimate: Estimate::default(),
     }
@@ -227,6 +228,7 @@ fn row(id: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        shadow_of: None,
         attempts: Vec::new(),
     }
 }

@@ -55,6 +55,9 @@ pub struct Row {
     /// It tries further models itself: those of a request's `models`.
     #[serde(default)]
     pub further_models: bool,
+    /// It is OpenAI's own: what rules mean by `openai`.
+    #[serde(default)]
+    pub openai: bool,
     /// It has OpenAI's legacy completions.
     #[serde(default = "yes")]
     pub completions: bool,

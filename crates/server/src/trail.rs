@@ -14,6 +14,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-polygate-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-polygate-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-polygate-attempts");
 const DROPPED: HeaderName = HeaderName::from_static("x-polygate-dropped");
+const GUARDS: HeaderName = HeaderName::from_static("x-polygate-guards");
 const IGNORED: HeaderName = HeaderName::from_static("x-polygate-ignored");
 const COST: HeaderName = HeaderName::from_static("x-polygate-cost");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-polygate-overhead-ms");
@@ -39,11 +40,13 @@ pub fn reads_litellm(request: &HeaderMap) -> bool {
 /// What `x-polygate-` headers say of the way.
 pub fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
     let text = |text: &str| HeaderValue::from_str(text).ok();
+    let guards = (!trail.guards.is_empty()).then(|| trail.guards.join(", "));
     let ignored = (!trail.ignored.is_empty()).then(|| trail.ignored.join(", "));
     let texts = [
         (PROVIDER, trail.provider.as_deref().and_then(text)),
         (MODEL, trail.model.as_deref().and_then(text)),
         (DROPPED, dropped(&trail.losses).as_deref().and_then(text)),
+        (GUARDS, guards.as_deref().and_then(text)),
         (IGNORED, ignored.as_deref().and_then(text)),
         (COST, trail.cost.and_then(|cost| text(&dollars(cost)))),
         (OVERHEAD, trail.overhead.and_then(|own| text(&millis(own)))),
@@ -135,6 +138,7 @@ mod tests {
             provider: Some("p".into()),
             model: Some("m\u{e9}".into()),
             attempts: 2,
+            guards: vec!["mail".into(), "cards".into()],
             ignored: vec!["x-polygate-user", "metadata.tags"],
             cost: Some(1_000_042),
             overhead: Some(Duration::from_micros(1234)),
@@ -145,6 +149,7 @@ mod tests {
         for (name, value) in [
             ("x-polygate-provider", "p"),
             ("x-polygate-attempts", "2"),
+            ("x-polygate-guards", "mail, cards"),
             ("x-polygate-ignored", "x-polygate-user, metadata.tags"),
             ("x-polygate-cost", "1.000042"),
             ("x-polygate-overhead-ms", "1.234"),

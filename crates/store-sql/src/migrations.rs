@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 8] = [
+const STEPS: [(i64, &str, &str, &str); 9] = [
     (
         1,
         "first",
@@ -58,6 +58,12 @@ const STEPS: [(i64, &str, &str, &str); 8] = [
         "attribution",
         include_str!("../migrations/0008_attribution.up.sql"),
         include_str!("../migrations/0008_attribution.down.sql"),
+    ),
+    (
+        10,
+        "shadows",
+        include_str!("../migrations/0010_shadows.up.sql"),
+        include_str!("../migrations/0010_shadows.down.sql"),
     ),
 ];
 

@@ -86,6 +86,9 @@ pub struct CallRow {
     /// Who was not asked though it would have been their turn, and why; JSON.
     #[serde(default)]
     pub passed_over: Option<String>,
+    /// The call that it is the shadow of, by its own id: no client waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_of: Option<String>,
     /// Each try, in order.
     pub attempts: Vec<AttemptRow>,
 }
@@ -152,6 +155,8 @@ pub struct CallFilter {
     pub session: Option<String>,
     /// With this tag.
     pub tag: Option<String>,
+    /// Shadows of others, or not.
+    pub shadow: Option<bool>,
     /// Only those with an error.
     pub errors: bool,
 }

@@ -248,12 +248,18 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     }
     let losses = record.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
+    attributes.list("polygate.guards", guards.iter().map(String::as_str));
     let passed_over = record.passed_over.iter().map(ToString::to_string);
     let passed_over: Vec<String> = passed_over.collect();
     attributes.list(
         "polygate.passed_over",
         passed_over.iter().map(String::as_str),
     );
+    let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
+    attributes.list("polygate.routes", routes.iter().map(String::as_str));
+    let shadow_of = record.shadow_of.as_deref().unwrap_or_default();
+    attributes.text("polygate.shadow_of", shadow_of);
     if call.is_silenced() {
         attributes.flag("polygate.content_dropped", true);
     }

@@ -18,7 +18,7 @@ use crate::config::Hedge;
 use crate::observe::{Recorder, Trace};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
-use crate::route::{Candidate, Place};
+use crate::route::{Candidate, PassedOver, Place};
 use crate::transport::UpstreamBody;
 
 /// Where a call stands in its attempts.
@@ -71,12 +71,22 @@ impl Begun {
         let affinity = affinity::key(&self.call, self.route.affinity);
         let plan = Plan::new(&self.route, &self.snapshot.config.retry)
             .prefer(affinity)
-            .taking(self.taking);
+            .taking(self.taking)
+            .needing(self.needs);
         if self.call.stream {
             plan.streaming()
         } else {
             plan
         }
+    }
+
+    /// Who is not asked at first though it may have been their turn: who rests, and whose model is too small.
+    pub(super) fn passed_over(&self, now: Duration) -> Vec<PassedOver> {
+        let mut passed = self.route.passed_over(now);
+        if self.needs > 0 {
+            passed.extend(self.route.too_small(self.needs, now));
+        }
+        passed
     }
 
     /// Ends attempts when the call's own time is over.

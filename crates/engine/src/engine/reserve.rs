@@ -88,7 +88,7 @@ pub(crate) struct Limiting<'a> {
 impl<'a> Limiting<'a> {
     fn quotas(self) -> impl Iterator<Item = &'a Arc<Quota>> {
         let caller = self.call.inbound.caller.quotas();
-        caller.chain(&self.route.quota)
+        caller.chain(&self.route.quotas)
     }
 
     /// What the call may take of them, at most. `Err`: that cannot be said, so that it may not be made.

@@ -27,8 +27,12 @@ pub fn line(told: &Told, most: usize) -> Option<String> {
         if text.len() <= most {
             return Some(text);
         }
-        let candidates = value.get_mut("candidates")?.as_array_mut()?;
-        candidates.pop()?;
+        let candidates = value.get_mut("candidates").and_then(Value::as_array_mut);
+        if candidates.and_then(Vec::pop).is_none() {
+            // Then it is the routes that are too many.
+            value.as_object_mut()?.remove("routes")?;
+            continue;
+        }
         left_out += 1;
         value["candidates_left_out"] = json!(left_out);
     }

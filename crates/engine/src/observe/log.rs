@@ -19,6 +19,8 @@ pub(super) fn write(record: &CallRecord) {
         .map(|attempt| attempt.duration.as_millis().to_string())
         .collect();
     let tags = record.tags();
+    let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -33,6 +35,8 @@ pub(super) fn write(record: &CallRecord) {
                 session = record.attribution.session().unwrap_or_default(),
                 tags = tags.join(","),
                 model = &*printable(&record.model),
+                routes = routes.join(","),
+                shadow_of = record.shadow_of.as_deref().unwrap_or_default(),
                 provider = &*record.provider,
                 credential = &*record.credential,
                 upstream_model = &*printable(&record.upstream_model),
@@ -50,6 +54,7 @@ pub(super) fn write(record: &CallRecord) {
                 usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
                 losses = record.losses.len(),
+                guards = guards.join(","),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
                 duration_ms = record.duration.as_millis() as u64,
                 "call"

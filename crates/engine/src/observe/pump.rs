@@ -117,7 +117,7 @@ impl Recorders {
 
     /// The call is over. It is settled by what is known of it, or counted first.
     pub(super) fn end(&self, mut ended: Ended) {
-        self.metrics.call_ended(ended.record.endpoint);
+        self.metrics.call_ended(&ended.record);
         ended.record.settle();
         let recounter = self.recounter.as_ref().filter(|_| ended.is_countable());
         let left = match recounter {

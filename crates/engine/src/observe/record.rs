@@ -19,8 +19,10 @@ use super::row;
 use super::trace::Trace;
 use crate::attribution::Attribution;
 use crate::call::Call;
+use crate::choose::Choice;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
+use crate::guard::Acted;
 use crate::pulse::Flight;
 use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
@@ -52,6 +54,10 @@ pub struct CallRecord {
     pub model: Box<str>,
     /// The model as metrics may name it.
     pub label: Arc<str>,
+    /// What was decided on the routes of the models that it went through.
+    pub choices: Arc<[Choice]>,
+    /// The call that it is the shadow of, by id: it is no client's.
+    pub shadow_of: Option<String>,
     /// The client asked for a stream.
     pub stream: bool,
     /// The provider that answered last; `none` where none was asked.
@@ -80,6 +86,8 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Guards that did something.
+    pub guards: Vec<Acted>,
     /// Who was not asked though it would have been their turn.
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
@@ -130,18 +138,6 @@ impl CallRecord {
             .iter()
             .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
         known.map_or("other", |(_, name)| name)
-    }
-
-    /// About so many bytes it keeps.
-    pub fn size(&self) -> usize {
-        let losses = self.losses.iter();
-        let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
-        let attempts = size_of_val(self.attempts.as_slice());
-        let passed_over = size_of_val(self.passed_over.as_slice());
-        let client = self.client.as_ref().map_or(0, HeaderValue::len);
-        let losses = losses + passed_over + client;
-        let texts = self.id.len() + self.model.len() + self.attribution.size();
-        size_of::<Self>() + attempts + losses + texts
     }
 
     /// What it is tagged with: by its key, its team and its caller, each tag once.
@@ -336,7 +332,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
-        recorders.metrics().call_started(record.endpoint);
+        recorders.metrics().call_started(&record);
         Self {
             record: Some(Box::new(record)),
             clock,

@@ -30,6 +30,7 @@ pub(super) fn intent<'a>(
         upstream_model: (&*attempt.model).into(),
         endpoint: record.endpoint.into(),
         stream: record.stream,
+        shadow_of: record.shadow_of.as_deref().map(Into::into),
         started: record.moment(attempt),
         estimate: estimate(record, attempt),
     }
@@ -93,6 +94,7 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         session: record.attribution.session().map(str::to_owned),
         metadata: described(record),
         passed_over: passed_over(&record.passed_over),
+        shadow_of: record.shadow_of.clone(),
         attempts: record
             .attempts
             .iter()

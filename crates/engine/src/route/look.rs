@@ -22,6 +22,8 @@ pub struct Looking {
     pub taking: Taking,
     /// So many attempts it has at most; `None`: enough for all.
     pub attempts: Option<usize>,
+    /// The tokens that there has to be room for, where anybody asks.
+    pub needs: u64,
 }
 
 /// A candidate and what a call would do with it.
@@ -39,6 +41,8 @@ pub struct Seen<'a> {
     pub verdict: Verdict,
     /// It is preferred by what keeps the call with others: its group's strategy alone would ask another first.
     pub is_by_affinity: bool,
+    /// Its model has room for so many tokens, surely too few: it is asked where nobody else is left.
+    pub too_small: Option<u64>,
 }
 
 /// What a call that starts now would do with a candidate.
@@ -72,7 +76,7 @@ pub struct PassedOver {
     pub credential: Arc<str>,
     /// The model there.
     pub model: Arc<str>,
-    /// The word for why, as [`Verdict::name`] has them; and `retry_budget`, `trial`.
+    /// The word for why, as [`Verdict::name`] has them; and `retry_budget`, `trial`, `context_window`.
     pub verdict: &'static str,
     /// How long it rested still.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +117,10 @@ impl std::fmt::Display for PassedOver {
 impl Route {
     /// What the next call would find: those that it would ask in their order, then the others.
     pub fn look(&self, now: Duration, looking: Looking) -> Vec<Seen<'_>> {
-        let mut far = Far::default();
+        let mut far = Far {
+            open: Open::needing(looking.needs),
+            ..Far::default()
+        };
         let mut seen: Vec<Seen<'_>> = Vec::new();
         while let Some(place) = self.foreseen(now, &far, looking.key) {
             let Some(candidate) = self.candidate(place) else {
@@ -122,7 +129,8 @@ impl Route {
             let by_strategy = looking.key.and_then(|_| self.foreseen(now, &far, None));
             let verdict = self.verdict(now, place, candidate, (&looking.taking, &mut far));
             let is_by_affinity = by_strategy.is_some_and(|other| other != place);
-            seen.extend(self.seen(place, candidate, verdict, is_by_affinity));
+            let one = self.seen(place, candidate, verdict, is_by_affinity);
+            seen.extend(one.map(|one| one.needing(looking.needs)));
         }
         let asked = seen.iter_mut().filter(|one| one.verdict.is_asked());
         for one in asked.skip(looking.attempts.unwrap_or(usize::MAX)) {
@@ -134,10 +142,22 @@ impl Route {
         let others: Vec<_> = self.places().filter(|(place, _)| is_new(place)).collect();
         let others = others.into_iter().filter_map(|(place, candidate)| {
             let verdict = self.left_out(place, candidate, &far.open, now);
-            self.seen(place, candidate, verdict, false)
+            let one = self.seen(place, candidate, verdict, false);
+            one.map(|one| one.needing(looking.needs))
         });
         seen.extend(others);
         seen
+    }
+
+    /// Those whose model is surely too small for so many tokens, where another is not.
+    pub fn too_small(&self, needs: u64, now: Duration) -> Vec<PassedOver> {
+        let open = Open::needing(needs);
+        let (fit, small): (Vec<&Candidate>, Vec<_>) = self
+            .open_candidates(&open, now)
+            .partition(|one| one.has_room_for(needs));
+        let small = small.into_iter().filter(|_| !fit.is_empty());
+        let passed = small.map(|one| PassedOver::of(one, "context_window", None));
+        passed.take(PASSED_OVER).collect()
     }
 
     /// Those that the first choice of a call that starts now passes over because they rest: of the groups before its own all, and of
@@ -183,6 +203,7 @@ impl Route {
             standing: group.standings.get(place.at),
             verdict,
             is_by_affinity,
+            too_small: None,
         })
     }
 
@@ -259,6 +280,15 @@ impl Route {
             let candidates = step.group.candidates.iter().enumerate();
             candidates.map(move |(at, candidate)| (Place { group, at }, candidate))
         })
+    }
+}
+
+impl Seen<'_> {
+    /// The same for a call that needs room for so many tokens.
+    fn needing(mut self, tokens: u64) -> Self {
+        let context = self.candidate.context;
+        self.too_small = context.filter(|_| !self.candidate.has_room_for(tokens));
+        self
     }
 }
 

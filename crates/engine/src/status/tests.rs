@@ -49,6 +49,7 @@ pub(crate) fn config() -> Config {
         ],
         models: vec![Model {
             name: "best".to_owned(),
+            routes: vec![],
             strategy: None,
             affinity: None,
             targets: vec![target],
@@ -59,6 +60,7 @@ pub(crate) fn config() -> Config {
             hedge: None,
             continuation: None,
             strict: false,
+            shadow: None,
         }],
         ..Config::default()
     }

@@ -28,14 +28,13 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 20] = [
+const TABLE: [Later; 17] = [
     feature("cache", "cached answers"),
     feature("claude-header-defaults", "headers for masquerading"),
-    feature("conditions", "routing by conditions"),
+    elsewhere("conditions", "routes: [{when: {…}, model: …}]"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),
-    feature("guards", "guard rails"),
-    feature("guardrails", "guard rails"),
+    elsewhere("guardrails", "guards: […]"),
     feature(
         "logging",
         "log settings in the file (use --log-level or RUST_LOG)",
@@ -44,7 +43,6 @@ const TABLE: [Later; 20] = [
     feature("passthrough-headers", "passing upstream headers on"),
     feature("provider_params", "parameters of a provider"),
     elsewhere("request_log", "jsonl_log: {…}"),
-    feature("shadow", "shadow traffic"),
     feature("strict", "refusing lossy translations"),
     elsewhere("budget", "limits: {usd_per_month: …}"),
     elsewhere("budgets", "limits: {usd_per_month: …}"),

@@ -2,9 +2,11 @@
 
 pub(super) mod access;
 pub(super) mod accounts;
+mod guards;
 mod limits;
 pub(super) mod models;
 pub(super) mod providers;
+mod routes;
 pub(super) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -151,6 +153,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     );
     config.hedge = hedge(&top);
     set(&mut config.continuation, top.boolean("continuation"));
+    config.guards = guards::read(&top);
     if let Some(section) = top.section("health_check") {
         settings::health_check(section, &mut config.health_check);
     }

@@ -1,9 +1,11 @@
 //! What the file has, in the words of documents and without secrets: for those who look at it beside the database's.
 
 use polygate_core::moment;
+use polygate_engine::condition::Condition;
 use polygate_engine::config::{
-    Bounds, Cloak, Config, Fallbacks, Key, Model, PriceOverride, Provider, Role, Team,
+    Bounds, Cloak, Config, Fallbacks, Key, Model, Percent, PriceOverride, Provider, Role, Team,
 };
+use polygate_engine::pattern::Pattern;
 use polygate_providers::base::Base;
 use polygate_providers::price::Rates;
 use polygate_server::admin::configuration::FileObject;
@@ -98,7 +100,25 @@ fn model(model: &Model) -> FileObject {
             object("", body).body.into()
         })
         .collect();
+    let routes = model.routes.iter();
+    let routes: Vec<Value> = routes
+        .map(|route| {
+            let when = Some(condition(&route.when)).filter(|_| !route.when.is_empty());
+            let percent = route.percent.map(Percent::value);
+            let body = json!({"when": when, "percent": percent, "model": route.model});
+            object("", body).body.into()
+        })
+        .collect();
+    let shadow = model.shadow.as_ref().map(|shadow| {
+        json!({
+            "model": shadow.model,
+            "percent": shadow.percent.value(),
+            "max_concurrent": shadow.max_concurrent,
+        })
+    });
     let body = json!({
+        "routes": Some(routes).filter(|routes| !routes.is_empty()),
+        "shadow": shadow,
         "strategy": model.strategy.map(|strategy| strategy.name()),
         "targets": targets,
         "fallbacks": fallbacks(&model.fallbacks),
@@ -106,6 +126,33 @@ fn model(model: &Model) -> FileObject {
         "strict": Some(true).filter(|_| model.strict),
     });
     object(&model.name, body)
+}
+
+/// Values of headers may be secrets.
+fn condition(when: &Condition) -> Value {
+    let said = |patterns: &[Pattern]| {
+        let sources: Vec<Value> = patterns.iter().map(|one| one.source().into()).collect();
+        Some(sources).filter(|sources| !sources.is_empty())
+    };
+    let headers = when.headers.iter();
+    let headers: Map<String, Value> = headers
+        .map(|header| (header.name.to_string(), "***".into()))
+        .collect();
+    let formats: Vec<&str> = when.formats.iter().map(|format| format.name()).collect();
+    let body = json!({
+        "models": said(&when.models),
+        "keys": said(&when.keys),
+        "teams": said(&when.teams),
+        "tags": said(&when.tags),
+        "headers": Some(headers).filter(|headers| !headers.is_empty()),
+        "formats": Some(formats).filter(|formats| !formats.is_empty()),
+        "stream": when.stream,
+        "tools": when.tools,
+        "images": when.images,
+        "tokens_above": when.tokens_above,
+        "tokens_up_to": when.tokens_up_to,
+    });
+    object("", body).body.into()
 }
 
 fn fallbacks(fallbacks: &Fallbacks) -> Option<Value> {

@@ -3,11 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, Cloak, Config, Model, Provider, Retry, Way, WireApi};
+use polygate_engine::config::{
+    Affinity, By, Cloak, Config, Guard, Looks, Model, ModelRoute, Provider, Retry, Way, WireApi,
+};
+use polygate_engine::payload::Rule;
 use polygate_engine::snapshot::settings;
 use polygate_providers::base::Base;
 
-use super::Loaded;
+use super::{Loaded, payload};
 
 /// Readable lines: a word for what it is about, then what it is.
 pub fn summary(loaded: &Loaded) -> String {
@@ -18,12 +21,16 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.extend(providers.map(|provider| ("provider", provider_line(provider))));
     let models = config.models.iter();
     lines.extend(models.map(|model| ("model", model_line(model))));
+    let rules = config.payload.iter();
+    lines.extend(rules.map(|rule| ("payload", payload_line(rule))));
     lines.push(("callers", callers(config)));
     lines.push(("routing", routing(config)));
     lines.push(("retry", retry(&config.retry)));
     lines.push(("rests", rests(&config.retry)));
     lines.push(("timeouts", timeouts(config)));
     lines.push(("health", health(config)));
+    let guards = config.guards.list.iter();
+    lines.extend(guards.map(|guard| ("guard", guard_line(guard))));
     if let Way::Through(proxy) = &config.way {
         lines.push(("proxy", proxy.to_string()));
     }
@@ -169,8 +176,9 @@ fn model_line(model: &Model) -> String {
             tier.unwrap_or_default()
         )
     });
-    let targets: Vec<String> = targets.collect();
-    let mut out = format!("{} -> {}", model.name, targets.join(", "));
+    let routes = model.routes.iter().map(route);
+    let ways: Vec<String> = routes.chain(targets).collect();
+    let mut out = format!("{} -> {}", model.name, ways.join(", "));
     if let Some(strategy) = model.strategy {
         let _ = write!(out, ", {}", strategy.name());
     }
@@ -179,6 +187,10 @@ fn model_line(model: &Model) -> String {
     }
     if let Some(affinity) = model.affinity {
         let _ = write!(out, ", {}", affinity_name(affinity));
+    }
+    if let Some(shadow) = &model.shadow {
+        let (to, percent, most) = (&shadow.model, shadow.percent, shadow.max_concurrent);
+        let _ = write!(out, ", {percent} % to {to} too (at most {most} at a time)");
     }
     for (cause, names) in model.fallbacks.by_cause() {
         if !names.is_empty() {
@@ -190,6 +202,76 @@ fn model_line(model: &Model) -> String {
         }
     }
     out
+}
+
+/// Where it changes what, for whom; the values may be secrets.
+fn payload_line(rule: &Rule) -> String {
+    let paths = rule.params.iter().map(|(path, _)| path.to_string());
+    let paths: Vec<String> = paths.collect();
+    let targets = rule.targets.iter().map(|target| {
+        let protocol = target.protocol.and_then(payload::word);
+        let protocol = protocol.map(|word| format!(" ({word})"));
+        format!("{}{}", target.model.source(), protocol.unwrap_or_default())
+    });
+    let targets: Vec<String> = targets.collect();
+    let mut out = format!("{rule} {}", paths.join(", "));
+    if !targets.is_empty() {
+        let _ = write!(out, " for {}", targets.join(", "));
+    }
+    if !rule.when.is_empty() {
+        let _ = write!(out, ", when {}", rule.when);
+    }
+    out
+}
+
+fn route(route: &ModelRoute) -> String {
+    let when = Some(route.when.to_string()).filter(|when| !when.is_empty());
+    let percent = route.percent.map(|percent| format!("{percent} %"));
+    let conditions: Vec<String> = when.into_iter().chain(percent).collect();
+    match conditions.is_empty() {
+        true => route.model.clone(),
+        false => format!("{} ({})", route.model, conditions.join("; ")),
+    }
+}
+
+fn guard_line(guard: &Guard) -> String {
+    let sides = match (guard.requests, guard.answers) {
+        (true, true) => "requests and answers",
+        (true, false) => "requests",
+        (false, _) => "answers",
+    };
+    let what = match &guard.by {
+        By::Looks(looks) => format!("{} {} in {sides}", looks.action.name(), looked_for(looks)),
+        By::Webhook(own) => {
+            let otherwise = if own.fails_open {
+                "go on"
+            } else {
+                "are refused"
+            };
+            let patience = time(own.timeout);
+            format!(
+                "a webhook is asked of {sides}, which {otherwise} without its answer in {patience}"
+            )
+        }
+    };
+    let mut out = format!("{}: {what}", guard.name);
+    if !guard.when.is_empty() {
+        let _ = write!(out, ", when {}", guard.when);
+    }
+    out
+}
+
+/// Patterns and words may be secrets of their own.
+fn looked_for(looks: &Looks) -> String {
+    let detectors = looks.detectors.iter().map(|one| one.name.to_owned());
+    let mut all: Vec<String> = detectors.collect();
+    let counts = [
+        (looks.patterns.len(), "pattern(s)"),
+        (looks.words.len(), "word(s)"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    all.extend(counts.map(|(count, what)| format!("{count} {what}")));
+    all.join(", ")
 }
 
 fn callers(config: &Config) -> String {
@@ -228,6 +310,9 @@ fn routing(config: &Config) -> String {
     }
     if routing.force_model_prefix {
         out.push_str(", prefixed providers by prefix only");
+    }
+    if routing.context_aware {
+        out.push_str(", models with too small a context last");
     }
     if let Some(suffix) = &routing.provider_suffix {
         let _ = write!(out, ", '{}/' stripped", suffix.trim_end_matches('/'));

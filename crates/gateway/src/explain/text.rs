@@ -12,6 +12,9 @@ pub fn of(explanation: &Value) -> String {
         let message = said(&explanation["refusal"]["message"]);
         let _ = writeln!(text, "Refused: {code} {message}");
     }
+    list(&mut text, "Routes", &explanation["routes"], |one, _| {
+        route(one)
+    });
     list(&mut text, "Limits", &explanation["limits"], |one, _| {
         limit(one)
     });
@@ -83,6 +86,32 @@ fn list(text: &mut String, heading: &str, items: &Value, line: impl Fn(&Value, u
     }
 }
 
+fn route(one: &Value) -> String {
+    let of = |name: &str| said(&one[name]);
+    let mut line = format!("{}#{} -> {}", of("model"), of("route"), of("to"));
+    let percent = Some(of("percent")).filter(|percent| !percent.is_empty());
+    let percent = percent.map(|percent| format!("{percent} %"));
+    let when = Some(of("when")).filter(|when| !when.is_empty());
+    let conditions: Vec<String> = when.into_iter().chain(percent).collect();
+    if !conditions.is_empty() {
+        let _ = write!(line, " ({})", conditions.join("; "));
+    }
+    let _ = write!(
+        line,
+        ": {}",
+        match one["verdict"].as_str() {
+            Some("condition") => "for other calls",
+            Some("percent") => "others were drawn",
+            Some("behind") => "behind the one that is taken",
+            _ => "taken",
+        }
+    );
+    if one["by_chance"] == true {
+        line += ", by chance";
+    }
+    line
+}
+
 fn limit(one: &Value) -> String {
     let amount = |value: &Value| match one["measure"].as_str() {
         Some("usd") => dollars(value),
@@ -120,7 +149,11 @@ fn candidate(one: &Value, number: usize) -> String {
         let of = |name: &str| lane.get(name).map(said).unwrap_or_default();
         words.push(format!("{} {}", of("kind"), of("format")));
     }
-    for (name, word) in [("altered", "alters"), ("losses", "loses")] {
+    for (name, word) in [
+        ("altered", "alters"),
+        ("losses", "loses"),
+        ("rules", "by rules"),
+    ] {
         let pointers = self::words(&one[name]);
         if !pointers.is_empty() {
             words.push(format!("{word} {pointers}"));

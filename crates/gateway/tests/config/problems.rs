@@ -155,7 +155,6 @@ fn problems_of_one_kind() {
 #[test]
 fn features_that_come_later_are_refused_by_name() {
     let cases = [
-        "payload: {default: []}",
         "cache: {}",
         "guards: {}",
         "strict: true",

@@ -184,6 +184,7 @@ pub(super) fn intent(call: &str, attempt: u32) -> Intent<'static> {
         upstream_model: "upstream".into(),
         endpoint: "chat".into(),
         stream: true,
+        shadow_of: None,
         started: 1_000_000 * i64::from(attempt),
         estimate: Estimate {
             input: 10,

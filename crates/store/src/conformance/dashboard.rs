@@ -32,6 +32,7 @@ fn calls() -> Vec<CallRow> {
         cost: n * n,
         // Tables of before have no column for it.
         passed_over: None,
+        shadow_of: None,
         ..call(n, "")
     };
     (0..150).map(row).collect()

@@ -77,6 +77,9 @@ impl CallFilter {
                 .is_none_or(|tag| call.tag_list().contains(tag))
             && self.status.is_none_or(|status| status == call.status)
             && self.stream.is_none_or(|stream| stream == call.stream)
+            && self
+                .shadow
+                .is_none_or(|shadow| shadow == call.shadow_of.is_some())
             && (!self.errors || call.error.is_some())
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Calls {
     losses: Family<TargetLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     gone: Family<ModelLabel, Counter>,
+    shadows: Family<ShadowLabels, Counter>,
+    guards: Family<GuardLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -131,6 +133,19 @@ struct RefusedLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    model: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    guard: Arc<str>,
+    action: &'static str,
+    side: &'static str,
+}
+
 /// A request that was refused before it became a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
@@ -192,6 +207,8 @@ impl Calls {
             cost: register(registry, "polygate_cost_micro_usd", Family::default()),
             unpriced: register(registry, "polygate_unpriced_calls", Family::default()),
             losses: register(registry, "polygate_losses", Family::default()),
+            shadows: register(registry, "polygate_shadow_calls", Family::default()),
+            guards: register(registry, "polygate_guard_matches", Family::default()),
         }
     }
 
@@ -220,6 +237,33 @@ impl Calls {
         self.observe_tokens(record);
         self.observe_speed(record);
         self.observe_end(record);
+        for acted in &record.guards {
+            let labels = GuardLabels {
+                guard: acted.guard.clone(),
+                action: acted.action.name(),
+                side: acted.side.name(),
+            };
+            self.guards.get_or_create(&labels).inc_by(acted.count);
+        }
+        self.observe_attempts(record);
+    }
+
+    /// Counts a shadow call that ended: its attempts are as all are, and cost as much.
+    pub(super) fn observe_shadow(&self, record: &CallRecord) {
+        self.count_shadow(&record.label, record.outcome.name());
+        self.observe_attempts(record);
+    }
+
+    /// Counts what became of a shadow call.
+    pub(super) fn count_shadow(&self, model: &Arc<str>, outcome: &'static str) {
+        let labels = ShadowLabels {
+            model: model.clone(),
+            outcome,
+        };
+        self.shadows.get_or_create(&labels).inc();
+    }
+
+    fn observe_attempts(&self, record: &CallRecord) {
         for (number, attempt) in record.attempts.iter().enumerate() {
             let is_last = number + 1 == record.attempts.len();
             self.observe_attempt(record, attempt, is_last);

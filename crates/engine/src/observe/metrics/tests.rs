@@ -71,6 +71,7 @@ fn page(metrics: &Metrics, book: &Book, format: Format) -> String {
 fn full() -> (Metrics, Book) {
     let (metrics, book) = (Metrics::new(), Book::default());
     metrics.observe(&eventful());
+    metrics.shadow_dropped(&"m".into());
     metrics.told("otlp").dropped();
     metrics.refused(Refused::new(
         &http::Method::POST,

@@ -105,6 +105,7 @@ fn setting(key: &str, at: &At<'_>, document: &mut Map<String, Value>, notes: &mu
     }
     match key {
         "proxy-url" => carry(document, "proxy_url", at, notes, "proxy_url"),
+        "payload" => carry(document, "payload", at, notes, "payload"),
         "body-limit-mb" => {
             let limit = format!("{}MiB", at.text().unwrap_or_default());
             notes.carried(at, "server.body_limit");

@@ -49,6 +49,7 @@ pub fn all() -> [(&'static str, Value); 9] {
         ("end_user", json!({"type": ["string", "null"]})),
         ("session", json!({"type": ["string", "null"]})),
         ("passed_over", json!({"type": ["array", "null"]})),
+        ("shadow_of", json!({"type": ["string", "null"]})),
         ("tags", json!({"type": ["array", "null"]})),
         ("metadata", json!({"type": ["object", "null"]})),
         ("total_duration_ms", json!({"type": "number"})),
@@ -119,6 +120,18 @@ fn explanation() -> Value {
         ("left", integer()),
         ("resets_in_seconds", maybe("integer")),
     ]);
+    let route = object([
+        ("model", text()),
+        ("route", integer()),
+        ("to", text()),
+        ("when", text()),
+        ("percent", maybe("string")),
+        (
+            "verdict",
+            json!({"enum": ["taken", "condition", "percent", "behind"]}),
+        ),
+        ("by_chance", flag()),
+    ]);
     let candidate = object([
         ("provider", text()),
         ("credential", text()),
@@ -136,6 +149,7 @@ fn explanation() -> Value {
         ("refusal", refusal.clone()),
         ("altered", list(text())),
         ("losses", list(text())),
+        ("rules", list(text())),
         ("price", maybe("object")),
         ("most_cost", maybe("integer")),
         ("limits", list(limit.clone())),
@@ -149,6 +163,7 @@ fn explanation() -> Value {
         ("strict", flag()),
         ("key", text()),
         ("team", maybe("string")),
+        ("routes", list(route)),
         ("has_affinity", flag()),
         ("input_tokens", integer()),
         ("output_tokens", integer()),

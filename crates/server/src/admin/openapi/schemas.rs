@@ -237,7 +237,20 @@ fn key() -> Vec<Member> {
 }
 
 fn model() -> Vec<Member> {
+    let percent = json!({"type": "number", "minimum": 0, "maximum": 100});
+    let route = object(vec![
+        ("model", text(), true),
+        ("when", json!({"type": "object"}), false),
+        ("percent", percent.clone(), false),
+    ]);
+    let shadow = object(vec![
+        ("model", text(), true),
+        ("percent", percent, false),
+        ("max_concurrent", count(), false),
+    ]);
     vec![
+        ("routes", json!({"type": "array", "items": route}), false),
+        ("shadow", shadow, false),
         (
             "targets",
             json!({"type": "array", "items": {"type": "object"}}),
