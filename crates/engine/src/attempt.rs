@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
+use polygate_wire::raw::path::Path;
 use polygate_wire::{ChatRequest, Format, Loss, RawObject, counting, dialect, ingress};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::Semaphore;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
-use crate::cloak::{self, Cloak};
+use crate::cloak::Cloak;
 use crate::config::Deadlines;
 use crate::count;
 use crate::hops;
@@ -28,7 +29,9 @@ use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
 use crate::observe::Trace;
 use crate::passthrough::picked;
+use crate::payload::{Done, Rule};
 use crate::route::Candidate;
+use crate::shape::Shape;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
 
@@ -115,14 +118,14 @@ impl Attempt<'_> {
             call: self.call,
             object,
             provider: provider.as_ref(),
-            row: self.candidate.upstream.row,
             model: &self.candidate.model,
-            rules: &self.snapshot.config.payload,
             created,
             strict: self.call.strict,
             kept: self.kept,
         };
-        let prepare = || cloak::prepare(&making, self.cloak());
+        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done);
+        let shape = self.shape();
+        let prepare = || shape.prepare(&making, &mut tell);
         let prepared = self.working(|| aside(object.bytes().len(), prepare))?;
         let _ = self.losses.set(prepared.losses);
         let started = Instant::now();
@@ -146,9 +149,17 @@ impl Attempt<'_> {
         self.whole(answer, &prepared.lane, started).await
     }
 
-    /// What the provider is told in place of who calls, where it is.
-    pub(crate) fn cloak(&self) -> Option<&Cloak> {
-        Cloak::over(self.candidate.upstream.cloak.as_ref(), self.call)
+    /// What shapes the body.
+    pub(crate) fn shape(&self) -> Shape<'_> {
+        Shape::of(self.snapshot, self.call, self.candidate)
+    }
+
+    /// Tells whoever looks for it that a rule of the operator's did nothing.
+    pub(crate) fn tell(&self, rule: &Rule, path: &Path, done: Done) {
+        if done == Done::Blocked {
+            let request_id = &*self.call.inbound.request_id;
+            tracing::debug!(request_id, %rule, %path, "a payload rule finds something else on the way to its place");
+        }
     }
 
     /// Work of the gateway's own, timed.
@@ -168,7 +179,7 @@ impl Attempt<'_> {
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
         let read = || ingress.decode_request(&counting::asked(object)?);
         let mut request = aside(object.bytes().len(), read)?;
-        if let Some(cloak) = self.cloak() {
+        if let Some(cloak) = self.shape().cloak {
             cloak.instruct(&mut request);
         }
         let tokens = estimate(request, self.candidate.model.clone()).await?;
@@ -189,7 +200,7 @@ impl Attempt<'_> {
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
         let provider = &self.candidate.upstream.provider;
-        let cloak = self.cloak();
+        let cloak = self.shape().cloak;
         let outbound = Outbound {
             operation: lane.operation(self.call),
             model: &self.candidate.model,

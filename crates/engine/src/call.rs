@@ -240,10 +240,10 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
-    /// Rules of the operator may let the answer have so many tokens, whatever the request says.
-    pub most_output: Option<u64>,
     /// Tokens that the operator's own words add to its prompt, at most.
     pub added_input: u64,
+    /// Tokens that the operator's rules may let its answer have, whatever the request says.
+    pub most_output: u64,
     /// Nobody gets its answer: nothing of it is kept.
     pub is_shadow: bool,
     /// Guards look at its answer, or have looked at what it asks.
@@ -294,8 +294,8 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
-                most_output: None,
                 added_input: 0,
+                most_output: 0,
                 is_shadow: false,
                 guarded: None,
             },

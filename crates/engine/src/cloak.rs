@@ -12,16 +12,15 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use polygate_core::Failure;
 use polygate_wire::canon::{Given, Message, Part, Role};
-use polygate_wire::{ChatRequest, Format, RawObject};
+use polygate_wire::{ChatRequest, RawObject};
 
 use crate::attribution;
 use crate::call::Call;
 use crate::config::{self, CloakMode, UserId};
 use crate::expect;
-use crate::lane::{self, Lane, Making, Prepared};
 use crate::route::Route;
+use crate::shape::{Asks, Sent};
 
 /// A cloak, compiled.
 #[derive(Debug)]
@@ -34,28 +33,6 @@ pub struct Cloak {
 /// Makes names of end users that say nothing of who they are.
 #[derive(Clone)]
 pub struct Pseudonyms(Arc<hmac::Key>);
-
-/// What a body is, as far as a cloak asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asks {
-    /// A turn of a conversation.
-    Turn,
-    /// How many tokens one is.
-    Count,
-    /// Something else.
-    Other,
-}
-
-/// What is sent, as far as a cloak asks.
-#[derive(Clone, Copy)]
-struct Sent<'a> {
-    asks: Asks,
-    format: Format,
-    /// The model's name there.
-    model: &'a str,
-    /// Members that the provider refuses.
-    refused: &'a [String],
-}
 
 /// Headers by which a client tells a provider whose its calls are.
 const NAMES: [&str; 4] = [
@@ -109,30 +86,11 @@ impl Cloak {
             .filter(|cloak| cloak.config.mode == CloakMode::Always || !says_whose(call))
     }
 
-    /// The body of a path that nobody here knows, as it is sent: where it ends as a format's own does, it is of that format.
-    pub(crate) fn put_on_unread(
-        &self,
-        (path, model): (&str, &str),
-        call: &Call,
-        refused: &[String],
-        body: Bytes,
-    ) -> Bytes {
-        let known = body::format_of(path);
-        match known.zip(RawObject::parse(body.clone()).ok()) {
-            Some(((format, asks), object)) => {
-                let sent = Sent {
-                    asks,
-                    format,
-                    model,
-                    refused,
-                };
-                self.body(call, sent, object)
-            }
-            None => body,
-        }
-    }
-
-    fn body(&self, call: &Call, sent: Sent<'_>, object: RawObject) -> Bytes {
+    /// A body as it is sent.
+    pub(crate) fn body(&self, call: &Call, sent: Sent<'_>, body: Bytes) -> Bytes {
+        let Ok(object) = RawObject::parse(body.clone()) else {
+            return body;
+        };
         let mut object = body::once(object);
         if let Some(prompt) = &self.config.system_prompt
             && sent.asks != Asks::Other
@@ -191,23 +149,6 @@ impl Cloak {
     }
 }
 
-/// What [`lane::prepare`] makes, under the cloak that there is.
-pub(crate) fn prepare(making: &Making<'_>, cloak: Option<&Cloak>) -> Result<Prepared, Failure> {
-    let mut prepared = lane::prepare(making)?;
-    if let Some(cloak) = cloak
-        && let Ok(object) = RawObject::parse(prepared.body.clone())
-    {
-        let sent = Sent {
-            asks: Asks::of(&prepared.lane, making.call),
-            format: prepared.lane.upstream_format(),
-            model: making.model,
-            refused: &making.provider.quirks().refuses,
-        };
-        prepared.body = cloak.body(making.call, sent, object);
-    }
-    Ok(prepared)
-}
-
 /// The tokens that cloaks add to a call's prompt, at most, whoever of its route is asked.
 pub(crate) fn added(call: &Call, route: &Route) -> u64 {
     let cloaks = route
@@ -231,19 +172,6 @@ fn says_whose(call: &Call) -> bool {
     let headers = &call.inbound.headers;
     NAMES.iter().any(|name| headers.contains_key(*name))
         || call.object.as_ref().is_some_and(attribution::names_user)
-}
-
-impl Asks {
-    fn of(lane: &Lane, call: &Call) -> Self {
-        let endpoint = &call.inbound.endpoint;
-        match lane {
-            Lane::Counting(_) => Asks::Count,
-            Lane::Translated(_) => Asks::Turn,
-            Lane::Native(_) if endpoint.counts() => Asks::Count,
-            Lane::Native(_) if endpoint.is_of_messages() => Asks::Turn,
-            Lane::Native(_) => Asks::Other,
-        }
-    }
 }
 
 impl Default for Pseudonyms {

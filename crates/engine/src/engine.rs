@@ -23,7 +23,7 @@ use crate::attempt::{Reply, StandIn};
 use crate::body::{Hold, ReplyBody, Running};
 use crate::call::{Call, Inbound, InboundBody};
 use crate::choose;
-use crate::cloak::{self, Pseudonyms};
+use crate::cloak::Pseudonyms;
 use crate::config::Config;
 use crate::expect::{Expected, needs};
 use crate::explain::{Refusal, Told};
@@ -33,11 +33,11 @@ use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
 use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
-use crate::payload;
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
+use crate::shape;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
@@ -376,7 +376,7 @@ impl Engine {
             record.choices = route.choices.taken(&call.model);
         });
         recorder.keep(seats_of(&route)?);
-        self.make_ready(&mut call, &route)?;
+        self.make_ready(&snapshot, &mut call, &route)?;
         recorder.update(|record| {
             record.expected = Expected::of(&call);
             record.tier = call.tier();
@@ -401,11 +401,15 @@ impl Engine {
     }
 
     /// Puts into a call what its route and what is kept here make of it.
-    pub(crate) fn make_ready(&self, call: &mut Call, route: &Route) -> Result<(), Failure> {
+    pub(crate) fn make_ready(
+        &self,
+        snapshot: &Snapshot,
+        call: &mut Call,
+        route: &Route,
+    ) -> Result<(), Failure> {
         call.strict |= route.strict;
         call.deadlines = call.deadlines.or(route.timeouts);
-        call.most_output = payload::most_output(&self.snapshot().config.payload, call, route);
-        call.added_input = cloak::added(call, route);
+        shape::expect(snapshot, call, route);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(call)

@@ -66,7 +66,7 @@ impl Expected {
             Some(_) if endpoint.counts() => metered(Metered::Nothing),
             Some(object) => Self {
                 input: length(object.bytes()).saturating_add(call.added_input),
-                output: output(endpoint, object).max(call.most_output.unwrap_or(0)),
+                output: output(endpoint, object).max(call.most_output),
                 metered: Metered::Tokens,
             },
         }

@@ -135,7 +135,7 @@ impl Engine {
         let route = way(&snapshot, &mut call);
         let ready = match &route {
             Ok(route) => {
-                let ready = self.make_ready(&mut call, route);
+                let ready = self.make_ready(&snapshot, &mut call, route);
                 has_seat(route).and(ready)
             }
             Err(_) => Ok(()),

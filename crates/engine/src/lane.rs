@@ -3,7 +3,7 @@
 //! What we own on the native lane, all of it: `model` (Google's nested requests name it once more), and
 //! `stream_options.include_usage` of a chat stream (whose extra frame is taken out again), and thoughts in a Responses call that
 //! the gateway itself made an item of when another model answered. Nothing else is touched in either direction, but by the operator's
-//! own rules ([`crate::payload`]), which come last in both lanes.
+//! own rules ([`crate::shape`]), which come last in both lanes.
 
 mod continuation;
 mod losses;
@@ -29,7 +29,6 @@ pub use stream::{Meter, StreamLane};
 
 use crate::call::{Call, Endpoint};
 use crate::kept::Kept;
-use crate::payload::{Rule, Sending};
 
 /// A lane, chosen for one attempt.
 pub enum Lane {
@@ -132,12 +131,8 @@ pub struct Making<'a> {
     pub object: &'a RawObject,
     /// Whom it is for.
     pub provider: &'a dyn Provider,
-    /// The row of the provider table that it is of.
-    pub row: &'a str,
     /// The model's name there.
     pub model: &'a str,
-    /// What the operator changes in bodies.
-    pub rules: &'a [Rule],
     /// Seconds since 1970.
     pub created: u64,
     /// What translation would lose is refused.
@@ -148,12 +143,7 @@ pub struct Making<'a> {
 
 /// Picks the lane and makes the body: native where the upstream speaks the client's format, else translated.
 pub fn prepare(making: &Making<'_>) -> Result<Prepared, Failure> {
-    let mut prepared = made(making);
-    if let Ok(prepared) = &mut prepared {
-        let body = std::mem::take(&mut prepared.body);
-        let sending = making.sending(prepared.lane.upstream_format());
-        prepared.body = sending.ruled(making.rules, body);
-    }
+    let prepared = made(making);
     let Some(continued) = &making.call.continued else {
         return prepared;
     };
@@ -314,15 +304,6 @@ fn usage_option(
 }
 
 impl Making<'_> {
-    fn sending(&self, format: Format) -> Sending<'_> {
-        Sending {
-            call: self.call,
-            row: self.row,
-            model: self.model,
-            format,
-        }
-    }
-
     /// The client's request in the upstream's format.
     fn written(&self, request: &mut ChatRequest, upstream: Format) -> Result<Written, Failure> {
         let (bridge, mut losses) = Bridge::build(request, upstream, self.model);

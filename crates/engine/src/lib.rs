@@ -38,6 +38,7 @@ pub mod pulse;
 pub mod quota;
 pub mod route;
 pub mod seats;
+mod shape;
 pub mod signals;
 pub mod snapshot;
 pub mod status;

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Outbound};
+use polygate_wire::raw::path::Path;
 use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
-use crate::call::Endpoint;
 use crate::cloak::Cloak;
 use crate::passthrough::is_between_two;
+use crate::payload::Rule;
 use crate::route::Candidate;
 use crate::transport::{AnswerBody, UpstreamBody};
 
@@ -20,7 +21,7 @@ impl Attempt<'_> {
     /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
     pub async fn proxy(&self, body: UpstreamBody, is_last: bool) -> Result<Reply, Failure> {
         let provider = &self.candidate.upstream.provider;
-        let cloak = self.cloak();
+        let cloak = self.shape().cloak;
         let outbound = Outbound {
             operation: self
                 .call
@@ -59,16 +60,8 @@ impl Attempt<'_> {
 
     /// A body that came whole, as it is sent.
     pub fn unread(&self, body: Bytes) -> Bytes {
-        match (self.cloak(), &self.call.inbound.endpoint) {
-            (Some(cloak), Endpoint::Proxy(tail)) => {
-                let Candidate {
-                    upstream, model, ..
-                } = self.candidate;
-                let refused = &upstream.provider.quirks().refuses;
-                cloak.put_on_unread((&tail.path, model), self.call, refused, body)
-            }
-            _ => body,
-        }
+        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done);
+        self.shape().unread(body, &mut tell)
     }
 
     async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {

@@ -57,6 +57,9 @@ pub struct Row {
     /// It tries further models itself: those of a request's `models`.
     #[serde(default)]
     pub further_models: bool,
+    /// It is OpenAI's own: what rules mean by `openai`.
+    #[serde(default)]
+    pub openai: bool,
     /// It has OpenAI's legacy completions.
     #[serde(default = "yes")]
     pub completions: bool,
@@ -139,11 +142,6 @@ pub fn row_named(name: &str) -> Option<&'static Row> {
     table()
         .iter()
         .find(|row| is(&row.name) || row.aliases.iter().any(is))
-}
-
-/// Whether OpenAI's own models are behind this row, by whomever they are sold.
-pub fn is_openais_own(row: &str) -> bool {
-    matches!(row, "openai" | "azure")
 }
 
 /// The row whose host this is.

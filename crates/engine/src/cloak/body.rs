@@ -5,7 +5,7 @@ use polygate_wire::raw::{Edit, quote};
 use polygate_wire::{Format, RawObject};
 use serde_json::value::RawValue;
 
-use super::{Asks, Sent};
+use crate::shape::{Asks, REQUEST, Sent};
 
 /// A member of an object, or a member of that.
 type Place = (&'static str, Option<&'static str>);
@@ -23,24 +23,6 @@ fn places(format: Format) -> (Option<Place>, &'static [Place]) {
         Format::BedrockConverse => (Some(("requestMetadata", Some("user_id"))), &[]),
         Format::Gemini => (None, &[]),
     }
-}
-
-/// The format of a path of the generic proxy, by its end.
-pub(super) fn format_of(path: &str) -> Option<(Format, Asks)> {
-    const ENDS: [(&str, Format, Asks); 10] = [
-        ("chat/completions", Format::OpenaiChat, Asks::Turn),
-        ("completions", Format::OpenaiChat, Asks::Other),
-        ("embeddings", Format::OpenaiChat, Asks::Other),
-        ("responses", Format::OpenaiResponses, Asks::Turn),
-        ("input_tokens", Format::OpenaiResponses, Asks::Count),
-        ("messages", Format::AnthropicMessages, Asks::Turn),
-        ("count_tokens", Format::AnthropicMessages, Asks::Count),
-        (":generateContent", Format::Gemini, Asks::Turn),
-        (":streamGenerateContent", Format::Gemini, Asks::Turn),
-        (":countTokens", Format::Gemini, Asks::Count),
-    ];
-    let known = ENDS.iter().find(|(end, ..)| path.ends_with(end));
-    known.map(|(_, format, asks)| (*format, *asks))
 }
 
 /// What is changed, in every format, or has in it what is: there once only, since readers believe the last.
@@ -107,7 +89,13 @@ impl Sent<'_> {
         };
         match (self.asks, self.format) {
             // The question is around the request.
-            (Asks::Count, Format::Gemini) => words.in_count(object, self.model),
+            (Asks::Count, Format::Gemini) => {
+                let mut spellings = REQUEST.into_iter();
+                let name = spellings.find(|name| object.get(name).is_some());
+                below(object, name.unwrap_or_default(), |request| {
+                    words.in_gemini(request)
+                })
+            }
             (Asks::Count, Format::BedrockConverse) => below(object, "input", |input| {
                 below(input, "converse", |request| words.put(request, self.format))
             }),
@@ -262,18 +250,6 @@ impl Words {
         });
         let instruction = parts.unwrap_or_else(|| format!(r#"{{"parts":[{part}]}}"#));
         object.edit(&[Edit::Set(name, &instruction)])
-    }
-
-    /// Google's count has instructions only inside of a whole request.
-    fn in_count(&self, object: &RawObject, model: &str) -> Bytes {
-        const REQUEST: [&str; 2] = ["generateContentRequest", "generate_content_request"];
-        if let Some(name) = REQUEST.iter().find(|name| object.get(name).is_some()) {
-            return below(object, name, |request| self.in_gemini(request));
-        }
-        let model = quote(&format!("models/{model}"));
-        let request = RawObject::parse(object.edit(&[Edit::Set("model", &model)]));
-        let request = self.in_gemini(request.as_ref().unwrap_or(object));
-        Bytes::from([br#"{"generateContentRequest":"#, &*request, b"}"].concat())
     }
 }
 

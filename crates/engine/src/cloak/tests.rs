@@ -1,5 +1,6 @@
 //! Pseudonyms, and what holds of every body under a cloak.
 
+use polygate_wire::Format;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ fn sent(asks: Asks, format: Format) -> Sent<'static> {
     Sent {
         asks,
         format,
+        row: &polygate_providers::table()[0],
         model: "m",
         refused: &[],
     }

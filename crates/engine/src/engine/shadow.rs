@@ -173,7 +173,7 @@ impl Call {
             further: Vec::new(),
             continues: false,
             said: None,
-            most_output: None,
+            most_output: 0,
             added_input: 0,
             is_shadow: true,
             // What it asks was looked through, and nobody gets what is answered.

@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 
 use super::{Limit, Moment, Refusal, limits};
 use crate::call::Call;
-use crate::cloak::{self, Cloak};
 use crate::engine::Engine;
 use crate::expect::Expected;
 use crate::lane::{self, Making};
 use crate::policy::Standing;
 use crate::route::{Candidate, Route, Seen, Verdict};
+use crate::shape::Shape;
 use crate::tariff::Tariff;
 
 /// One candidate of the call.
@@ -53,6 +53,8 @@ pub struct Explained {
     pub altered: Vec<String>,
     /// What would be lost on the way, by pointers into the request.
     pub losses: Vec<String>,
+    /// Payload rules that change what is sent, and those that cannot do what they say.
+    pub rules: Vec<String>,
     /// The line of the price list. `None`: nobody knows what it costs.
     pub price: Option<Box<RawValue>>,
     /// The most that the call can cost there, in millionths of a dollar.
@@ -90,6 +92,7 @@ pub(super) struct Sent {
     refusal: Option<Refusal>,
     altered: Vec<String>,
     losses: Vec<String>,
+    rules: Vec<String>,
 }
 
 impl Engine {
@@ -106,6 +109,7 @@ impl Engine {
             refusal,
             altered,
             losses,
+            rules,
         } = sent;
         let expected = Expected::of(call);
         let line = |tariff: &Arc<Tariff>| tariff.line(call.tier()).text().to_string();
@@ -133,6 +137,7 @@ impl Engine {
             refusal,
             altered,
             losses,
+            rules,
             price: tariff.and_then(|tariff| RawValue::from_string(line(tariff)).ok()),
             most_cost: tariff.map(|tariff| tariff.most(expected.input, expected.output)),
             limits: limits(route.quotas_at(seen.place), moment.seconds),
@@ -148,21 +153,26 @@ impl Engine {
         if call.inbound.endpoint.is_estimated_at(provider) {
             return Sent::estimated(call);
         }
-        let snapshot = self.snapshot();
         let making = Making {
             call,
             object,
             provider,
-            row: candidate.upstream.row,
             model: &candidate.model,
-            rules: &snapshot.config.payload,
             created: moment.seconds,
             strict: call.strict,
             kept: self.kept(),
         };
-        let cloak = Cloak::over(candidate.upstream.cloak.as_ref(), call);
-        match cloak::prepare(&making, cloak) {
-            Ok(prepared) => Sent::of(object, prepared),
+        let snapshot = self.snapshot();
+        let mut rules = Vec::new();
+        let shape = Shape::of(&snapshot, call, candidate);
+        let prepared = shape.prepare(&making, &mut |rule, path, done| {
+            rules.extend(done.words().map(|words| format!("{rule} {path}{words}")));
+        });
+        match prepared {
+            Ok(prepared) => Sent {
+                rules,
+                ..Sent::of(object, prepared)
+            },
             Err(failure) => Sent::refused(failure),
         }
     }
@@ -190,6 +200,7 @@ impl Sent {
                 _ => Vec::new(),
             },
             losses: losses.map(|loss| loss.0).take(NAMED).collect(),
+            rules: Vec::new(),
         }
     }
 

@@ -42,8 +42,9 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     keys(config, names, findings);
     teams(names, findings);
     weights(config, names, findings);
-    for idle in payload::idle(&config.payload, &config.providers) {
-        findings.warn("payload", idle);
+    let said = payload::idle(&config.payload, &config.providers);
+    for message in said.into_iter().chain(payload::crossing(&config.payload)) {
+        findings.warn("", message);
     }
     for model in &mut config.models {
         let is_here = |name: &String| names.providers.iter().any(|known| known.name == *name);

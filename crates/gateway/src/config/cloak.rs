@@ -1,6 +1,6 @@
 //! `cloak` of a provider: what it is told in place of who calls.
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use polygate_engine::config::{Cloak, CloakMode, UserId};
 
 use super::pieces::{headers, set};
@@ -46,9 +46,12 @@ pub fn cloak(section: &Section<'_>) -> Option<Cloak> {
     set(&mut cloak.strict, section.boolean("strict-mode"));
     set(&mut cloak.user_id, section.word("user-id", &USER_IDS));
     cloak.headers = headers(&section, "headers");
-    for name in cloak.headers.keys() {
+    for (name, value) in &cloak.headers {
         if name.parse::<HeaderName>().is_err() || NOT_OURS.contains(&&**name) {
             section.error("headers", format!("'{name}' is no header of who calls"));
+        } else if HeaderValue::from_str(value).is_err() {
+            let message = format!("the value of header '{name}' is not allowed");
+            section.error("headers", message);
         }
     }
     if !section.items("sensitive-words").is_empty() {

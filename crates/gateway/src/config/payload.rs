@@ -5,7 +5,8 @@ use polygate_engine::pattern::Pattern;
 use polygate_engine::payload::{self, Kind, Protocol, Rule, TargetIs};
 use polygate_wire::Format;
 use polygate_wire::raw::path::Path;
-use serde_json::{Map, Value};
+use polygate_wire::raw::quote;
+use serde_json::Number;
 
 use super::condition::when;
 use super::pieces::pattern;
@@ -16,20 +17,30 @@ use super::yaml;
 const PROTOCOLS: [(&str, Protocol); 9] = [
     ("openai", Protocol::OpenAi),
     ("openai-compat", Protocol::OpenAiCompatible),
-    ("claude", Protocol::Claude),
+    ("claude", Protocol::Speaks(Format::AnthropicMessages)),
     ("gemini", Protocol::Speaks(Format::Gemini)),
     ("openai-chat", Protocol::Speaks(Format::OpenaiChat)),
     (
         "openai-responses",
         Protocol::Speaks(Format::OpenaiResponses),
     ),
-    ("anthropic-messages", Protocol::Claude),
+    (
+        "anthropic-messages",
+        Protocol::Speaks(Format::AnthropicMessages),
+    ),
     (
         "bedrock-converse",
         Protocol::Speaks(Format::BedrockConverse),
     ),
     ("bedrock", Protocol::Speaks(Format::BedrockConverse)),
 ];
+
+/// The first word for it.
+pub fn word(protocol: Protocol) -> Option<&'static str> {
+    let mut words = PROTOCOLS.iter();
+    let found = words.find(|(_, known)| *known == protocol);
+    found.map(|(word, _)| *word)
+}
 
 /// All rules, in the order in which they come.
 pub fn rules(top: &Section<'_>) -> Vec<Rule> {
@@ -39,14 +50,18 @@ pub fn rules(top: &Section<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (name, kind) in Kind::NAMES {
         let items = section.items(name);
-        rules.extend(items.iter().filter_map(|item| rule(item, kind)));
+        let items = items.iter().enumerate();
+        rules.extend(items.filter_map(|(number, item)| rule(item, kind, number)));
     }
     section.finish();
     rules
 }
 
-fn rule(item: &Item<'_>, kind: Kind) -> Option<Rule> {
+fn rule(item: &Item<'_>, kind: Kind, number: usize) -> Option<Rule> {
     let section = item.section()?;
+    let names_none = section
+        .item("models")
+        .is_some_and(|models| models.node.items().is_empty());
     let targets: Vec<TargetIs> = section.items("models").iter().filter_map(target).collect();
     let when = when(&section);
     let params = section.required("params").map(|params| match kind {
@@ -57,9 +72,13 @@ fn rule(item: &Item<'_>, kind: Kind) -> Option<Rule> {
     if params.is_empty() && section.item("params").is_some() {
         section.warn("params", "names no place: the rule does nothing");
     }
-    section.finish();
+    if names_none {
+        item.warn("is for no model: leave 'models' out for all of them");
+        return None;
+    }
     Some(Rule {
         kind,
+        number,
         targets,
         when,
         params,
@@ -115,7 +134,7 @@ fn set(params: &Item<'_>) -> Vec<(Path, Box<str>)> {
     entries
         .filter_map(|(name, item)| {
             let path = path(&item, name);
-            let json = value(&item)?.to_string();
+            let json = value(&item)?;
             Some((path?, json.into()))
         })
         .collect()
@@ -137,41 +156,42 @@ fn path(item: &Item<'_>, text: &str) -> Option<Path> {
     }
 }
 
-/// Any value, as JSON: what stands without quotes is a number, true, false or null where it can be one.
-fn value(item: &Item<'_>) -> Option<Value> {
+/// Any value, as JSON: what stands without quotes is a number, true, false or null where it can be one. Numbers stay as they are written.
+fn value(item: &Item<'_>) -> Option<String> {
     Some(match &item.node.kind {
-        yaml::Kind::Scalar { plain, .. } => scalar(item.text()?, *plain),
+        yaml::Kind::Scalar { plain, .. } => scalar(&item.text()?, *plain),
         yaml::Kind::List(_) => {
             let items = item.list();
-            Value::Array(items.iter().map(value).collect::<Option<_>>()?)
+            let items: Option<Vec<String>> = items.iter().map(value).collect();
+            format!("[{}]", items?.join(","))
         }
         yaml::Kind::Map(_) => {
             let entries = item.section()?.entries();
             let members = entries
                 .into_iter()
-                .map(|(name, item)| Some((name.to_owned(), value(&item)?)));
-            Value::Object(members.collect::<Option<Map<_, _>>>()?)
+                .map(|(name, item)| Some(format!("{}:{}", quote(name), value(&item)?)));
+            format!("{{{}}}", members.collect::<Option<Vec<_>>>()?.join(","))
         }
     })
 }
 
-fn scalar(text: String, is_plain: bool) -> Value {
-    if !is_plain {
-        return Value::String(text);
-    }
-    match text.as_str() {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => match serde_json::from_str(&text) {
-            Ok(Value::Number(number)) => Value::Number(number),
-            _ => Value::String(text),
-        },
+fn scalar(text: &str, is_plain: bool) -> String {
+    match text {
+        _ if !is_plain => quote(text),
+        "" | "~" | "null" | "Null" | "NULL" => "null".to_owned(),
+        "true" | "True" | "TRUE" => "true".to_owned(),
+        "false" | "False" | "FALSE" => "false".to_owned(),
+        _ if serde_json::from_str::<Number>(text).is_ok() => text.trim().to_owned(),
+        _ => quote(text),
     }
 }
 
 /// What is to be said of rules that no provider here can come under.
 pub fn idle(rules: &[Rule], providers: &[Provider]) -> Vec<String> {
+    // They may be in a database.
+    if providers.is_empty() {
+        return vec![];
+    }
     let is_idle = |rule: &&Rule| {
         !rule.targets.is_empty()
             && !rule.targets.iter().any(|target| {
@@ -183,9 +203,8 @@ pub fn idle(rules: &[Rule], providers: &[Provider]) -> Vec<String> {
     let idle = rules.iter().filter(is_idle);
     idle.map(|rule| {
         let names: Vec<&str> = rule.targets.iter().map(|target| target.model.source()).collect();
-            let kind = rule.kind.name();
         format!(
-            "payload.{kind}: no provider here has a model '{}' and speaks what the rule says: it changes nothing",
+            "payload.{rule}: no provider here has a model '{}' and speaks what the rule says: it changes nothing",
             names.join("', '")
         )
     })
@@ -216,5 +235,45 @@ fn speaks(protocol: Protocol, provider: &Provider) -> bool {
     built
         .formats()
         .iter()
-        .any(|format| protocol.is(&row.name, *format))
+        .any(|format| protocol.is(row, *format))
+}
+
+/// What is to be said of rules that take out what others set.
+pub fn crossing(rules: &[Rule]) -> Vec<String> {
+    let of = |kind: Kind| rules.iter().filter(move |rule| rule.kind == kind);
+    let mut said = Vec::new();
+    for filter in of(Kind::Filter) {
+        for set in of(Kind::Override).filter(|set| may_meet(set, filter)) {
+            let takes = |(path, _): &&(Path, Box<str>)| {
+                let mut taken = filter.params.iter();
+                taken.any(|(taken, _)| path.steps().starts_with(taken.steps()))
+            };
+            said.extend(set.params.iter().filter(takes).map(|(path, _)| {
+                format!("payload.{set}: payload.{filter} takes out '{path}' again")
+            }));
+        }
+    }
+    said
+}
+
+/// Whether two rules may be for one body.
+fn may_meet(one: &Rule, other: &Rule) -> bool {
+    let is_open = one.targets.is_empty() || other.targets.is_empty();
+    let meet = |a: &TargetIs, b: &TargetIs| {
+        let speak_alike = match (a.protocol, b.protocol) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        let named_alike = match (a.model.is_exact(), b.model.is_exact()) {
+            (true, _) => b.model.matches(a.model.source()),
+            (_, true) => a.model.matches(b.model.source()),
+            _ => true,
+        };
+        speak_alike && named_alike
+    };
+    is_open
+        || one
+            .targets
+            .iter()
+            .any(|a| other.targets.iter().any(|b| meet(a, b)))
 }

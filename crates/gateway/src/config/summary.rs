@@ -8,11 +8,12 @@ use polygate_engine::config::{
     Provider, Retry, Way, WireApi,
 };
 use polygate_engine::pattern::Pattern;
+use polygate_engine::payload::Rule;
 use polygate_engine::snapshot::settings;
 use polygate_providers::Forward;
 use polygate_providers::base::Base;
 
-use super::Loaded;
+use super::{Loaded, payload};
 
 /// Readable lines: a word for what it is about, then what it is.
 pub fn summary(loaded: &Loaded) -> String {
@@ -23,6 +24,8 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.extend(providers.map(|provider| ("provider", provider_line(provider))));
     let models = config.models.iter();
     lines.extend(models.map(|model| ("model", model_line(model))));
+    let rules = config.payload.iter();
+    lines.extend(rules.map(|rule| ("payload", payload_line(rule))));
     lines.push(("callers", callers(config)));
     lines.push(("routing", routing(config)));
     lines.push(("retry", retry(&config.retry)));
@@ -264,6 +267,26 @@ fn model_line(model: &Model) -> String {
             };
             let _ = write!(out, ", else{cause} {}", names.join(", "));
         }
+    }
+    out
+}
+
+/// Where it changes what, for whom; the values may be secrets.
+fn payload_line(rule: &Rule) -> String {
+    let paths = rule.params.iter().map(|(path, _)| path.to_string());
+    let paths: Vec<String> = paths.collect();
+    let targets = rule.targets.iter().map(|target| {
+        let protocol = target.protocol.and_then(payload::word);
+        let protocol = protocol.map(|word| format!(" ({word})"));
+        format!("{}{}", target.model.source(), protocol.unwrap_or_default())
+    });
+    let targets: Vec<String> = targets.collect();
+    let mut out = format!("{rule} {}", paths.join(", "));
+    if !targets.is_empty() {
+        let _ = write!(out, " for {}", targets.join(", "));
+    }
+    if !rule.when.is_empty() {
+        let _ = write!(out, ", when {}", rule.when);
     }
     out
 }

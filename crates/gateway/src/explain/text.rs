@@ -149,7 +149,11 @@ fn candidate(one: &Value, number: usize) -> String {
         let of = |name: &str| lane.get(name).map(said).unwrap_or_default();
         words.push(format!("{} {}", of("kind"), of("format")));
     }
-    for (name, word) in [("altered", "alters"), ("losses", "loses")] {
+    for (name, word) in [
+        ("altered", "alters"),
+        ("losses", "loses"),
+        ("rules", "by rules"),
+    ] {
         let pointers = self::words(&one[name]);
         if !pointers.is_empty() {
             words.push(format!("{word} {pointers}"));

@@ -1,10 +1,12 @@
 //! Configuration: texts in, the canonical model or a report out.
 
 mod callers;
+mod cloak;
 mod dialects;
 mod environment;
 mod example;
 mod listening;
+mod payload;
 mod precedence;
 mod problems;
 mod robustness;

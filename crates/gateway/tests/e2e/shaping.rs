@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use polygate_mock_provider::Entry;
+use serde_json::json;
 
-use crate::support::{Gate, calls, mock};
+use crate::admin_documents::{POST, asked};
+use crate::support::{Gate, calls, chat, mock};
 
 /// Headers that every request has, and those of keys.
 const USUAL: [&str; 9] = [
@@ -151,5 +153,92 @@ async fn providers_are_sent_what_the_files_say() {
         stale.is_empty(),
         "UPDATE_GOLDEN=1 writes them anew:\n{}",
         stale.join("\n")
+    );
+}
+
+#[tokio::test]
+async fn explanations_and_reservations_have_the_operators_words_in_them() {
+    let mock = mock("p").await;
+    let prompt = "word ".repeat(1000);
+    let mut tokens = Vec::new();
+    for mode in ["never", "always"] {
+        let gate = Gate::start(&format!(
+            "providers: [{{name: p, type: openai, api_base: '{}', api_key: k, model_mapping: [m], cloak: {{mode: {mode}, system-prompt: '{prompt}'}}}}]\nhealth_check: {{enabled: false}}",
+            mock.url()
+        ));
+        let body = json!({"body": chat("m", false)});
+        let explanation = asked(&gate, POST, "explain", body, 200).await;
+        let altered = match mode {
+            "never" => json!([]),
+            _ => json!(["/user", "/messages"]),
+        };
+        assert_eq!(explanation["candidates"][0]["altered"], altered);
+        tokens.push(explanation["input_tokens"].as_u64().expect("a number"));
+    }
+    assert_eq!(tokens[1] - tokens[0], prompt.trim().len() as u64 / 4);
+}
+
+#[tokio::test]
+async fn limits_reserve_the_most_that_rules_may_make_of_a_call() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&format!(
+        "
+providers: [{{name: p, type: openai-compatible, wire_api: chat, api_base: '{}', api_key: k, model_mapping: [m, other]}}]
+master_keys: [{{name: poor, key: sk-poor-0123456789, limits: {{tokens_per_day: 3000}}}}]
+payload:
+  override:
+    - {{models: [m], when: {{stream: true}}, params: {{max_tokens: 5000, words.0: {{a: 1}}}}}}
+health_check: {{enabled: false}}",
+        mock.url()
+    ));
+    let ask = async |model: &str, stream: bool| {
+        let mut body = chat(model, stream);
+        body["max_tokens"] = json!(10);
+        let headers = [("authorization", "Bearer sk-poor-0123456789")];
+        let path = "/v1/chat/completions";
+        let reply = gate.ask(Method::POST, path, &headers, body.to_string());
+        (reply.await.status.as_u16(), body)
+    };
+    assert_eq!(ask("other", true).await.0, 200);
+    assert_eq!(ask("m", false).await.0, 200);
+    let (status, body) = ask("m", true).await;
+    assert_eq!((status, calls(&mock).len()), (429, 2), "nobody is asked");
+
+    let explanation = asked(
+        &gate,
+        POST,
+        "explain",
+        json!({"body": body, "key": "poor"}),
+        200,
+    )
+    .await;
+    assert_eq!(explanation["output_tokens"], 5000);
+    let rules = &explanation["candidates"][0]["rules"];
+    assert_eq!(
+        *rules,
+        json!(["override[0] max_tokens", "override[0] words.0"])
+    );
+}
+
+#[tokio::test]
+async fn what_a_rule_cannot_do_is_said() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&format!(
+        "
+providers: [{{name: p, type: openai-compatible, wire_api: chat, api_base: '{}', api_key: k, model_mapping: [m]}}]
+payload: {{default: [{{params: {{metadata.team: blue, user: u}}}}]}}
+health_check: {{enabled: false}}",
+        mock.url()
+    ));
+    let mut body = chat("m", false);
+    body["metadata"] = json!("text");
+    let explanation = asked(&gate, POST, "explain", json!({"body": body}), 200).await;
+    let rules = &explanation["candidates"][0]["rules"];
+    assert_eq!(
+        *rules,
+        json!([
+            "default[0] metadata.team: there is something else on the way to it",
+            "default[0] user"
+        ])
     );
 }

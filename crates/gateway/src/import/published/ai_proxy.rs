@@ -113,6 +113,7 @@ fn setting(key: &str, at: &At<'_>, document: &mut Map<String, Value>, notes: &mu
             let ours = "claude_header_defaults";
             carry(document, ours, at, notes, ours);
         }
+        "payload" => carry(document, "payload", at, notes, "payload"),
         "body-limit-mb" => {
             let limit = format!("{}MiB", at.text().unwrap_or_default());
             notes.carried(at, "server.body_limit");

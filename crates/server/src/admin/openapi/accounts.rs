@@ -149,6 +149,7 @@ fn explanation() -> Value {
         ("refusal", refusal.clone()),
         ("altered", list(text())),
         ("losses", list(text())),
+        ("rules", list(text())),
         ("price", maybe("object")),
         ("most_cost", maybe("integer")),
         ("limits", list(limit.clone())),
