@@ -14,7 +14,6 @@ use crate::body::{Passing, ReplyBody};
 use crate::cloak::Cloak;
 use crate::passthrough::is_between_two;
 use crate::payload::Rule;
-use crate::route::Candidate;
 use crate::transport::{AnswerBody, UpstreamBody};
 
 impl Attempt<'_> {

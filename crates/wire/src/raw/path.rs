@@ -50,19 +50,13 @@ impl Path {
         let (mut steps, mut step) = (Vec::new(), String::new());
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {
-            let letter = match letter {
-                '.' => {
-                    steps.push(String::new());
-                    continue;
-                }
+            match letter {
+                '.' => steps.push(std::mem::take(&mut step)),
                 '\\' => match letters.next() {
-                    Some(escaped @ ('.' | '\\')) => escaped,
+                    Some(escaped @ ('.' | '\\')) => step.push(escaped),
                     _ => return Err(r"'\' stands before '.' or '\' only".to_owned()),
                 },
-                letter => letter,
-            };
-            if let Some(last) = steps.last_mut() {
-                last.push(letter);
+                letter => step.push(letter),
             }
         }
         steps.push(step);
