@@ -95,7 +95,7 @@ pub struct Refusal {
 }
 
 /// An allowance and what is left of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
     /// Of what kind it is: a key's, a team's, a model's, a provider's.
     pub of: &'static str,
@@ -306,7 +306,8 @@ impl Refusal {
     }
 }
 
-fn limits<'a>(quotas: impl Iterator<Item = &'a Arc<Quota>>, seconds: u64) -> Vec<Limit> {
+/// How these stand now.
+pub(crate) fn limits<'a>(quotas: impl Iterator<Item = &'a Arc<Quota>>, seconds: u64) -> Vec<Limit> {
     let limits = quotas.flat_map(|quota| {
         quota.standings(seconds).map(|standing| Limit {
             of: quota.subject().kind.name(),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use http::HeaderMap;
 use polygate_core::{Failure, Why};
-use polygate_wire::Loss;
 use tokio::time::{sleep, timeout};
 
 use super::reserve::Patience;
@@ -16,7 +15,8 @@ use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::config::Hedge;
-use crate::observe::{Recorder, Trace};
+use crate::explain::limits;
+use crate::observe::{Made, Recorder, Trace};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
 use crate::route::{Candidate, PassedOver, Place};
@@ -62,7 +62,7 @@ struct Entry<'a> {
 struct Tried<'a> {
     asked: Asked<'a>,
     result: Result<Reply, Failure>,
-    losses: Vec<Loss>,
+    made: Made,
     passed: HeaderMap,
     own: Duration,
 }
@@ -147,7 +147,7 @@ impl Engine {
             clock: &self.clock,
             until: begun.until,
             trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
-            losses: OnceLock::new(),
+            made: OnceLock::new(),
             passed: OnceLock::new(),
             own: AtomicU64::new(0),
             redirects_blocked: begun
@@ -166,7 +166,7 @@ impl Engine {
         Tried {
             asked,
             result,
-            losses: attempt.losses.into_inner().unwrap_or_default(),
+            made: attempt.made.into_inner().unwrap_or_default(),
             passed: attempt.passed.into_inner().unwrap_or_default(),
             own: Duration::from_nanos(attempt.own.into_inner()),
         }
@@ -226,6 +226,10 @@ impl<'a> Attempts<'a, '_> {
         // Another's would be said to be this one's.
         self.trail.passed = HeaderMap::new();
         self.recorder.reserve_for(number, pass.reserved.take());
+        let held = self.begun.route.quotas_at(pass.place());
+        let now = self.engine.clock.unix_seconds();
+        self.recorder
+            .update(|record| record.limits.extend(limits(held, now)));
         Ok(Asked {
             entry: Entry {
                 candidate,
@@ -305,7 +309,7 @@ impl<'a> Attempts<'a, '_> {
                     pass,
                 },
             result,
-            losses,
+            made,
             passed,
             own,
         } = tried;
@@ -314,15 +318,15 @@ impl<'a> Attempts<'a, '_> {
         let failure = result.as_ref().err();
         candidate.measure(now, took, failure);
         self.recorder.came_out(entry.number, failure);
+        self.trail.losses.clone_from(&made.losses);
         self.recorder.update(|record| {
             record.name(candidate);
-            record.losses.clone_from(&losses);
+            record.made = made;
             if let Some(attempt) = record.attempts.get_mut(entry.number) {
                 attempt.own = own;
             }
         });
         self.trail.name(candidate);
-        self.trail.losses = losses;
         self.trail.passed = passed;
         match result {
             Ok(reply) => {

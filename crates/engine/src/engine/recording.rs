@@ -64,8 +64,10 @@ impl Engine {
             tier: ServiceTier::Standard,
             charge: Charge::NOTHING,
             unpriced: false,
-            losses: Vec::new(),
+            made: Made::default(),
             guards: Vec::new(),
+            limits: Vec::new(),
+            considered: Vec::new(),
             passed_over: Vec::new(),
             trace: self
                 .telling

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use polygate_core::Failure;
 use polygate_wire::RawObject;
@@ -132,7 +133,10 @@ impl Engine {
             },
             group: seen.place.group(),
             strategy: seen.strategy.name(),
-            scores: Scores::of(seen.standing, moment),
+            scores: seen
+                .standing
+                .map(|standing| Scores::of(standing, moment.now))
+                .unwrap_or_default(),
             lane,
             refusal,
             altered,
@@ -239,11 +243,9 @@ fn differing(one: &RawObject, other: &RawObject) -> Vec<String> {
 }
 
 impl Scores {
-    fn of(standing: Option<&Standing>, moment: Moment) -> Self {
-        let Some(standing) = standing else {
-            return Self::default();
-        };
-        let latency = standing.target.decayed(moment.now);
+    /// Of this one at this moment.
+    pub(crate) fn of(standing: &Standing, now: Duration) -> Self {
+        let latency = standing.target.decayed(now);
         Self {
             weight: standing.weight,
             calls: standing.target.account_load(),

@@ -20,6 +20,12 @@ pub fn of(explanation: &Value) -> String {
     });
     list(
         &mut text,
+        "Considered",
+        &explanation["considered"],
+        |one, _| considered(one),
+    );
+    list(
+        &mut text,
         "Candidates",
         &explanation["candidates"],
         candidate,
@@ -59,9 +65,15 @@ fn call(text: &mut String, explanation: &Value) {
                 "\n{outcome} with {status} after {took} ms, {cost} ({})",
                 of("state")
             );
-            let losses = words(&explanation["losses"]);
-            if !losses.is_empty() {
-                let _ = writeln!(text, "Lost in translation: {losses}");
+            for (name, said) in [
+                ("losses", "Lost in translation"),
+                ("altered", "Altered"),
+                ("rules", "By rules"),
+            ] {
+                let words = words(&explanation[name]);
+                if !words.is_empty() {
+                    let _ = writeln!(text, "{said}: {words}");
+                }
             }
         }
         None => {
@@ -123,6 +135,20 @@ fn limit(one: &Value) -> String {
         "{whose}: {left} left of {most} per {}",
         said(&one["period"])
     )
+}
+
+/// One of those that the first choice was between, and what it went by.
+fn considered(one: &Value) -> String {
+    let scores = &one["scores"];
+    let mut words = vec![format!("{} calls", scores["calls"])];
+    if let Some(latency) = scores["latency_ms"].as_u64() {
+        words.push(format!("{latency} ms to the first event"));
+    }
+    if let Some(price) = scores["price"].as_i64() {
+        words.push(format!("price {}", dollars(&price.into())));
+    }
+    let place = place(one, ["provider", "credential", "model"]);
+    format!("{place}: {}", words.join("; "))
 }
 
 fn candidate(one: &Value, number: usize) -> String {
