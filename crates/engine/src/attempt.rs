@@ -27,7 +27,7 @@ use crate::count;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
-use crate::observe::{Made, NOTED, Trace};
+use crate::observe::{NOTED, Trace, Transformed};
 use crate::passthrough::picked;
 use crate::payload::{Done, Rule};
 use crate::route::Candidate;
@@ -60,7 +60,7 @@ pub struct Attempt<'a> {
     /// Its place in a trace: the call's, and its own number there.
     pub trace: Option<(Trace, usize)>,
     /// What became of the request, once that is known.
-    pub made: OnceLock<Made>,
+    pub transformed: OnceLock<Transformed>,
     /// Headers of the answer that pass to the client, once there is one.
     pub passed: OnceLock<HeaderMap>,
     /// How long the gateway itself was at work in it, in nanoseconds.
@@ -129,7 +129,7 @@ impl Attempt<'_> {
         let prepare = || shape.prepare(&making, &mut tell);
         let prepared = self.working(|| aside(object.bytes().len(), prepare))?;
         let is_native = matches!(prepared.lane, Lane::Native(_));
-        let _ = self.made.set(Made {
+        let _ = self.transformed.set(Transformed {
             translated: (!is_native).then(|| prepared.lane.upstream_format()),
             altered: prepared.altered,
             rules,

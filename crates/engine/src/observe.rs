@@ -17,7 +17,7 @@ mod trace;
 pub use charge::Charge;
 pub use content::Content;
 pub(crate) use decision::NOTED;
-pub use decision::{Considered, Made};
+pub use decision::{Considered, Transformed};
 pub(crate) use metrics::Refused;
 pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
 pub use pump::{Finished, Flush, Pump, Recorders, Sink};

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
 use crate::cloak::Cloak;
-use crate::observe::Made;
+use crate::observe::Transformed;
 use crate::passthrough::is_between_two;
 use crate::payload::Rule;
 use crate::transport::{AnswerBody, UpstreamBody};
@@ -63,9 +63,9 @@ impl Attempt<'_> {
         let mut rules = Vec::new();
         let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done, &mut rules);
         let body = self.shape().unread(body, &mut tell);
-        let _ = self.made.set(Made {
+        let _ = self.transformed.set(Transformed {
             rules,
-            ..Made::default()
+            ..Transformed::default()
         });
         body
     }

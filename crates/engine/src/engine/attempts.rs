@@ -16,7 +16,7 @@ use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::config::Hedge;
 use crate::explain::limits;
-use crate::observe::{Made, Recorder, Trace};
+use crate::observe::{Recorder, Trace, Transformed};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
 use crate::route::{Candidate, PassedOver, Place};
@@ -62,7 +62,7 @@ struct Entry<'a> {
 struct Tried<'a> {
     asked: Asked<'a>,
     result: Result<Reply, Failure>,
-    made: Made,
+    transformed: Transformed,
     passed: HeaderMap,
     own: Duration,
 }
@@ -147,7 +147,7 @@ impl Engine {
             clock: &self.clock,
             until: begun.until,
             trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
-            made: OnceLock::new(),
+            transformed: OnceLock::new(),
             passed: OnceLock::new(),
             own: AtomicU64::new(0),
             redirects_blocked: begun
@@ -166,7 +166,7 @@ impl Engine {
         Tried {
             asked,
             result,
-            made: attempt.made.into_inner().unwrap_or_default(),
+            transformed: attempt.transformed.into_inner().unwrap_or_default(),
             passed: attempt.passed.into_inner().unwrap_or_default(),
             own: Duration::from_nanos(attempt.own.into_inner()),
         }
@@ -309,7 +309,7 @@ impl<'a> Attempts<'a, '_> {
                     pass,
                 },
             result,
-            made,
+            transformed,
             passed,
             own,
         } = tried;
@@ -318,10 +318,10 @@ impl<'a> Attempts<'a, '_> {
         let failure = result.as_ref().err();
         candidate.measure(now, took, failure);
         self.recorder.came_out(entry.number, failure);
-        self.trail.losses.clone_from(&made.losses);
+        self.trail.losses.clone_from(&transformed.losses);
         self.recorder.update(|record| {
             record.name(candidate);
-            record.made = made;
+            record.transformed = transformed;
             if let Some(attempt) = record.attempts.get_mut(entry.number) {
                 attempt.own = own;
             }

@@ -10,7 +10,7 @@ use super::Engine;
 use crate::attribution::{self, Attribution};
 use crate::call::{Endpoint, Inbound};
 use crate::expect::Expected;
-use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace};
+use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace, Transformed};
 
 /// What records say until someone is known.
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
@@ -64,7 +64,7 @@ impl Engine {
             tier: ServiceTier::Standard,
             charge: Charge::NOTHING,
             unpriced: false,
-            made: Made::default(),
+            transformed: Transformed::default(),
             guards: Vec::new(),
             limits: Vec::new(),
             considered: Vec::new(),

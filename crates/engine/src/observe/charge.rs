@@ -167,7 +167,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::attribution::Attribution;
-    use crate::observe::Outcome;
+    use crate::observe::{Outcome, Transformed};
     use crate::tariff::tests::tiered;
 
     /// A call of which nothing is known yet.
@@ -207,7 +207,7 @@ pub(super) mod tests {
             limits: Vec::new(),
             considered: Vec::new(),
             passed_over: Vec::new(),
-            made: Made::default(),
+            transformed: Transformed::default(),
             trace: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),

@@ -27,7 +27,7 @@ pub struct Considered {
 
 /// What became of a request on its way to a provider.
 #[derive(Clone, Debug, Default)]
-pub struct Made {
+pub struct Transformed {
     /// The format that it was translated to; `None`: the client's own words passed.
     pub translated: Option<Format>,
     /// Members that were sent in other words than the client's; of a translated request all were.
@@ -54,19 +54,27 @@ impl Considered {
 
 /// What there is to say of a call, as JSON: an empty object where nothing limited, changed or measured it.
 pub(super) fn text(record: &CallRecord) -> String {
-    let made = &record.made;
-    let altered: Vec<String> = made.altered.iter().map(|name| format!("/{name}")).collect();
+    let transformed = &record.transformed;
+    let altered: Vec<String> = transformed
+        .altered
+        .iter()
+        .map(|name| format!("/{name}"))
+        .collect();
     let guards: Vec<Value> = record.guards.iter().map(acted).collect();
     let members = [
         ("routes", json!(record.choices)),
         ("limits", json!(record.limits)),
         ("considered", json!(record.considered)),
-        ("translated", json!(made.translated.map(Format::name))),
+        (
+            "translated",
+            json!(transformed.translated.map(Format::name)),
+        ),
         ("altered", json!(altered)),
-        ("rules", json!(made.rules)),
+        ("rules", json!(transformed.rules)),
         ("guards", guards.into()),
     ];
-    let is_said = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+    let is_said =
+        |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
     let said = members.into_iter().filter(|(_, value)| is_said(value));
     let said = said.map(|(name, value)| (name.to_owned(), value));
     Value::Object(said.collect()).to_string()

@@ -12,7 +12,7 @@ use polygate_providers::price::ServiceTier;
 
 use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
-use super::decision::{Considered, Made};
+use super::decision::{Considered, Transformed};
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
 use super::row;
@@ -86,7 +86,7 @@ pub struct CallRecord {
     /// Something of it has no price.
     pub unpriced: bool,
     /// What became of the request, for whom was asked last.
-    pub made: Made,
+    pub transformed: Transformed,
     /// Guards that did something.
     pub guards: Vec<Acted>,
     /// What it was held to, and what was left of that once it had its part.

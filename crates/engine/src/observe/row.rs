@@ -89,7 +89,14 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         usage: record.charge.usage,
         cost: record.charge.cost,
         price: record.price().map(|text| text.to_string()),
-        losses: listed(record.made.losses.iter().map(|loss| &*loss.0).collect()),
+        losses: listed(
+            record
+                .transformed
+                .losses
+                .iter()
+                .map(|loss| &*loss.0)
+                .collect(),
+        ),
         tags: listed(record.tags()),
         end_user: record.attribution.end_user().map(str::to_owned),
         session: record.attribution.session().map(str::to_owned),
@@ -171,7 +178,7 @@ mod tests {
         record.id = "id-1".to_owned();
         record.team = Some("blue".into());
         record.key_tags[1] = Some(vec!["x".to_owned(), "y".to_owned()].into());
-        record.made.losses = vec![Loss("/messages/0/name".to_owned())];
+        record.transformed.losses = vec![Loss("/messages/0/name".to_owned())];
         record.first_event = Some(Duration::from_millis(2));
         record.settle();
         let row = row(&record);

@@ -157,7 +157,7 @@ async fn what_a_call_was_held_to_and_chosen_by_is_known_afterwards() {
     targets:
       - {provider: a, model: gpt-4o-mini}
       - {provider: a, model: gpt-4o-mini-2}
-  virtual: {routes: [{when: {stream: false}, model: quick}]}
+  virtual: {routes: [{when: {stream: true}, model: smart}, {model: quick}]}
 payload: {default: [{params: {temperature: 0.5}}]}
 teams:";
     let config = config(&a, &b).replace("model_mapping: [gpt-4o-mini]", "priority: 0");
@@ -166,7 +166,7 @@ teams:";
     let reply = call(&gate, "poor", &body, "0").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let past_one = past(&gate, reply.header("x-request-id")).await;
-    let route = json!([{"model": "virtual", "route": 1, "to": "quick"}]);
+    let route = json!([{"model": "virtual", "route": 2, "to": "quick"}]);
     assert_eq!(past_one["routes"], route);
     let limit = &past_one["limits"][0];
     assert_eq!(
@@ -185,7 +185,10 @@ teams:";
     let past_two = past(&gate, refused.header("x-request-id")).await;
     assert_eq!(past_two["limits"][0]["left"], 0);
     assert_eq!(past_two["refusal"]["code"], "rate_limit_exceeded");
-    assert_eq!((&past_two["lane"], &past_two["considered"]), (&Value::Null, &json!([])));
+    assert_eq!(
+        (&past_two["lane"], &past_two["considered"]),
+        (&Value::Null, &json!([]))
+    );
 }
 
 #[tokio::test]
