@@ -24,6 +24,7 @@ use crate::call::Call;
 use crate::cloak::Cloak;
 use crate::config::Deadlines;
 use crate::count;
+use crate::guard::Guarded;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
@@ -87,6 +88,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body.
     pub body: ReplyBody,
+    /// What it passes on its way to the client.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 impl Attempt<'_> {
@@ -200,6 +203,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::whole(counting::answer(format, tokens), None),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -355,6 +359,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::Stream(Box::new(relay)),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -439,6 +444,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body,
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -451,7 +457,7 @@ impl Attempt<'_> {
 const LARGE: usize = 256 * 1024;
 
 /// Work on so many bytes: on those that take long, the other calls of this thread go to another one first.
-fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+pub(crate) fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
     let is_shared = || {
         let runtime = tokio::runtime::Handle::try_current();
         runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)

@@ -55,6 +55,7 @@ impl Attempt<'_> {
             status,
             headers: passed(head.headers),
             body: ReplyBody::Passing(Box::new(passing)),
+            guarded: self.call.guarded.clone(),
         })
     }
 

@@ -332,7 +332,7 @@ pub struct Recorder {
     /// By what it can be counted if nobody says what it took.
     evidence: Evidence,
     /// What is said, where somebody is told.
-    content: Option<Box<Content>>,
+    pub(super) content: Option<Box<Content>>,
 }
 
 impl Recorder {

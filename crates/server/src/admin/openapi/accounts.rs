@@ -154,6 +154,12 @@ fn explanation() -> Value {
         ("most_cost", maybe("integer")),
         ("limits", list(limit.clone())),
     ]);
+    let guard = object([
+        ("guard", text()),
+        ("action", maybe("string")),
+        ("on", list(text())),
+        ("found", maybe("integer")),
+    ]);
     object([
         ("at", text()),
         ("endpoint", text()),
@@ -169,6 +175,7 @@ fn explanation() -> Value {
         ("output_tokens", integer()),
         ("refusal", refusal),
         ("limits", list(limit)),
+        ("guards", list(guard)),
         ("candidates", list(candidate)),
     ])
 }
