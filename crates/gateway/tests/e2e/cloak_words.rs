@@ -169,7 +169,7 @@ async fn the_request_log_is_told_no_more_than_the_provider() {
         &[
             ("JSONL_LOG_ENABLED", "true"),
             ("JSONL_LOG_CONTENT", "true"),
-            ("JSONL_LOG_FILE_PATH", &path),
+            ("JSONL_LOG_PATH", &path),
         ],
     );
     let mut body = chat("chat-m", true);

@@ -446,7 +446,7 @@ async fn routes_that_pass_unread_are_no_way_around() {
         .await
         .expect("a connection");
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nx-guard: restore\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\nx-guard: restore\r\ncontent-type: audio/wav\r\ncontent-length: {}\r\n\r\n",
         long.len()
     );
     let _ = socket

@@ -98,10 +98,10 @@ async fn json_is_seen_however_it_is_sent() {
     let gate = Gate::start(&config(&mock));
     let long = "x".repeat(2 << 20);
     for (path, kind, body) in [
-        ("/v1/gpt-4o/chat/completions", JSON, "\u{feff}{\"a\":1}"),
-        ("/v1/gpt-4o/chat/completion%73/", JSON, "{\"a\":1}"),
-        ("/v1/gpt-4o/chat/completions", "", &*format!("{{\"a\":\"{long}\"}}")),
-        ("/v1/gpt-4o/chat/completions", JSON, &*format!("{{\"a\":\"{long}\"}}")),
+        ("/v1/gpt-4o/chat/completions", JSON, "\u{feff}{\"model\":\"m\"}"),
+        ("/v1/gpt-4o/chat/completion%73/", JSON, "{\"model\":\"m\"}"),
+        ("/v1/gpt-4o/chat/completions", "", &*format!("{{\"model\":\"m\",\"a\":\"{long}\"}}")),
+        ("/v1/gpt-4o/chat/completions", JSON, &*format!("{{\"model\":\"m\",\"a\":\"{long}\"}}")),
     ] {
         let reply = post(&gate, "free", path, kind, body).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
