@@ -224,7 +224,7 @@ fn note(at: &At<'_>, key: &str, there: &[&str], lacking: &[&str], notes: &mut No
     } else if lacking.is_empty() {
         notes.carried(at, "payload.default");
     } else {
-        notes.changed(at, format!("payload.default; {lacking} has none of it"));
+        notes.changed(at, format!("payload.default; not for {lacking}"));
     }
 }
 

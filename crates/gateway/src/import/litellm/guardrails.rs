@@ -145,10 +145,12 @@ impl Looks {
 /// A name as guards have them.
 fn named(said: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    said.chars()
-        .map(|c| if fits(c) { c } else { '-' })
-        .take(40)
-        .collect()
+    let words = said.split(|c| !fits(c)).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join("-");
+    match name.is_empty() {
+        true => "guardrail".to_owned(),
+        false => name.chars().take(40).collect(),
+    }
 }
 
 fn sides(params: &At<'_>, notes: &mut Notes) -> Vec<&'static str> {
