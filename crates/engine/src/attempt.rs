@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::raw::path::Path;
-use polygate_wire::{ChatRequest, Format, Loss, RawObject, counting, dialect, ingress};
+use polygate_wire::{ChatRequest, Format, RawObject, counting, dialect, ingress};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -24,10 +24,11 @@ use crate::call::Call;
 use crate::cloak::Cloak;
 use crate::config::Deadlines;
 use crate::count;
+use crate::guard::Guarded;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
-use crate::observe::Trace;
+use crate::observe::{NOTED, Trace, Transformed};
 use crate::passthrough::picked;
 use crate::payload::{Done, Rule};
 use crate::route::Candidate;
@@ -59,8 +60,8 @@ pub struct Attempt<'a> {
     pub until: Option<Instant>,
     /// Its place in a trace: the call's, and its own number there.
     pub trace: Option<(Trace, usize)>,
-    /// What translation lost, once that is known.
-    pub losses: OnceLock<Vec<Loss>>,
+    /// What became of the request, once that is known.
+    pub transformed: OnceLock<Transformed>,
     /// Headers of the answer that pass to the client, once there is one.
     pub passed: OnceLock<HeaderMap>,
     /// How long the gateway itself was at work in it, in nanoseconds.
@@ -87,6 +88,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body.
     pub body: ReplyBody,
+    /// What it passes on its way to the client.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 impl Attempt<'_> {
@@ -123,11 +126,18 @@ impl Attempt<'_> {
             strict: self.call.strict,
             kept: self.kept,
         };
-        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done);
+        let mut rules = Vec::new();
+        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done, &mut rules);
         let shape = self.shape();
         let prepare = || shape.prepare(&making, &mut tell);
         let prepared = self.working(|| aside(object.bytes().len(), prepare))?;
-        let _ = self.losses.set(prepared.losses);
+        let is_native = matches!(prepared.lane, Lane::Native(_));
+        let _ = self.transformed.set(Transformed {
+            translated: (!is_native).then(|| prepared.lane.upstream_format()),
+            altered: prepared.altered,
+            rules,
+            losses: prepared.losses,
+        });
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
         let format = prepared.lane.upstream_format();
@@ -154,8 +164,11 @@ impl Attempt<'_> {
         Shape::of(self.snapshot, self.call, self.candidate)
     }
 
-    /// Tells whoever looks for it that a rule of the operator's did nothing.
-    pub(crate) fn tell(&self, rule: &Rule, path: &Path, done: Done) {
+    /// Notes what became of a rule of the operator's, and tells whoever looks for it that one did nothing.
+    pub(crate) fn tell(&self, rule: &Rule, path: &Path, done: Done, noted: &mut Vec<String>) {
+        if let Some(words) = done.words().filter(|_| noted.len() < NOTED) {
+            noted.push(format!("{rule} {path}{words}"));
+        }
         if done == Done::Blocked {
             let request_id = &*self.call.inbound.request_id;
             tracing::debug!(request_id, %rule, %path, "a payload rule finds something else on the way to its place");
@@ -190,6 +203,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::whole(counting::answer(format, tokens), None),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -345,6 +359,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::Stream(Box::new(relay)),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -429,6 +444,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body,
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -441,7 +457,7 @@ impl Attempt<'_> {
 const LARGE: usize = 256 * 1024;
 
 /// Work on so many bytes: on those that take long, the other calls of this thread go to another one first.
-fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+pub(crate) fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
     let is_shared = || {
         let runtime = tokio::runtime::Handle::try_current();
         runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)

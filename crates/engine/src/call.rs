@@ -303,6 +303,35 @@ impl Call {
         ))
     }
 
+    /// The same call once more: where something of it is to be another.
+    pub(crate) fn again(&self) -> Self {
+        let inbound = &self.inbound;
+        Self {
+            inbound: Inbound {
+                endpoint: inbound.endpoint.clone(),
+                method: inbound.method.clone(),
+                model_in_path: inbound.model_in_path.clone(),
+                headers: inbound.headers.clone(),
+                body: InboundBody::Whole(Bytes::new()),
+                request_id: inbound.request_id.clone(),
+                caller: inbound.caller.clone(),
+            },
+            object: self.object.clone(),
+            model: self.model.clone(),
+            stream: self.stream,
+            strict: self.strict,
+            deadlines: self.deadlines,
+            continued: self.continued.clone(),
+            further: Vec::new(),
+            continues: self.continues,
+            said: self.said.clone(),
+            added_input: self.added_input,
+            most_output: self.most_output,
+            is_shadow: self.is_shadow,
+            guarded: self.guarded.clone(),
+        }
+    }
+
     /// The body as its client means it: with what guards take out of it.
     pub fn meant(&self) -> Option<&RawObject> {
         let guarded = self.guarded.as_ref();

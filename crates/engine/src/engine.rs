@@ -424,7 +424,11 @@ impl Engine {
             plan = plan.once();
         }
         let passed_over = begun.passed_over(self.clock.now());
-        recorder.update(|record| record.passed_over = passed_over);
+        let considered = begun.route.considered(self.clock.now());
+        recorder.update(|record| {
+            record.passed_over = passed_over;
+            record.considered = considered;
+        });
         let result = {
             // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
             let attempts =

@@ -91,9 +91,20 @@ pub struct Prepared {
     pub lane: Lane,
     /// The body.
     pub body: Bytes,
+    /// Members that are sent in other words than the client's; of a translated request all are.
+    pub altered: Vec<&'static str>,
     /// What translation could not carry.
     pub losses: Vec<Loss>,
 }
+
+/// Members that we own on the native lane.
+const OWNED: [&str; 5] = [
+    "model",
+    "stream_options",
+    "input",
+    "requests",
+    "generateContentRequest",
+];
 
 impl Lane {
     /// The format of the upstream's answer.
@@ -234,9 +245,11 @@ fn native(
         drop_usage_frame: asked.is_some(),
         is_chat: call.inbound.endpoint.ingress().is_some(),
     });
+    let is_edited = |name: &&str| edits.iter().any(|edit| edit.name() == *name);
     Ok(Prepared {
         lane,
         body: object.edit(&edits),
+        altered: OWNED.into_iter().filter(is_edited).collect(),
         losses,
     })
 }
@@ -341,6 +354,7 @@ impl Making<'_> {
         Ok(Prepared {
             lane: Lane::Counting(Counting { client, upstream }),
             body,
+            altered: Vec::new(),
             losses,
         })
     }
@@ -418,6 +432,7 @@ impl Making<'_> {
                 share,
             })),
             body,
+            altered: Vec::new(),
             losses,
         })
     }

@@ -3,6 +3,7 @@
 
 mod charge;
 mod content;
+mod decision;
 mod log;
 pub mod metrics;
 mod overhead;
@@ -15,6 +16,8 @@ mod trace;
 
 pub use charge::Charge;
 pub use content::Content;
+pub(crate) use decision::NOTED;
+pub use decision::{Considered, Transformed};
 pub(crate) use metrics::Refused;
 pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
 pub use pump::{Finished, Flush, Pump, Recorders, Sink};

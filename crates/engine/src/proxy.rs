@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
 use crate::cloak::Cloak;
+use crate::observe::Transformed;
 use crate::passthrough::is_between_two;
 use crate::payload::Rule;
 use crate::transport::{AnswerBody, UpstreamBody};
@@ -54,13 +55,20 @@ impl Attempt<'_> {
             status,
             headers: passed(head.headers),
             body: ReplyBody::Passing(Box::new(passing)),
+            guarded: self.call.guarded.clone(),
         })
     }
 
     /// A body that came whole, as it is sent.
     pub fn unread(&self, body: Bytes) -> Bytes {
-        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done);
-        self.shape().unread(body, &mut tell)
+        let mut rules = Vec::new();
+        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done, &mut rules);
+        let body = self.shape().unread(body, &mut tell);
+        let _ = self.transformed.set(Transformed {
+            rules,
+            ..Transformed::default()
+        });
+        body
     }
 
     async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {

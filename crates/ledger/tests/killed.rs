@@ -228,6 +228,7 @@ fn row(id: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        decision: None,
         shadow_of: None,
         attempts: Vec::new(),
     }

@@ -107,6 +107,7 @@ fn call(n: i64, rows: i64) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        decision: None,
         shadow_of: None,
         attempts: vec![AttemptRow {
             started: 0,

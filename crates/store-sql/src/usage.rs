@@ -68,6 +68,7 @@ where
             session: maybe("session")?,
             metadata: maybe("metadata")?,
             passed_over: maybe("passed_over")?,
+            decision: maybe("decision")?,
             shadow_of: maybe("shadow_of")?,
             attempts: Vec::new(),
         }))
@@ -196,7 +197,7 @@ const ROWS: usize = 500;
 
 const CALL_COLUMNS: &str = "INSERT INTO calls (id, request_id, started, duration, first_event, endpoint, key_name, team, model, label, \
     provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags, \
-    end_user, session, metadata, passed_over, shadow_of) ";
+    end_user, session, metadata, passed_over, decision, shadow_of) ";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempts (call_id, number, provider, credential, model, outcome, status, duration, state, \
     tokens, cost, started) ";
@@ -244,6 +245,7 @@ where
             .push_bind(call.session.as_deref())
             .push_bind(call.metadata.as_deref())
             .push_bind(call.passed_over.as_deref())
+            .push_bind(call.decision.as_deref())
             .push_bind(call.shadow_of.as_deref());
     });
     query.push(" ON CONFLICT (id) DO NOTHING");

@@ -66,6 +66,7 @@ fn row(id: i64) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        decision: None,
         shadow_of: None,
         attempts: vec![attempt],
     }

@@ -86,6 +86,9 @@ pub struct CallRow {
     /// Who was not asked though it would have been their turn, and why; JSON.
     #[serde(default)]
     pub passed_over: Option<String>,
+    /// What it was held to, what its first choice was between and what became of its request, JSON; `None`: nobody noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
     /// The call that it is the shadow of, by its own id: no client waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow_of: Option<String>,

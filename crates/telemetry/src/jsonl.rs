@@ -166,7 +166,7 @@ fn line(call: &Waiting) -> Value {
         "outcome": record.outcome.name(),
         "error": record.error,
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
-        "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
+        "dropped": record.transformed.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
         "guards": record.guards.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
         "routes": &*record.choices,

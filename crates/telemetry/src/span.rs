@@ -246,7 +246,7 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     for (key, value) in record.attribution.metadata().into_iter().flatten() {
         attributes.text(&format!("polygate.metadata.{key}"), shown(&value));
     }
-    let losses = record.losses.iter().map(|loss| loss.0.as_str());
+    let losses = record.transformed.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);
     let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
     attributes.list("polygate.guards", guards.iter().map(String::as_str));

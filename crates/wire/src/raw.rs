@@ -207,6 +207,15 @@ pub enum Edit<'a> {
     Remove(&'a str),
 }
 
+impl Edit<'_> {
+    /// The member.
+    pub fn name(&self) -> &str {
+        match self {
+            Edit::Set(name, _) | Edit::Remove(name) => name,
+        }
+    }
+}
+
 /// A string as JSON text.
 pub fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()

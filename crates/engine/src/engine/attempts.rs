@@ -8,15 +8,16 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use http::HeaderMap;
 use polygate_core::{Failure, Why};
-use polygate_wire::Loss;
 use tokio::time::{sleep, timeout};
 
 use super::reserve::Patience;
 use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
+use crate::cloak::Cloaked;
 use crate::config::Hedge;
-use crate::observe::{Recorder, Trace};
+use crate::explain::limits;
+use crate::observe::{Recorder, Trace, Transformed};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
 use crate::route::{Candidate, PassedOver, Place};
@@ -62,9 +63,25 @@ struct Entry<'a> {
 struct Tried<'a> {
     asked: Asked<'a>,
     result: Result<Reply, Failure>,
-    losses: Vec<Loss>,
+    transformed: Transformed,
     passed: HeaderMap,
     own: Duration,
+    /// The call as it was seen there, where that is not as it is.
+    cloaked: Option<Box<Cloaked>>,
+}
+
+impl<'a> Tried<'a> {
+    /// Nobody was asked.
+    fn failed(asked: Asked<'a>, failure: Failure) -> Self {
+        Self {
+            asked,
+            result: Err(failure),
+            transformed: Transformed::default(),
+            passed: HeaderMap::new(),
+            own: Duration::ZERO,
+            cloaked: None,
+        }
+    }
 }
 
 impl Begun {
@@ -139,15 +156,23 @@ impl Engine {
         upload: Option<UpstreamBody>,
         is_last: bool,
     ) -> Tried<'a> {
+        let cloaked = match begun.cloaked(asked.entry.candidate, upload.is_some()) {
+            Ok(cloaked) => cloaked,
+            Err(failure) => return Tried::failed(asked, failure),
+        };
+        let (call, body) = match &cloaked {
+            Some(cloaked) => (&cloaked.call, &cloaked.body),
+            None => (&begun.call, &begun.body),
+        };
         let attempt = Attempt {
             snapshot: &begun.snapshot,
-            call: &begun.call,
+            call,
             candidate: asked.entry.candidate,
             kept: &self.kept,
             clock: &self.clock,
             until: begun.until,
             trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
-            losses: OnceLock::new(),
+            transformed: OnceLock::new(),
             passed: OnceLock::new(),
             own: AtomicU64::new(0),
             redirects_blocked: begun
@@ -157,18 +182,19 @@ impl Engine {
         };
         let result = if let Some(stand_in) = &self.stand_in {
             stand_in.answer(&attempt).await
-        } else if begun.call.object.is_some() {
+        } else if call.object.is_some() {
             attempt.run().await
         } else {
-            let body = upload.unwrap_or_else(|| attempt.unread(begun.body.clone()).into());
+            let body = upload.unwrap_or_else(|| attempt.unread(body.clone()).into());
             attempt.proxy(body, is_last).await
         };
         Tried {
             asked,
             result,
-            losses: attempt.losses.into_inner().unwrap_or_default(),
+            transformed: attempt.transformed.into_inner().unwrap_or_default(),
             passed: attempt.passed.into_inner().unwrap_or_default(),
             own: Duration::from_nanos(attempt.own.into_inner()),
+            cloaked,
         }
     }
 }
@@ -226,6 +252,10 @@ impl<'a> Attempts<'a, '_> {
         // Another's would be said to be this one's.
         self.trail.passed = HeaderMap::new();
         self.recorder.reserve_for(number, pass.reserved.take());
+        let held = self.begun.route.quotas_at(pass.place());
+        let now = self.engine.clock.unix_seconds();
+        self.recorder
+            .update(|record| record.limits.extend(limits(held, now)));
         Ok(Asked {
             entry: Entry {
                 candidate,
@@ -305,24 +335,28 @@ impl<'a> Attempts<'a, '_> {
                     pass,
                 },
             result,
-            losses,
+            transformed,
             passed,
             own,
+            cloaked,
         } = tried;
         let (candidate, now) = (entry.candidate, self.engine.clock.now());
         let took = now.saturating_sub(entry.started);
         let failure = result.as_ref().err();
         candidate.measure(now, took, failure);
         self.recorder.came_out(entry.number, failure);
+        self.trail.losses.clone_from(&transformed.losses);
         self.recorder.update(|record| {
             record.name(candidate);
-            record.losses.clone_from(&losses);
+            record.transformed = transformed;
             if let Some(attempt) = record.attempts.get_mut(entry.number) {
                 attempt.own = own;
             }
         });
+        if let Some(cloaked) = cloaked {
+            self.recorder.cloaked(&cloaked);
+        }
         self.trail.name(candidate);
-        self.trail.losses = losses;
         self.trail.passed = passed;
         match result {
             Ok(reply) => {

@@ -10,7 +10,7 @@ use super::Engine;
 use crate::attribution::{self, Attribution};
 use crate::call::{Endpoint, Inbound};
 use crate::expect::Expected;
-use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace};
+use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace, Transformed};
 
 /// What records say until someone is known.
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
@@ -64,8 +64,10 @@ impl Engine {
             tier: ServiceTier::Standard,
             charge: Charge::NOTHING,
             unpriced: false,
-            losses: Vec::new(),
+            transformed: Transformed::default(),
             guards: Vec::new(),
+            limits: Vec::new(),
+            considered: Vec::new(),
             passed_over: Vec::new(),
             trace: self
                 .telling

@@ -184,7 +184,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::attribution::Attribution;
-    use crate::observe::Outcome;
+    use crate::observe::{Outcome, Transformed};
     use crate::tariff::tests::tiered;
 
     /// A call of which nothing is known yet.
@@ -221,8 +221,10 @@ pub(super) mod tests {
             charge: Charge::NOTHING,
             unpriced: false,
             guards: Vec::new(),
+            limits: Vec::new(),
+            considered: Vec::new(),
             passed_over: Vec::new(),
-            losses: Vec::new(),
+            transformed: Transformed::default(),
             trace: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),

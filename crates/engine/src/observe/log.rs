@@ -53,7 +53,7 @@ pub(super) fn write(record: &CallRecord) {
                 reasoning_tokens = usage.reasoning,
                 usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
-                losses = record.losses.len(),
+                losses = record.transformed.losses.len(),
                 guards = guards.join(","),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
                 duration_ms = record.duration.as_millis() as u64,

@@ -9,10 +9,10 @@ use polygate_core::clock::micros;
 use polygate_core::{Clock, Failure, Usage};
 use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
-use polygate_wire::Loss;
 
 use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
+use super::decision::{Considered, Transformed};
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
 use super::row;
@@ -22,6 +22,7 @@ use crate::call::Call;
 use crate::choose::Choice;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
+use crate::explain::Limit;
 use crate::guard::Acted;
 use crate::pulse::Flight;
 use crate::quota::Reservation;
@@ -84,10 +85,14 @@ pub struct CallRecord {
     pub charge: Charge,
     /// Something of it has no price.
     pub unpriced: bool,
-    /// What translation lost.
-    pub losses: Vec<Loss>,
+    /// What became of the request, for whom was asked last.
+    pub transformed: Transformed,
     /// Guards that did something.
     pub guards: Vec<Acted>,
+    /// What it was held to, and what was left of that once it had its part.
+    pub limits: Vec<Limit>,
+    /// Those that its first choice was between, where that went by measured scores.
+    pub considered: Vec<Considered>,
     /// Who was not asked though it would have been their turn.
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
@@ -327,7 +332,7 @@ pub struct Recorder {
     /// By what it can be counted if nobody says what it took.
     evidence: Evidence,
     /// What is said, where somebody is told.
-    content: Option<Box<Content>>,
+    pub(super) content: Option<Box<Content>>,
 }
 
 impl Recorder {

@@ -161,7 +161,7 @@ pub(super) async fn chat(
         clock: engine.clock(),
         until: None,
         trace: None,
-        losses: OnceLock::new(),
+        transformed: OnceLock::new(),
         passed: OnceLock::new(),
         own: AtomicU64::new(0),
         redirects_blocked: false,

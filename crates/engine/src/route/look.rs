@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::{Candidate, Cause, Open, Place, Route, Step, Wish};
 use crate::config::Strategy;
+use crate::explain::Scores;
 use crate::health::Reason;
+use crate::observe::{Considered, NOTED};
 use crate::plan::taking::{Barred, Taking};
 use crate::policy::{Standing, Turn};
 
@@ -186,6 +188,31 @@ impl Route {
             }
         }
         passed
+    }
+
+    /// Those that the first choice of a call that starts now is between, where it goes by what is measured.
+    pub fn considered(&self, now: Duration) -> Vec<Considered> {
+        let open = Open::default();
+        let is_awake = |one: &Candidate| one.resting(now).is_none();
+        let mut steps = self.steps.iter();
+        let first = steps.find(|step| {
+            self.is_open(step, &open, now) && step.group.candidates.iter().any(is_awake)
+        });
+        let Some(group) = first.map(|step| &step.group) else {
+            return Vec::new();
+        };
+        let by_measure = matches!(
+            group.strategy,
+            Strategy::LeastBusy | Strategy::LowestLatency | Strategy::Cheapest
+        );
+        let awake = group.candidates.iter().zip(&group.standings);
+        let awake = awake.filter(|(one, _)| is_awake(one));
+        let considered =
+            awake.map(|(one, standing)| Considered::of(one, Scores::of(standing, now)));
+        match by_measure && group.candidates.len() > 1 {
+            true => considered.take(NOTED).collect(),
+            false => Vec::new(),
+        }
     }
 
     fn seen<'a>(

@@ -18,6 +18,15 @@ pub fn of(explanation: &Value) -> String {
     list(&mut text, "Limits", &explanation["limits"], |one, _| {
         limit(one)
     });
+    list(&mut text, "Guards", &explanation["guards"], |one, _| {
+        guard(one)
+    });
+    list(
+        &mut text,
+        "Considered",
+        &explanation["considered"],
+        |one, _| considered(one),
+    );
     list(
         &mut text,
         "Candidates",
@@ -59,9 +68,15 @@ fn call(text: &mut String, explanation: &Value) {
                 "\n{outcome} with {status} after {took} ms, {cost} ({})",
                 of("state")
             );
-            let losses = words(&explanation["losses"]);
-            if !losses.is_empty() {
-                let _ = writeln!(text, "Lost in translation: {losses}");
+            for (name, said) in [
+                ("losses", "Lost in translation"),
+                ("altered", "Altered"),
+                ("rules", "By rules"),
+            ] {
+                let words = words(&explanation[name]);
+                if !words.is_empty() {
+                    let _ = writeln!(text, "{said}: {words}");
+                }
             }
         }
         None => {
@@ -123,6 +138,41 @@ fn limit(one: &Value) -> String {
         "{whose}: {left} left of {most} per {}",
         said(&one["period"])
     )
+}
+
+/// Of a call to come, or of one that was.
+fn guard(one: &Value) -> String {
+    let of = |name: &str| said(&one[name]);
+    let mut line = of("guard");
+    match one["action"].as_str() {
+        Some(action) => line += &format!(": {action}"),
+        None => line += ": asks a webhook",
+    }
+    let sides = match one["side"].as_str() {
+        Some(side) => side.to_owned(),
+        None => words(&one["on"]),
+    };
+    line += &format!(" in {sides}");
+    for count in [&one["found"], &one["count"]] {
+        if !count.is_null() {
+            line += &format!(", {count} found");
+        }
+    }
+    line
+}
+
+/// One of those that the first choice was between, and what it went by.
+fn considered(one: &Value) -> String {
+    let scores = &one["scores"];
+    let mut words = vec![format!("{} calls", scores["calls"])];
+    if let Some(latency) = scores["latency_ms"].as_u64() {
+        words.push(format!("{latency} ms to the first event"));
+    }
+    if let Some(price) = scores["price"].as_i64() {
+        words.push(format!("price {}", dollars(&price.into())));
+    }
+    let place = place(one, ["provider", "credential", "model"]);
+    format!("{place}: {}", words.join("; "))
 }
 
 fn candidate(one: &Value, number: usize) -> String {

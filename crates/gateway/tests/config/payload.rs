@@ -87,7 +87,7 @@ fn what_has_no_effect_is_warned_of() {
     for (payload, told) in [
         (
             "{default: [{params: {}}]}",
-            "does nothing: it names no place",
+            "names no place: the rule does nothing",
         ),
         (
             "{default: [{models: [], params: {a: 1}}]}",

@@ -16,6 +16,7 @@ mod budgets;
 mod canary;
 mod cancel;
 mod clients;
+mod cloak_words;
 mod connections;
 mod continuation;
 mod corpus;

@@ -215,6 +215,11 @@ async fn that_was(asked: Asked) -> Result<Json<Value>, Problem> {
 /// What the ledger knows of a call, in the words of explanations.
 fn past(row: &CallRow) -> Value {
     let passed_over = logs::parsed(row.passed_over.as_deref());
+    let mut decision = logs::parsed(row.decision.as_deref());
+    let mut decided = |name: &str| decision.get_mut(name).map(Value::take);
+    let mut list = |name: &str| decided(name).unwrap_or_else(|| json!([]));
+    let (routes, limits, considered) = (list("routes"), list("limits"), list("considered"));
+    let (altered, rules, guards) = (list("altered"), list("rules"), list("guards"));
     json!({
         "at": view::time(row.started),
         "id": row.id,
@@ -226,6 +231,13 @@ fn past(row: &CallRow) -> Value {
         "key": row.key,
         "team": row.team,
         "refusal": refusal(row),
+        "routes": routes,
+        "limits": limits,
+        "considered": considered,
+        "lane": lane(row, decided("translated")),
+        "altered": altered,
+        "rules": rules,
+        "guards": guards,
         "passed_over": if passed_over.is_null() { json!([]) } else { passed_over },
         "attempts": row.attempts.iter().map(logs::attempt).collect::<Vec<_>>(),
         "outcome": row.outcome,
@@ -238,6 +250,15 @@ fn past(row: &CallRow) -> Value {
         "total_duration_ms": logs::millis(row.duration),
         "ttft_ms": row.first_event.map(logs::millis),
     })
+}
+
+/// `native`, or the format that the request was translated to; `null` where nobody was asked, or nobody noted it.
+fn lane(row: &CallRow, translated: Option<Value>) -> Value {
+    match (translated, &row.decision) {
+        (Some(format), _) => json!({"kind": "translated", "format": format}),
+        (None, Some(_)) if !row.attempts.is_empty() => json!({"kind": "native"}),
+        (None, _) => Value::Null,
+    }
 }
 
 /// Why nobody was asked, where nobody was.

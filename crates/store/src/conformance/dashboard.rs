@@ -32,6 +32,7 @@ fn calls() -> Vec<CallRow> {
         cost: n * n,
         // Tables of before have no column for it.
         passed_over: None,
+        decision: None,
         shadow_of: None,
         ..call(n, "")
     };

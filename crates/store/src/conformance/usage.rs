@@ -49,6 +49,7 @@ pub(crate) fn call(n: i64, key: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: Some(r#"[{"verdict":"limit"}]"#.to_owned()),
+        decision: Some(r#"{"altered":["/model"]}"#.to_owned()),
         shadow_of: None,
         attempts: vec![
             AttemptRow {

@@ -132,8 +132,12 @@ impl Relay {
     fn take_over(&mut self, further: Further) {
         let Further {
             relay: mut next,
+            guarded,
             continuation,
         } = further;
+        if let Some(guarded) = guarded {
+            self.guard_also(&guarded);
+        }
         self.rest = Rest::Others(continuation);
         self.upstream = next.upstream.take();
         self.first = std::mem::take(&mut next.first);

@@ -345,10 +345,10 @@ impl Calls {
         if record.outcome == Outcome::ClientGone {
             self.gone.get_or_create(&model(record)).inc();
         }
-        if !record.losses.is_empty() {
+        if !record.transformed.losses.is_empty() {
             self.losses
                 .get_or_create(&target(record, &record.provider))
-                .inc_by(record.losses.len() as u64);
+                .inc_by(record.transformed.losses.len() as u64);
         }
         // Said once for each label.
         if record.unpriced && self.unpriced.get_or_create(&model(record)).inc() == 0 {

@@ -8,10 +8,10 @@ use polygate_store::usage::State;
 
 use super::*;
 use crate::guard::{Acted, Action, Side};
-use crate::observe::Outcome;
 use crate::observe::charge::Charge;
 use crate::observe::charge::tests::{asked, call};
 use crate::observe::record::AttemptRecord;
+use crate::observe::{Outcome, Transformed};
 use crate::quota::{Allowance, Measure, Period, Quota, Subject, SubjectKind};
 
 fn usage() -> Usage {
@@ -56,7 +56,10 @@ fn eventful() -> CallRecord {
         usage: Some(usage()),
         outcome: Outcome::ClientGone,
         unpriced: true,
-        losses: vec![polygate_wire::Loss("/stop".to_owned())],
+        transformed: Transformed {
+            losses: vec![polygate_wire::Loss("/stop".to_owned())],
+            ..Transformed::default()
+        },
         first_event: Some(Duration::from_millis(5)),
         ..call(vec![failed, won])
     }

@@ -154,6 +154,12 @@ fn explanation() -> Value {
         ("most_cost", maybe("integer")),
         ("limits", list(limit.clone())),
     ]);
+    let guard = object([
+        ("guard", text()),
+        ("action", maybe("string")),
+        ("on", list(text())),
+        ("found", maybe("integer")),
+    ]);
     object([
         ("at", text()),
         ("endpoint", text()),
@@ -169,6 +175,7 @@ fn explanation() -> Value {
         ("output_tokens", integer()),
         ("refusal", refusal),
         ("limits", list(limit)),
+        ("guards", list(guard)),
         ("candidates", list(candidate)),
     ])
 }
@@ -185,6 +192,13 @@ fn explained_call() -> Value {
         ("key", text()),
         ("team", text()),
         ("refusal", json!({"type": ["object", "null"]})),
+        ("routes", list(json!({"type": "object"}))),
+        ("limits", list(json!({"type": "object"}))),
+        ("considered", list(json!({"type": "object"}))),
+        ("lane", json!({"type": ["object", "null"]})),
+        ("altered", list(text())),
+        ("rules", list(text())),
+        ("guards", list(json!({"type": "object"}))),
         ("passed_over", list(json!({"type": "object"}))),
         ("attempts", list(json!({"type": "object"}))),
         ("outcome", text()),
