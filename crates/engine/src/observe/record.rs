@@ -373,7 +373,13 @@ impl Recorder {
         self.of_answer(|attempt| {
             (attempt.usage, attempt.came, attempt.complete) = (usage, came, true);
         });
-        if usage.is_some() {
+        let expected = self.record.as_ref().map(|record| record.expected);
+        let attempt = self.record.as_ref().zip(self.answers);
+        let attempt = attempt.and_then(|(record, number)| record.attempts.get(number));
+        let is_told = attempt
+            .zip(expected)
+            .is_some_and(|(attempt, expected)| attempt.is_told(expected));
+        if is_told {
             // Nobody has to count what was reported, unless somebody else was asked too.
             if self
                 .record

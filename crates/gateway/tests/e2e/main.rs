@@ -33,6 +33,7 @@ mod guards;
 mod health;
 mod hedge;
 mod held;
+mod imported;
 mod keys;
 mod lanes;
 mod ledger;

@@ -8,7 +8,7 @@ use crate::usage::{
 };
 
 /// A call that has everything.
-pub(super) fn call(n: i64, key: &str) -> CallRow {
+pub(crate) fn call(n: i64, key: &str) -> CallRow {
     let usage = Usage {
         input: 10,
         output: 5,
