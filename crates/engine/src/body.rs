@@ -3,6 +3,7 @@
 
 mod passing;
 mod relay;
+mod replayed;
 mod waiting;
 
 use std::pin::Pin;
@@ -12,9 +13,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use polygate_core::{Failure, Usage};
+use polygate_wire::{Dialect, Frame as Said};
 
 pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
+pub use replayed::Replayed;
 pub use waiting::{Hold, Running, Waiting};
 
 use crate::observe::{Outcome, Recorder};
@@ -32,6 +35,8 @@ pub enum ReplyBody {
     Passing(Box<Passing>),
     /// No answer yet.
     Waiting(Box<Waiting>),
+    /// A stream that was kept.
+    Replayed(Box<Replayed>),
 }
 
 /// A whole answer.
@@ -54,7 +59,7 @@ impl ReplyBody {
     /// Ends it before its time: a stream with this failure as its last event, other bytes with a break. What is whole stays whole.
     pub fn stop(&mut self, failure: Failure) {
         match self {
-            ReplyBody::Whole(_) => {}
+            ReplyBody::Whole(_) | ReplyBody::Replayed(_) => {}
             ReplyBody::Stream(relay) => relay.stop(failure),
             ReplyBody::Passing(passing) => passing.stop(failure),
             ReplyBody::Waiting(waiting) => waiting.stop(failure),
@@ -82,6 +87,10 @@ impl ReplyBody {
                 recorder.of_answer(|attempt| attempt.status = status.as_u16());
                 passing.release(recorder);
             }
+            ReplyBody::Replayed(replayed) => {
+                recorder.update(|record| record.status = status.as_u16());
+                replayed.release(recorder);
+            }
             // It brings its own.
             ReplyBody::Waiting(_) => {}
         }
@@ -108,6 +117,9 @@ impl Body for ReplyBody {
                 .poll_piece(cx)
                 .map(|piece| piece.map(|bytes| bytes.map(Frame::data))),
             ReplyBody::Waiting(waiting) => waiting.poll_piece(cx),
+            ReplyBody::Replayed(replayed) => {
+                Poll::Ready(replayed.next().map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -120,9 +132,10 @@ impl Body for ReplyBody {
             ReplyBody::Whole(whole) => {
                 SizeHint::with_exact(whole.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            ReplyBody::Stream(_) | ReplyBody::Passing(_) | ReplyBody::Waiting(_) => {
-                SizeHint::default()
-            }
+            ReplyBody::Stream(_)
+            | ReplyBody::Passing(_)
+            | ReplyBody::Waiting(_)
+            | ReplyBody::Replayed(_) => SizeHint::default(),
         }
     }
 }
@@ -139,8 +152,19 @@ impl Whole {
                     Outcome::Failed
                 }
             });
+            recorder.ends_well();
         }
         Some(bytes)
+    }
+
+    /// Whether it says no more than that the provider did not let the prompt through.
+    pub(crate) fn is_blocked(&self, dialect: &dyn Dialect) -> bool {
+        let data = self.bytes.as_deref().unwrap_or_default();
+        let said = Said {
+            event: None,
+            data: data.into(),
+        };
+        dialect.sniff(&said).is_blocked
     }
 }
 
@@ -151,6 +175,7 @@ impl std::fmt::Debug for ReplyBody {
             ReplyBody::Stream(_) => "Stream",
             ReplyBody::Passing(_) => "Passing",
             ReplyBody::Waiting(_) => "Waiting",
+            ReplyBody::Replayed(_) => "Replayed",
         })
     }
 }

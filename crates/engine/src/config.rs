@@ -4,10 +4,12 @@
 
 mod access;
 mod audit;
+mod cache;
 mod health;
 mod hedge;
 mod ledger;
 mod price;
+mod retry;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -23,10 +25,12 @@ use crate::pattern::Pattern;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
+pub use cache::{Cache, CacheRule, CacheStore, Share};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
 pub use price::{PriceList, PriceOverride};
+pub use retry::Retry;
 pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
 
 /// Everything a running gateway was told.
@@ -58,6 +62,8 @@ pub struct Config {
     pub catalogue: Arc<Catalogue>,
     /// Where a newer list is fetched.
     pub price_list: Option<PriceList>,
+    /// Which answers are kept for calls that ask the same; `None`: none.
+    pub cache: Option<Cache>,
     /// How calls are accounted for.
     pub ledger: Ledger,
     /// How long it is kept who changed what.
@@ -344,33 +350,6 @@ impl Fallbacks {
     }
 }
 
-/// How often and how long is tried.
-#[derive(Clone, Debug)]
-pub struct Retry {
-    /// Further attempts after the first; `None`: each candidate once, and at least three more in all.
-    pub max_retries: Option<u32>,
-    /// The same for streams, before their first good event: the lower of both counts.
-    pub stream_retries: Option<u32>,
-    /// Backoff before the same candidate is asked again: full jitter up to `initial · 2ⁿ`, at most this.
-    pub max_backoff: Duration,
-    /// Where that backoff begins.
-    pub initial_backoff: Duration,
-    /// The longest that a call waits for a resting candidate.
-    pub max_wait: Duration,
-    /// Rest of a credential after 429 without Retry-After.
-    pub cooldown_rate_limit: Duration,
-    /// Rest of a credential after 402 and quota messages.
-    pub cooldown_quota: Duration,
-    /// Rest of a provider whose breaker opened on error statuses.
-    pub cooldown_error: Duration,
-    /// Rest of a provider whose breaker opened on connections.
-    pub cooldown_network: Duration,
-    /// The longest rest that an upstream's Retry-After can ask for.
-    pub max_cooldown: Duration,
-    /// Failures in a row that open a provider's breaker.
-    pub breaker_threshold: u32,
-}
-
 /// Times that a provider, a model or a call has of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
@@ -493,24 +472,6 @@ impl Default for Routing {
     }
 }
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            max_retries: None,
-            stream_retries: None,
-            max_backoff: Duration::from_secs(5),
-            initial_backoff: Duration::from_millis(200),
-            max_wait: Duration::ZERO,
-            cooldown_rate_limit: Duration::from_secs(60),
-            cooldown_quota: Duration::from_secs(3600),
-            cooldown_error: Duration::from_secs(15),
-            cooldown_network: Duration::from_secs(10),
-            max_cooldown: Duration::from_secs(3600),
-            breaker_threshold: 5,
-        }
-    }
-}
-
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -544,6 +505,7 @@ impl Default for Config {
             price_overrides: Vec::new(),
             catalogue: Catalogue::built_in(),
             price_list: None,
+            cache: None,
             ledger: Ledger::default(),
             audit: Audit::default(),
             metrics_open: true,

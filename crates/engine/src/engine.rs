@@ -1,6 +1,7 @@
 //! The story of a call: understand, admit, find a route, ask one candidate after another, answer.
 
 mod attempts;
+mod cached;
 mod continuation;
 mod reserve;
 
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
 use crate::attribution::Attribution;
-use crate::body::{Hold, ReplyBody, Running};
+use crate::body::ReplyBody;
+use crate::cache::Tape;
 use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::config::Config;
 use crate::expect::Expected;
@@ -30,7 +32,7 @@ use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
 use crate::observe::{
-    CallRecord, Charge, Content, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
+    CallRecord, Charge, Content, Looked, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
 };
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
@@ -106,6 +108,10 @@ pub struct Trail {
     pub cost: Option<u64>,
     /// The gateway's own time until the head.
     pub overhead: Option<Duration>,
+    /// What the cache had, where it was asked.
+    pub cache: Option<&'static str>,
+    /// How old the answer is that it had.
+    pub age: Option<Duration>,
 }
 
 /// A call that is understood and admitted.
@@ -123,6 +129,8 @@ struct Begun {
     taking: Taking,
     /// How long it waits for leases.
     patience: Patience,
+    /// Takes its answer down, where that is to be kept.
+    tape: Option<Tape>,
 }
 
 impl Trail {
@@ -136,6 +144,7 @@ impl Trail {
         if let Some(record) = record {
             self.ignored = record.attribution.ignored().to_vec();
             self.overhead = Some(record.overhead(now));
+            self.cache = record.looked.map(Looked::name);
         }
     }
 }
@@ -315,18 +324,6 @@ impl Engine {
         answered
     }
 
-    async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
-        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
-            return Answered::failed(failure, recorder, Trail::default());
-        }
-        let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
-        let going: Running = Box::pin(self.clone().go(begun, recorder));
-        match hold {
-            Some(hold) => hold.wait(going).await,
-            None => going.await,
-        }
-    }
-
     /// Understands a call, admits it, and finds its route.
     fn begin(&self, inbound: Inbound, recorder: &mut Recorder) -> Result<Begun, Failure> {
         hops::check(&inbound.headers)?;
@@ -367,6 +364,7 @@ impl Engine {
             until: total.map(|total| Instant::now() + total),
             taking: Taking::default(),
             patience: Patience::default(),
+            tape: None,
         })
     }
 
@@ -392,7 +390,7 @@ impl Engine {
     /// Asks one candidate after another.
     async fn go(self: Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
-        let upload = begun.upload.take();
+        let (upload, tape) = (begun.upload.take(), begun.tape.take());
         let mut plan = begun.plan();
         if upload.is_some() {
             plan = plan.once();
@@ -410,6 +408,7 @@ impl Engine {
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
         match result {
             Ok((place, mut reply)) => {
+                recorder.tapes(tape.and_then(|tape| tape.of(&reply, &begun.call, &trail)));
                 trail.cost = reply.body.release(recorder, reply.status);
                 let rest = plan.rest();
                 if let ReplyBody::Stream(relay) = &mut reply.body
@@ -492,6 +491,8 @@ impl Engine {
             charge: Charge::NOTHING,
             unpriced: false,
             losses: Vec::new(),
+            looked: None,
+            saved: None,
             passed_over: Vec::new(),
             trace: self
                 .telling

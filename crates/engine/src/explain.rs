@@ -1,5 +1,6 @@
 //! What a call would meet if it came now, as data: understood, admitted and routed by the code that serves calls, and nothing taken.
 
+mod cached;
 mod candidate;
 mod line;
 
@@ -19,6 +20,7 @@ use crate::plan::taking::Taking;
 use crate::quota::Quota;
 use crate::route::{Looking, Route};
 
+pub use cached::Cached;
 pub use candidate::{Explained, Lane, Scores};
 pub use line::line;
 
@@ -50,6 +52,8 @@ pub struct Explanation {
     pub input_tokens: u64,
     /// The tokens of its answer, at most.
     pub output_tokens: u64,
+    /// The rule of the cache that is for it.
+    pub cache: Option<Cached>,
     /// Why nobody is asked at all.
     pub refusal: Option<Refusal>,
     /// What limits the key, its team and the model.
@@ -180,6 +184,10 @@ impl Engine {
         explanation.label = Some(route.label.clone());
         explanation.strict = call.strict;
         explanation.has_affinity = key.is_some();
+        match self.cached(call) {
+            Ok(cached) => explanation.cache = cached,
+            Err(failure) => explanation.refusal = Some(Refusal::of(failure)),
+        }
         explanation
             .limits
             .extend(limits(route.quota.iter(), seconds));
@@ -213,6 +221,7 @@ impl Explanation {
             has_affinity: false,
             input_tokens: expected.input,
             output_tokens: expected.output,
+            cache: None,
             refusal: None,
             limits: limits(caller.quotas(), moment.seconds),
             candidates: Vec::new(),

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cache::Answers;
 use crate::config::Retry;
 use crate::pulse::Pulses;
 use crate::quota::Book;
@@ -224,6 +225,8 @@ pub struct HealthBook {
     pub quotas: Arc<Book>,
     /// What replicas tell one another.
     pub signals: Arc<Signals>,
+    /// Answers that are kept for calls that ask the same.
+    pub answers: Arc<Answers>,
 }
 
 impl HealthBook {

@@ -4,8 +4,10 @@
 mod charge;
 mod content;
 mod log;
+mod looked;
 pub mod metrics;
 mod overhead;
+mod program;
 mod pump;
 mod record;
 mod recount;
@@ -14,6 +16,7 @@ mod trace;
 
 pub use charge::Charge;
 pub use content::Content;
+pub use looked::Looked;
 pub(crate) use metrics::Refused;
 pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
 pub use pump::{Finished, Flush, Pump, Recorders, Sink};

@@ -12,6 +12,7 @@ use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;
 
+use crate::cache::Cache;
 use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
 use crate::health::{Health, HealthBook, Rest};
 use crate::pattern::Pattern;
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Models that name their targets.
     pub models: HashMap<String, Model>,
+    /// Answers that are kept, where any are.
+    pub cache: Option<Arc<Cache>>,
     pub(crate) routes: RouteCache,
     trusts: tls::Profiles,
 }
@@ -178,12 +181,14 @@ impl Snapshot {
                 )
             })
             .collect();
+        let cache = Cache::compile(&config, &upstreams, &book.answers);
         let generation = before.map_or(1, |before| before.generation + 1);
         Ok(Self {
             config,
             generation,
             upstreams,
             models,
+            cache: cache.map(Arc::new),
             routes: RouteCache::default(),
             trusts,
         })

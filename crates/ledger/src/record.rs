@@ -118,6 +118,8 @@ pub(crate) fn aborted(intents: &[Intent<'_>]) -> Option<CallRow> {
         session: None,
         metadata: None,
         passed_over: None,
+        cached: None,
+        saved: None,
         attempts,
     })
 }

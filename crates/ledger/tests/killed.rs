@@ -227,6 +227,8 @@ fn row(id: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        cached: None,
+        saved: None,
         attempts: Vec::new(),
     }
 }

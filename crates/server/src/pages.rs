@@ -124,5 +124,6 @@ fn standing(state: &State) -> Standing {
         is_store_up: now.is_store_up,
         calls: state.calls.taken(),
         most_calls: most.unwrap_or(state.bearable),
+        cached: state.engine.answers().size(),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use polygate_engine::config::Jsonl;
-use polygate_engine::observe::{AttemptRecord, Finished, Sink, Told};
+use polygate_engine::observe::{AttemptRecord, Finished, Looked, Sink, Told};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -162,6 +162,8 @@ fn line(call: &Waiting) -> Value {
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
+        "cache": record.looked.map(Looked::name),
+        "saved": record.saved.as_ref().map(usage),
         "usage": usage(&record.charge.usage),
         "usage_state": record.charge.state.as_str(),
         "cost_micro_usd": record.charge.cost,

@@ -348,6 +348,9 @@ impl Relay {
                 };
                 record.error = failure.as_ref().map(|failure| failure.kind.name());
             });
+            if failure.is_none() {
+                recorder.ends_well();
+            }
         }
     }
 }

@@ -140,6 +140,9 @@ impl CallRecord {
 
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
+        if self.is_replayed() {
+            return State::Reported;
+        }
         let is_guessed = AttemptRecord::is_guessed;
         let mut answers = self.attempts.iter().rev();
         match answers.find(|one| one.answered).map(|one| one.charge.state) {
@@ -203,6 +206,8 @@ pub(super) mod tests {
             unpriced: false,
             passed_over: Vec::new(),
             losses: Vec::new(),
+            looked: None,
+            saved: None,
             trace: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),

@@ -13,11 +13,13 @@ use polygate_wire::Loss;
 
 use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
+use super::looked::Looked;
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
 use super::row;
 use super::trace::Trace;
 use crate::attribution::Attribution;
+use crate::cache::Tape;
 use crate::call::Call;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
@@ -80,6 +82,10 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// What the cache had, where it was asked.
+    pub looked: Option<Looked>,
+    /// Token counts of an answer that was kept, which nobody pays again.
+    pub saved: Option<Usage>,
     /// Who was not asked though it would have been their turn.
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
@@ -94,42 +100,10 @@ pub struct CallRecord {
     pub duration: Duration,
 }
 
-/// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
-const CLIENTS: [(&str, &str); 16] = [
-    ("claude-cli", "claude-code"),
-    ("codex", "codex"),
-    ("geminicli", "gemini-cli"),
-    ("opencode", "opencode"),
-    ("cline", "cline"),
-    ("aider", "aider"),
-    ("litellm", "litellm"),
-    ("langchain", "langchain"),
-    ("ai-sdk", "ai-sdk"),
-    ("anthropic", "anthropic-sdk"),
-    ("openai", "openai-sdk"),
-    ("google-genai", "google-genai"),
-    ("curl", "curl"),
-    ("python", "python"),
-    ("node", "node"),
-    ("mozilla", "browser"),
-];
-
 impl CallRecord {
-    /// The client program by a name that callers cannot choose.
-    pub fn program(&self) -> &'static str {
-        let Some(agent) = &self.client else {
-            return "unknown";
-        };
-        let agent: Vec<u8> = agent
-            .as_bytes()
-            .iter()
-            .take(200)
-            .map(u8::to_ascii_lowercase)
-            .collect();
-        let known = CLIENTS
-            .iter()
-            .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
-        known.map_or("other", |(_, name)| name)
+    /// Its answer was kept from another call: nobody was asked, and nothing is paid.
+    pub fn is_replayed(&self) -> bool {
+        self.looked.is_some_and(Looked::is_answered)
     }
 
     /// About so many bytes it keeps.
@@ -329,6 +303,8 @@ pub struct Recorder {
     evidence: Evidence,
     /// What is said, where somebody is told.
     content: Option<Box<Content>>,
+    /// Takes the answer down, where it is to be kept.
+    tape: Option<Box<Tape>>,
 }
 
 impl Recorder {
@@ -346,6 +322,7 @@ impl Recorder {
             slot: None,
             evidence: Evidence::default(),
             content: None,
+            tape: None,
         }
     }
 
@@ -413,6 +390,25 @@ impl Recorder {
     pub(crate) fn answers(&mut self, piece: &[u8]) {
         if let Some(content) = &mut self.content {
             content.answer(piece);
+        }
+        if let Some(tape) = &mut self.tape
+            && !tape.take(piece)
+        {
+            tape.stop();
+            self.tape = None;
+        }
+    }
+
+    /// The answer is taken down from here on.
+    pub(crate) fn tapes(&mut self, tape: Option<Tape>) {
+        self.tape = tape.map(Box::new);
+    }
+
+    /// All of the answer is with the client, and it is a good one.
+    pub(crate) fn ends_well(&mut self) {
+        if let Some(tape) = self.tape.take() {
+            let usage = self.record.as_ref().and_then(|record| record.usage);
+            tape.end(usage, self.clock.unix_micros() / 1000);
         }
     }
 

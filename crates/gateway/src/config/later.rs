@@ -28,8 +28,7 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 21] = [
-    feature("cache", "cached answers"),
+const TABLE: [Later; 20] = [
     feature("claude-header-defaults", "headers for masquerading"),
     feature("cloak", "masquerading"),
     feature("conditions", "routing by conditions"),

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod accounts;
+pub(super) mod cache;
 mod limits;
 pub(super) mod models;
 pub(super) mod providers;
@@ -153,6 +154,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     if let Some(section) = top.section("price_list") {
         config.price_list = accounts::price_list(section);
     }
+    config.cache = top.section("cache").and_then(cache::cache);
     if let Some(section) = top.section("ledger") {
         accounts::ledger(section, &mut config.ledger);
     }

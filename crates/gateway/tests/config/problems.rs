@@ -156,7 +156,6 @@ fn problems_of_one_kind() {
 fn features_that_come_later_are_refused_by_name() {
     let cases = [
         "payload: {default: []}",
-        "cache: {}",
         "guards: {}",
         "strict: true",
         "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",

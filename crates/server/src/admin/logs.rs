@@ -113,6 +113,11 @@ const LIST: &[Param] = &[
         about: "streams, or not",
     },
     Param {
+        name: "cached",
+        kind: ParamKind::Flag,
+        about: "answered by the cache, or not",
+    },
+    Param {
         name: "error_only",
         kind: ParamKind::Flag,
         about: "only those with an error",
@@ -248,6 +253,10 @@ async fn page_of(asked: Asked, errors: bool) -> Result<Json<Value>, Problem> {
         stream: asked
             .query("is_streaming")
             .map(|_| asked.flag("is_streaming"))
+            .transpose()?,
+        cached: asked
+            .query("cached")
+            .map(|_| asked.flag("cached"))
             .transpose()?,
         errors: asked.flag("error_only")? || errors,
     };
@@ -424,6 +433,8 @@ fn item(row: &CallRow) -> Value {
         "end_user": row.end_user,
         "session": row.session,
         "passed_over": parsed(row.passed_over.as_deref()),
+        "cached": row.cached,
+        "saved_tokens": row.saved,
         "tags": parsed(row.tags.as_deref()),
         "metadata": parsed(row.metadata.as_deref()),
         "total_duration_ms": millis(row.duration),

@@ -254,9 +254,9 @@ fn bounded(stretches: Vec<Stretch>) -> Vec<Stretch> {
     from.zip(until).into_iter().collect()
 }
 
-/// They are looked for by what callers say, for which there are indexes.
+/// They are looked for by what callers say, or by whether the cache had their answers, for which there are indexes.
 fn is_as_said(of: &CallFilter) -> bool {
-    of.end_user.is_some() || of.session.is_some() || of.tag.is_some()
+    of.end_user.is_some() || of.session.is_some() || of.tag.is_some() || of.cached.is_some()
 }
 
 /// Where they are found. By a tag they are found in the order of time, as all calls are.
@@ -327,6 +327,11 @@ where
             query.push(condition).push_bind(&**named);
         }
         query.push(")");
+    }
+    match of.cached {
+        Some(true) => drop(query.push(" AND cached IS NOT NULL")),
+        Some(false) => drop(query.push(" AND cached IS NULL")),
+        None => {}
     }
     if of.errors {
         query.push(" AND error IS NOT NULL");

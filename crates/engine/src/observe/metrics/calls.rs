@@ -52,6 +52,8 @@ pub(super) struct Calls {
     losses: Family<TargetLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     gone: Family<ModelLabel, Counter>,
+    cached: Family<CachedLabels, Counter>,
+    saved: Family<SavedLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -131,6 +133,18 @@ struct RefusedLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CachedLabels {
+    model: Arc<str>,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SavedLabels {
+    model: Arc<str>,
+    kind: &'static str,
+}
+
 /// A request that was refused before it became a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
@@ -192,6 +206,8 @@ impl Calls {
             cost: register(registry, "polygate_cost_micro_usd", Family::default()),
             unpriced: register(registry, "polygate_unpriced_calls", Family::default()),
             losses: register(registry, "polygate_losses", Family::default()),
+            cached: register(registry, "polygate_cache_requests", Family::default()),
+            saved: register(registry, "polygate_cache_saved_tokens", Family::default()),
         }
     }
 
@@ -220,6 +236,7 @@ impl Calls {
         self.observe_tokens(record);
         self.observe_speed(record);
         self.observe_end(record);
+        self.observe_cache(record);
         for (number, attempt) in record.attempts.iter().enumerate() {
             let is_last = number + 1 == record.attempts.len();
             self.observe_attempt(record, attempt, is_last);
@@ -246,6 +263,25 @@ impl Calls {
     fn count_refusal(&self, endpoint: &'static str, reason: &'static str) {
         let labels = RefusedLabels { endpoint, reason };
         self.refused.get_or_create(&labels).inc();
+    }
+
+    fn observe_cache(&self, record: &CallRecord) {
+        let Some(looked) = record.looked else { return };
+        let labels = CachedLabels {
+            model: record.label.clone(),
+            result: looked.name(),
+        };
+        self.cached.get_or_create(&labels).inc();
+        let saved = record.saved.unwrap_or_default();
+        for (kind, count) in [("input", saved.input), ("output", saved.output)] {
+            if count > 0 {
+                let labels = SavedLabels {
+                    model: record.label.clone(),
+                    kind,
+                };
+                self.saved.get_or_create(&labels).inc_by(count);
+            }
+        }
     }
 
     fn observe_tokens(&self, record: &CallRecord) {

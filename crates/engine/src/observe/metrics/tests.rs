@@ -7,10 +7,10 @@ use polygate_core::Usage;
 use polygate_store::usage::State;
 
 use super::*;
-use crate::observe::Outcome;
 use crate::observe::charge::Charge;
 use crate::observe::charge::tests::{asked, call};
 use crate::observe::record::AttemptRecord;
+use crate::observe::{Looked, Outcome};
 use crate::quota::{Allowance, Measure, Period, Quota, Subject, SubjectKind};
 
 fn usage() -> Usage {
@@ -49,6 +49,8 @@ fn eventful() -> CallRecord {
         usage: Some(usage()),
         outcome: Outcome::ClientGone,
         unpriced: true,
+        looked: Some(Looked::Hit),
+        saved: Some(usage()),
         losses: vec![polygate_wire::Loss("/stop".to_owned())],
         first_event: Some(Duration::from_millis(5)),
         ..call(vec![failed, won])

@@ -33,8 +33,11 @@ const WORDS: [(&str, &str); 26] = [
         "no request waits for the database",
     ),
     ("allow_requests_on_db_unavailable", "that is always so"),
-    ("cache", "answers are not cached"),
-    ("cache_params", "answers are not cached"),
+    ("cache", "write cache: {rules: [{}]}"),
+    (
+        "cache_params",
+        "write cache: {store: redis, ttl: …, rules: [{}]}",
+    ),
     (
         "drop_params",
         "what a provider does not take is left out and named in x-polygate-dropped; a model's or key's strict: true refuses it",

@@ -16,7 +16,7 @@ const SUMS: [&str; 9] = [
 ];
 
 /// The schemas.
-pub fn all() -> [(&'static str, Value); 9] {
+pub fn all() -> [(&'static str, Value); 10] {
     let state = json!({"enum": ["reported", "estimated", "aborted", "failed"]});
     let sums = object(SUMS.map(|name| (name, integer())));
     let mut group = sums.clone();
@@ -49,6 +49,11 @@ pub fn all() -> [(&'static str, Value); 9] {
         ("end_user", json!({"type": ["string", "null"]})),
         ("session", json!({"type": ["string", "null"]})),
         ("passed_over", json!({"type": ["array", "null"]})),
+        (
+            "cached",
+            json!({"type": ["string", "null"], "enum": ["hit", "shared", null]}),
+        ),
+        ("saved_tokens", json!({"type": ["object", "null"]})),
         ("tags", json!({"type": ["array", "null"]})),
         ("metadata", json!({"type": ["object", "null"]})),
         ("total_duration_ms", json!({"type": "number"})),
@@ -88,6 +93,7 @@ pub fn all() -> [(&'static str, Value); 9] {
         ("LogStats", stats),
         ("LogIds", ids),
         ("DeletedLogs", object([("deleted", integer())])),
+        ("Purged", object([("purged", integer())])),
         ("Explain", explain()),
         ("Explanation", explanation()),
         ("ExplainedCall", explained_call()),
@@ -152,6 +158,7 @@ fn explanation() -> Value {
         ("has_affinity", flag()),
         ("input_tokens", integer()),
         ("output_tokens", integer()),
+        ("cache", json!({"type": ["object", "null"]})),
         ("refusal", refusal),
         ("limits", list(limit)),
         ("candidates", list(candidate)),

@@ -1,0 +1,222 @@
+//! Answers that are kept for calls that ask the same again: for which calls, what it is that they ask, and where the answers are.
+//!
+//! A call is looked up once it is admitted. What is found is given as it was; what is not is asked for, and kept if it comes to a
+//! good end (`tape`). Nothing of this is done where the configuration has no `cache`.
+
+mod answers;
+mod entry;
+mod flights;
+mod key;
+mod memory;
+mod shaping;
+mod tape;
+mod wish;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use polygate_core::Failure;
+
+use crate::call::{Call, Endpoint};
+use crate::config::{self, CacheRule, CacheStore, Config, Share};
+use crate::snapshot::Upstream;
+
+pub use answers::{Answers, Elsewhere, Forgotten, Found, Purged, Size};
+pub use entry::Entry;
+pub(crate) use flights::{Joined, Lead, Turn};
+pub use key::Key;
+pub(crate) use tape::Tape;
+use wish::Wish;
+
+/// The cache of one configuration.
+#[derive(Debug)]
+pub struct Cache {
+    rules: Vec<CacheRule>,
+    store: CacheStore,
+    max_entry: usize,
+    /// What of the configuration shapes answers.
+    shape: [u8; 32],
+    /// Headers of clients that reach providers.
+    headers: Vec<HeaderName>,
+    answers: Arc<Answers>,
+}
+
+/// Whether a call is looked up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict<'a> {
+    /// No rule is for it.
+    NotAsked,
+    /// A rule is for it, and all the same it is not looked up.
+    Passed(&'a CacheRule, &'static str),
+    /// It is, as it wishes.
+    LookedUp(&'a CacheRule, Wish),
+}
+
+/// What a call is looked up by, and what becomes of its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup {
+    pub key: Key,
+    pub wish: Wish,
+    pub coalesce: bool,
+    ttl: Duration,
+}
+
+/// What makes a call one that leaves or needs something at a provider, by the member that says so.
+const STATEFUL: [(&str, Says); 5] = [
+    ("previous_response_id", Says::Anything),
+    ("conversation", Says::Anything),
+    ("container", Says::Anything),
+    ("background", Says::True),
+    ("store", Says::True),
+];
+
+/// What a member has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Anything,
+    True,
+}
+
+/// Gemini's methods that answer with a model's work.
+const GEMINI_METHODS: [&str; 2] = ["embedContent", "batchEmbedContents"];
+
+impl Cache {
+    /// The cache of a configuration; `None` where it has none.
+    pub fn compile(
+        config: &Config,
+        upstreams: &[Arc<Upstream>],
+        answers: &Arc<Answers>,
+    ) -> Option<Self> {
+        let config::Cache {
+            store,
+            max_bytes,
+            max_entry,
+            rules,
+        } = config.cache.as_ref()?;
+        if *store == CacheStore::Memory {
+            answers.make_room(*max_bytes);
+        }
+        let names = upstreams.iter().flat_map(|one| &one.said.forward);
+        let mut headers: Vec<HeaderName> = names.filter_map(|name| name.parse().ok()).collect();
+        headers.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.dedup();
+        Some(Self {
+            rules: rules.clone(),
+            store: *store,
+            max_entry: *max_entry,
+            shape: shaping::shaping(config),
+            headers,
+            answers: answers.clone(),
+        })
+    }
+
+    /// Whether this call is looked up. `Err`: it wishes what cannot be meant.
+    pub(crate) fn verdict(&self, call: &Call) -> Result<Verdict<'_>, Failure> {
+        if !has_answers(&call.inbound.endpoint) {
+            return Ok(Verdict::NotAsked);
+        }
+        let wish = Wish::read(&call.inbound.headers)?;
+        let is_for = |rule: &&CacheRule| (wish.asks || !rule.on_request) && rule.when.holds(call);
+        let Some(rule) = self.rules.iter().find(is_for) else {
+            return Ok(Verdict::NotAsked);
+        };
+        Ok(if wish.is_off {
+            Verdict::Passed(rule, "the request wants no cache")
+        } else if is_stateful(call) {
+            let why = "it goes on from what a provider keeps, or has it keep something";
+            Verdict::Passed(rule, why)
+        } else {
+            Verdict::LookedUp(rule, wish)
+        })
+    }
+
+    /// The number of a rule, from 1.
+    pub(crate) fn number(&self, rule: &CacheRule) -> usize {
+        let mut rules = self.rules.iter();
+        let at = rules.position(|one| std::ptr::eq(one, rule));
+        at.map_or(0, |at| at + 1)
+    }
+
+    /// What a call is looked up by.
+    pub(crate) fn lookup(&self, rule: &CacheRule, wish: Wish, call: &Call, body: &[u8]) -> Lookup {
+        Lookup {
+            key: key::of(
+                call,
+                body,
+                &key::Around {
+                    share: rule.share,
+                    shape: &self.shape,
+                    headers: &self.headers,
+                },
+            ),
+            coalesce: rule.coalesce && wish.takes_any(),
+            ttl: wish.ttl.map_or(rule.ttl, |ttl| ttl.min(rule.ttl)),
+            wish,
+        }
+    }
+
+    /// The answer that is kept, where there is one that the call takes. The moment is in milliseconds since 1970.
+    pub(crate) async fn find(&self, lookup: &Lookup, now: i64) -> Option<Arc<Entry>> {
+        if lookup.wish.is_fresh_wanted {
+            return None;
+        }
+        let found = match self.store {
+            CacheStore::Memory => self.answers.here(&lookup.key),
+            // In a box: most calls do without.
+            CacheStore::Redis => Box::pin(self.answers.there(&lookup.key)).await,
+        };
+        found.filter(|entry| entry.is_good(now) && lookup.wish.takes(entry.age(now)))
+    }
+
+    /// Joins those who ask the same.
+    pub(crate) fn join(&self, lookup: &Lookup) -> Joined {
+        let name = (lookup.key, self.answers.epoch());
+        self.answers.flights().join(name)
+    }
+
+    /// What takes the answer down as it goes to the client.
+    pub(crate) fn tape(&self, lookup: Lookup, lead: Option<Lead>) -> Tape {
+        Tape::new(tape::Parts {
+            key: lookup.key,
+            ttl: lookup.ttl,
+            most: self.max_entry,
+            store: self.store,
+            epoch: self.answers.epoch(),
+            answers: self.answers.clone(),
+            lead,
+        })
+    }
+}
+
+/// Whether a model answers there.
+fn has_answers(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Chat
+        | Endpoint::Completions
+        | Endpoint::Embeddings
+        | Endpoint::Responses
+        | Endpoint::Messages
+        | Endpoint::Generate { .. } => true,
+        Endpoint::GeminiMethod(method) => GEMINI_METHODS.contains(&&**method),
+        Endpoint::ResponsesCount | Endpoint::CountTokens | Endpoint::Proxy(_) => false,
+    }
+}
+
+/// Whether the call goes on from something that is kept for its client, or leaves something that its client may go on from, or
+/// delete. Answers of Responses are kept unless the request says otherwise.
+fn is_stateful(call: &Call) -> bool {
+    let Some(object) = &call.object else {
+        return true;
+    };
+    let says = |(member, says): &(&str, Says)| match object.get(member) {
+        None | Some("null") => false,
+        Some(text) => *says == Says::Anything || text == "true",
+    };
+    let is_kept =
+        call.inbound.endpoint == Endpoint::Responses && object.get("store") != Some("false");
+    call.continued.is_some() || is_kept || STATEFUL.iter().any(says)
+}
+
+#[cfg(test)]
+mod tests;

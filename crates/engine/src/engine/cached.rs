@@ -1,0 +1,179 @@
+//! A call and the cache: looked up once it is admitted, before anything is reserved for it but its place among the calls.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answered, Begun, Engine, Trail};
+use crate::attempt::Reply;
+use crate::body::{Hold, Replayed, ReplyBody, Running};
+use crate::cache::{Answers, Cache, Entry, Joined, Lookup, Turn, Verdict};
+use crate::expect::{Expected, Metered};
+use crate::observe::{Looked, Recorder};
+
+impl Engine {
+    /// Answers that are kept for calls that ask the same.
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.book.answers
+    }
+
+    /// From the cache where it has an answer, else from whoever is asked.
+    pub(super) async fn run(self: &Arc<Self>, begun: Begun, recorder: Recorder) -> Answered {
+        match begun.snapshot.cache.clone() {
+            None => self.ask(begun, recorder).await,
+            // In a box: what caches nothing should not carry it.
+            Some(cache) => Box::pin(self.look_up(&cache, begun, recorder)).await,
+        }
+    }
+
+    /// From whoever is asked.
+    async fn ask(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
+        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
+            return Answered::failed(failure, recorder, Trail::default());
+        }
+        let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
+        let going: Running = Box::pin(self.clone().go(begun, recorder));
+        match hold {
+            Some(hold) => hold.wait(going).await,
+            None => going.await,
+        }
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        cache: &Cache,
+        mut begun: Begun,
+        mut recorder: Recorder,
+    ) -> Answered {
+        let lookup = match cache.verdict(&begun.call) {
+            Err(failure) => return Answered::failed(failure, recorder, Trail::default()),
+            Ok(Verdict::NotAsked) => return self.ask(begun, recorder).await,
+            Ok(Verdict::Passed(..)) => {
+                recorder.update(|record| record.looked = Some(Looked::Passed));
+                return self.ask(begun, recorder).await;
+            }
+            Ok(Verdict::LookedUp(rule, wish)) => cache.lookup(rule, wish, &begun.call, &begun.body),
+        };
+        if let Some(entry) = cache.find(&lookup, self.millis()).await {
+            return self.replay(begun, recorder, &entry, Looked::Hit).await;
+        }
+        let lead = match lookup.coalesce.then(|| cache.join(&lookup).lead()) {
+            None => None,
+            Some(Ok(lead)) => Some(lead),
+            Some(Err(joined)) => {
+                let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
+                let following: Running =
+                    Box::pin(self.clone().follow(joined, lookup, begun, recorder));
+                return match hold {
+                    Some(hold) => hold.wait(following).await,
+                    None => following.await,
+                };
+            }
+        };
+        recorder.update(|record| record.looked = Some(Looked::Missed));
+        begun.tape = Some(cache.tape(lookup, lead));
+        self.ask(begun, recorder).await
+    }
+
+    /// Waits for the answer of another that asks the same, but no longer than it would wait for a provider.
+    async fn follow(
+        self: Arc<Self>,
+        joined: Joined,
+        lookup: Lookup,
+        mut begun: Begun,
+        mut recorder: Recorder,
+    ) -> Answered {
+        let patience = Instant::now() + begun.patience_for_an_answer();
+        let turn = begun.in_time(self.unless_cut(async {
+            let turn = timeout_at(patience, joined.turn()).await;
+            Ok(turn.unwrap_or(Turn::Alone))
+        }));
+        let lead = match turn.await {
+            Err(failure) => return Answered::failed(failure, recorder, Trail::default()),
+            Ok(Turn::Answer(entry)) => {
+                return self.replay(begun, recorder, &entry, Looked::Shared).await;
+            }
+            Ok(Turn::Lead(lead)) => Some(lead),
+            Ok(Turn::Alone) => None,
+        };
+        recorder.update(|record| record.looked = Some(Looked::Missed));
+        let cache = begun.snapshot.cache.clone();
+        begun.tape = cache.map(|cache| cache.tape(lookup, lead));
+        // The head is held by whoever waits for this.
+        match self.reserve(&mut begun, &mut recorder).await {
+            Err(failure) => Answered::failed(failure, recorder, Trail::default()),
+            Ok(()) => self.go(begun, recorder).await,
+        }
+    }
+
+    /// Gives an answer that is kept. It counts as a request, and takes nothing else.
+    async fn replay(
+        &self,
+        mut begun: Begun,
+        mut recorder: Recorder,
+        entry: &Entry,
+        looked: Looked,
+    ) -> Answered {
+        recorder.update(|record| {
+            record.expected = Expected {
+                metered: Metered::Nothing,
+                ..Expected::default()
+            };
+        });
+        if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
+            return Answered::failed(failure, recorder, Trail::default());
+        }
+        recorder.update(|record| {
+            record.looked = Some(looked);
+            record.saved = entry.head.usage;
+            record.losses = entry.losses();
+        });
+        let mut trail = Trail {
+            provider: Some(entry.head.provider.as_str().into()),
+            model: Some(entry.head.model.as_str().into()),
+            losses: entry.losses(),
+            cost: Some(0),
+            age: Some(entry.age(self.millis())),
+            ..Trail::default()
+        };
+        let mut body = if entry.head.is_stream {
+            ReplyBody::Replayed(Box::new(Replayed::new(entry)))
+        } else {
+            ReplyBody::whole(entry.body.clone(), None)
+        };
+        trail.end(recorder.record(), self.clock.now());
+        if looked == Looked::Shared {
+            // Most of it was spent waiting for another's provider.
+            trail.overhead = None;
+        }
+        body.release(recorder, StatusCode::OK);
+        Answered {
+            result: Ok(Reply {
+                status: StatusCode::OK,
+                headers: entry.headers(),
+                body,
+            }),
+            trail: Some(trail),
+            limits: Vec::new(),
+            explanation: None,
+        }
+    }
+
+    /// Milliseconds since 1970.
+    fn millis(&self) -> i64 {
+        self.clock.unix_micros() / 1000
+    }
+}
+
+impl Begun {
+    /// How long a call waits for an answer, or for the beginning of a stream.
+    fn patience_for_an_answer(&self) -> std::time::Duration {
+        let (own, all) = (self.call.deadlines, &self.snapshot.config.timeouts);
+        if self.call.stream {
+            own.first_event.unwrap_or(all.first_event)
+        } else {
+            own.request.unwrap_or(all.request)
+        }
+    }
+}
