@@ -78,6 +78,8 @@ def seeds(number, format, kind, body):
     match kind:
         case "request":
             yield "request", byte(format, QUIRKS if number % 2 else 0) + body
+            place = ["messages.0.content", "metadata.user_id", "tools.-", "generationConfig.maxOutputTokens", "messages.-1"][number % 5]
+            yield "path", f"{number % 6}{place}\n{{}}\n".encode() + body
         case "response":
             yield "response", byte(format, 0 if number % 4 else BENT) + body
         case "messages":

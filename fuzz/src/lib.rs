@@ -7,6 +7,7 @@
 mod drive;
 pub mod messages;
 pub mod mutate;
+pub mod path;
 pub mod request;
 pub mod response;
 pub mod sse;

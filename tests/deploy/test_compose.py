@@ -115,8 +115,9 @@ def test_addresses_are_of_services():
     postgres = SERVICES[host]["environment"]
     assert (user, password, database) == tuple(postgres[f"POSTGRES_{name}"] for name in ["USER", "PASSWORD", "DB"])
     assert re.fullmatch(r"redis://(\w+):6379/0", environment["REDIS_URL"])[1] in SERVICES
-    scraped = load(DEPLOY / "prometheus/prometheus.yml")[0]["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert scraped == ["polygate:8080"]
+    scraped = load(DEPLOY / "prometheus/prometheus.yml")[0]["scrape_configs"][0]["dns_sd_configs"][0]
+    # Every address behind the name: each replica by itself.
+    assert scraped == {"names": ["polygate"], "type": "A", "port": 8080}
     source = load(DEPLOY / "grafana/provisioning/datasources/prometheus.yml")[0]["datasources"][0]
     assert re.fullmatch(r"http://(\w+):9090", source["url"])[1] in SERVICES
 

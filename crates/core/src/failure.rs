@@ -200,6 +200,8 @@ pub enum Kind {
     Timeout,
     /// The call goes round in a circle of gateways.
     Loop,
+    /// A guard does not let the request or its answer through.
+    Blocked,
 }
 
 struct Row {
@@ -231,7 +233,7 @@ const fn row(
 
 /// The one table: kind → code, status, origin, what rests, whether another candidate is asked.
 #[rustfmt::skip]
-const TABLE: [Row; 26] = [
+const TABLE: [Row; 27] = [
     row(Kind::InvalidRequest,      "invalid_request",       400, Origin::Client,   Scope::Request,    false),
     row(Kind::Unauthenticated,     "invalid_api_key",       401, Origin::Client,   Scope::Request,    false),
     row(Kind::Forbidden,           "model_not_allowed",     403, Origin::Client,   Scope::Request,    false),
@@ -258,6 +260,7 @@ const TABLE: [Row; 26] = [
     row(Kind::Broken,              "upstream_disconnected", 502, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Timeout,             "upstream_timeout",      504, Origin::Upstream, Scope::Provider,   true),
     row(Kind::Loop,                "loop_detected",         508, Origin::Gateway,  Scope::Request,    false),
+    row(Kind::Blocked,             "content_blocked",       400, Origin::Gateway,  Scope::Request,    false),
 ];
 
 impl Kind {

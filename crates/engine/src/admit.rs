@@ -191,6 +191,11 @@ impl KeyRing {
 }
 
 impl Caller {
+    /// Whether its key has not ended; seconds since 1970.
+    pub(crate) fn in_force(&self, now: u64) -> Result<(), Failure> {
+        self.key.as_ref().map_or(Ok(()), |key| key.in_force(now))
+    }
+
     /// The key's name, or `anonymous`.
     pub fn name(&self) -> Arc<str> {
         static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
@@ -280,10 +285,7 @@ impl Key {
 
     /// Whether it may be used now, and from there.
     fn check(&self, peer: IpAddr, now: u64) -> Result<(), Failure> {
-        if let Some(expires) = self.expires.filter(|expires| *expires <= now) {
-            let message = format!("this API key expired at {}", moment::text(expires));
-            return Err(Failure::new(Kind::Unauthenticated, message));
-        }
+        self.in_force(now)?;
         let is_of = |network: &Network| network.has(peer);
         if !self.allowed_ips.is_empty() && !self.allowed_ips.iter().any(is_of) {
             let message = format!(
@@ -292,6 +294,15 @@ impl Key {
                 peer.to_canonical()
             );
             return Err(Failure::new(Kind::Forbidden, message));
+        }
+        Ok(())
+    }
+
+    /// Whether it has not ended.
+    fn in_force(&self, now: u64) -> Result<(), Failure> {
+        if let Some(expires) = self.expires.filter(|expires| *expires <= now) {
+            let message = format!("this API key expired at {}", moment::text(expires));
+            return Err(Failure::new(Kind::Unauthenticated, message));
         }
         Ok(())
     }

@@ -24,15 +24,23 @@ const TURNS: [&str; 3] = ["messages", "input", "contents"];
 
 /// The key by which a call prefers a candidate; `None` where it has none.
 pub fn key(call: &Call, affinity: Affinity) -> Option<u64> {
-    let object = call.object.as_ref();
-    let headers = &call.inbound.headers;
-    let session = || session(headers, object, call.inbound.endpoint.format());
-    let prefix = || object.and_then(|object| prefix(&call.model, object));
-    let named = affinity.session.then(session).flatten();
-    named.or_else(|| affinity.prefix.then(prefix).flatten())
+    let session = || session(call);
+    let prefix = || prefix(&call.model, call.object.as_ref()?);
+    let of_session = affinity.session.then(session).flatten();
+    of_session.or_else(|| affinity.prefix.then(prefix).flatten())
 }
 
-fn session(headers: &HeaderMap, object: Option<&RawObject>, format: Format) -> Option<u64> {
+/// The session that a call is part of; `None` where nobody names one.
+pub fn session(call: &Call) -> Option<u64> {
+    let headers = &call.inbound.headers;
+    named(
+        headers,
+        call.object.as_ref(),
+        call.inbound.endpoint.format(),
+    )
+}
+
+fn named(headers: &HeaderMap, object: Option<&RawObject>, format: Format) -> Option<u64> {
     if let Some(header) = attribution::session_header(headers) {
         return Some(hash(&[header.as_bytes()]));
     }
@@ -105,7 +113,7 @@ mod tests {
             if !header.is_empty() {
                 headers.insert("x-session-id", header.parse().expect("a value"));
             }
-            session(&headers, Some(&object(json)), Format::OpenaiChat)
+            named(&headers, Some(&object(json)), Format::OpenaiChat)
         };
         assert_eq!(session("{}", ""), None);
         assert_eq!(session(r#"{"user":null,"metadata":{}}"#, ""), None);

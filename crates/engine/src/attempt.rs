@@ -13,27 +13,32 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
 use polygate_providers::{Answer, Outbound};
-use polygate_wire::{ChatRequest, Format, Loss, RawObject, counting, dialect, ingress};
+use polygate_wire::raw::path::Path;
+use polygate_wire::{ChatRequest, Format, RawObject, counting, dialect, ingress};
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
+use crate::cloak::Cloak;
 use crate::config::Deadlines;
 use crate::count;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
-use crate::observe::Trace;
+use crate::observe::{NOTED, Trace, Transformed};
+use crate::passthrough::picked;
+use crate::payload::{Done, Rule};
 use crate::route::Candidate;
+use crate::shape::Shape;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
 
-pub(crate) use read::read_error;
-use read::{Read, read_capped};
+pub(crate) use read::{Read, read_capped, read_error};
 
 /// The most of a whole answer that is held to be checked before it is sent.
-const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+pub(crate) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// So many requests are counted at a time: each thread that counts has a memory of a mebibyte.
 static ESTIMATES: Semaphore = Semaphore::const_new(2);
@@ -54,8 +59,10 @@ pub struct Attempt<'a> {
     pub until: Option<Instant>,
     /// Its place in a trace: the call's, and its own number there.
     pub trace: Option<(Trace, usize)>,
-    /// What translation lost, once that is known.
-    pub losses: OnceLock<Vec<Loss>>,
+    /// What became of the request, once that is known.
+    pub transformed: OnceLock<Transformed>,
+    /// Headers of the answer that pass to the client, once there is one.
+    pub passed: OnceLock<HeaderMap>,
     /// How long the gateway itself was at work in it, in nanoseconds.
     pub own: AtomicU64,
     /// A prompt that is not let through is a failure, though it comes as an answer: another model is there for it.
@@ -94,11 +101,8 @@ impl Attempt<'_> {
         if !self.call.inbound.endpoint.counts() {
             return self.ask(object).await;
         }
-        let provider = &self.candidate.upstream.provider;
-        let is_native = provider
-            .formats()
-            .contains(&self.call.inbound.endpoint.format());
-        if !is_native && provider.counts().is_none() {
+        let provider = self.candidate.upstream.provider.as_ref();
+        if self.call.inbound.endpoint.is_estimated_at(provider) {
             return self.estimated(object).await;
         }
         match self.ask(object).await {
@@ -119,8 +123,18 @@ impl Attempt<'_> {
             strict: self.call.strict,
             kept: self.kept,
         };
-        let prepared = self.working(|| lane::prepare(&making))?;
-        let _ = self.losses.set(prepared.losses);
+        let mut rules = Vec::new();
+        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done, &mut rules);
+        let shape = self.shape();
+        let prepare = || shape.prepare(&making, &mut tell);
+        let prepared = self.working(|| aside(object.bytes().len(), prepare))?;
+        let is_native = matches!(prepared.lane, Lane::Native(_));
+        let _ = self.transformed.set(Transformed {
+            translated: (!is_native).then(|| prepared.lane.upstream_format()),
+            altered: prepared.altered,
+            rules,
+            losses: prepared.losses,
+        });
         let started = Instant::now();
         let answer = self.send(&prepared.lane, prepared.body, started).await?;
         let format = prepared.lane.upstream_format();
@@ -142,6 +156,22 @@ impl Attempt<'_> {
         self.whole(answer, &prepared.lane, started).await
     }
 
+    /// What shapes the body.
+    pub(crate) fn shape(&self) -> Shape<'_> {
+        Shape::of(self.snapshot, self.call, self.candidate)
+    }
+
+    /// Notes what became of a rule of the operator's, and tells whoever looks for it that one did nothing.
+    pub(crate) fn tell(&self, rule: &Rule, path: &Path, done: Done, noted: &mut Vec<String>) {
+        if let Some(words) = done.words().filter(|_| noted.len() < NOTED) {
+            noted.push(format!("{rule} {path}{words}"));
+        }
+        if done == Done::Blocked {
+            let request_id = &*self.call.inbound.request_id;
+            tracing::debug!(request_id, %rule, %path, "a payload rule finds something else on the way to its place");
+        }
+    }
+
     /// Work of the gateway's own, timed.
     fn working<T>(&self, work: impl FnOnce() -> T) -> T {
         let began = self.clock.now();
@@ -155,10 +185,13 @@ impl Attempt<'_> {
     /// How many tokens the request is, estimated: the upstream has no word for the question.
     async fn estimated(&self, object: &RawObject) -> Result<Reply, Failure> {
         let format = self.call.inbound.endpoint.format();
-        let object = counting::asked(object)?;
         let ingress = ingress(format)
             .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
-        let request = ingress.decode_request(&object)?;
+        let read = || ingress.decode_request(&counting::asked(object)?);
+        let mut request = aside(object.bytes().len(), read)?;
+        if let Some(cloak) = self.shape().cloak {
+            cloak.instruct(&mut request);
+        }
         let tokens = estimate(request, self.candidate.model.clone()).await?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -177,16 +210,19 @@ impl Attempt<'_> {
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
         let provider = &self.candidate.upstream.provider;
+        let cloak = self.shape().cloak;
         let outbound = Outbound {
             operation: lane.operation(self.call),
             model: &self.candidate.model,
-            client_headers: &self.call.inbound.headers,
+            client_headers: &Cloak::pass(cloak, &self.call.inbound.headers),
             body,
         };
         let mut request = provider.request(&outbound)?;
-        provider
-            .authorize(&mut request, &self.candidate.credential.secret)
-            .await?;
+        if let Some(cloak) = cloak {
+            cloak.head(request.headers_mut());
+        }
+        let key = &self.candidate.credential;
+        key.authorize(provider.as_ref(), &mut request).await?;
         self.exchange(request.map(UpstreamBody::from), started)
             .await
     }
@@ -206,9 +242,20 @@ impl Attempt<'_> {
             started + self.patience(),
             self.candidate.credential.transport.send(request),
         );
-        sent.await.unwrap_or_else(|_| {
+        let answer = sent.await.unwrap_or_else(|_| {
             Err(Failure::new(Kind::Timeout, "the provider did not answer in time").ambiguous())
-        })
+        })?;
+        self.pass(answer.headers());
+        Ok(answer)
+    }
+
+    /// Keeps what passes of an answer's headers, where anything does.
+    fn pass(&self, headers: &HeaderMap) {
+        let names = &self.candidate.upstream.passthrough;
+        if !names.is_empty() {
+            let secret = &self.candidate.credential.secret;
+            let _ = self.passed.set(picked(names, headers, secret));
+        }
     }
 
     /// From sending to the first good event, or to the end of a whole answer.
@@ -372,7 +419,8 @@ impl Attempt<'_> {
                 return Err(blocked());
             }
             Read::Whole(body) => {
-                let checked = self.working(|| lane::whole_answer(lane, body));
+                let size = body.len();
+                let checked = self.working(|| aside(size, || lane::whole_answer(lane, body)));
                 let checked = checked.map_err(|mut failure| {
                     redact(&mut failure, &self.candidate.credential.secret);
                     failure
@@ -399,11 +447,32 @@ impl Attempt<'_> {
     }
 }
 
+/// A body of this size is read where that holds up nobody else.
+const LARGE: usize = 256 * 1024;
+
+/// Work on so many bytes: on those that take long, the other calls of this thread go to another one first.
+fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    let is_shared = || {
+        let runtime = tokio::runtime::Handle::try_current();
+        runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+    };
+    match size >= LARGE && is_shared() {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
+}
+
 /// By the tokenizer, where it holds up nobody else.
 async fn estimate(request: ChatRequest, model: Arc<str>) -> Result<u64, Failure> {
-    let _turn = ESTIMATES.acquire().await;
-    let counted = tokio::task::spawn_blocking(move || count::request(&request, &model)).await;
-    counted.map_err(|_| Failure::new(Kind::Internal, "the tokenizer failed on this request"))
+    let turn = ESTIMATES.acquire().await;
+    let counted = tokio::task::spawn_blocking(move || {
+        // It is over when the work is, whoever waits for it still.
+        let _turn = turn;
+        count::request(&request, &model)
+    });
+    counted
+        .await
+        .map_err(|_| Failure::new(Kind::Internal, "the tokenizer failed on this request"))
 }
 
 /// The upstream knows no such question. That it lacks the model is something else.

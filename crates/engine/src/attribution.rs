@@ -4,6 +4,7 @@
 mod body;
 mod table;
 
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use polygate_wire::RawObject;
 use serde_json::{Map, Value};
@@ -30,7 +31,8 @@ struct Words {
     end_user: Option<String>,
     session: Option<String>,
     tags: Vec<String>,
-    metadata: Map<String, Value>,
+    /// Each with its value as JSON, which is smaller than what it says.
+    metadata: Vec<(Box<str>, Box<str>)>,
     /// Of the bound on metadata.
     bytes: usize,
     ignored: Vec<&'static str>,
@@ -56,9 +58,8 @@ impl Attribution {
             words.header(rank, name.as_str(), value);
         }
         if words.end_user.is_none()
-            && let Some(Value::String(user)) = words.metadata.get(USER_IN_METADATA)
+            && let Some(user) = words.user_in_metadata()
         {
-            let user = user.clone();
             words.say(Says::EndUser, &user, USER_IN_METADATA);
         }
         Self(Some(Box::new(words)))
@@ -95,7 +96,8 @@ impl Attribution {
             let names = [&words.end_user, &words.session];
             let texts = names.into_iter().flatten().chain(&words.tags);
             let texts: usize = texts.map(|text| size_of_val(text) + text.len()).sum();
-            size_of::<Words>() + texts + words.bytes
+            let pairs = size_of_val(words.metadata.as_slice());
+            size_of::<Words>() + texts + pairs + words.bytes
         })
     }
 
@@ -105,8 +107,12 @@ impl Attribution {
     }
 
     /// What else is said of it.
-    pub fn metadata(&self) -> Option<&Map<String, Value>> {
-        let metadata = &self.0.as_ref()?.metadata;
+    pub fn metadata(&self) -> Option<Map<String, Value>> {
+        let pairs = self.0.as_ref()?.metadata.iter();
+        let read = |(key, json): &(Box<str>, Box<str>)| {
+            Some((String::from(&**key), serde_json::from_str(json).ok()?))
+        };
+        let metadata: Map<String, Value> = pairs.filter_map(read).collect();
         (!metadata.is_empty()).then_some(metadata)
     }
 
@@ -120,7 +126,26 @@ impl Attribution {
 pub(crate) fn session_header(headers: &HeaderMap) -> Option<&HeaderValue> {
     let names = HEADERS.iter().filter(|(_, says)| *says == Says::Session);
     let mut values = names.filter_map(|(name, _)| headers.get(*name));
-    values.find(|value| !value.is_empty())
+    values.find(|value| {
+        let text = std::str::from_utf8(value.as_bytes()).map(str::trim);
+        text.is_ok_and(|text| !text.is_empty() && is_plain(text, LONGEST_NAME))
+    })
+}
+
+/// Whether a body names whom it is for.
+pub(crate) fn names_user(object: &RawObject) -> bool {
+    Body::of(object).names_user()
+}
+
+/// Whether a header of this name says something of its caller.
+pub(crate) fn is_word(name: &str) -> bool {
+    table::rank(name).is_some()
+}
+
+/// The beginning of what names the caller's program: a copy, since the header itself would keep all that came with it.
+pub(crate) fn program(headers: &HeaderMap) -> Option<HeaderValue> {
+    let agent = headers.get(USER_AGENT)?.as_bytes();
+    HeaderValue::from_bytes(agent.get(..LONGEST_NAME).unwrap_or(agent)).ok()
 }
 
 impl Words {
@@ -176,17 +201,24 @@ impl Words {
         result
     }
 
+    fn user_in_metadata(&self) -> Option<String> {
+        let mut pairs = self.metadata.iter();
+        let (_, json) = pairs.find(|(key, _)| **key == *USER_IN_METADATA)?;
+        serde_json::from_str(json).ok()
+    }
+
     fn add(&mut self, key: String, value: Value) -> Result<(), Broken> {
-        if self.metadata.contains_key(&key) {
+        if self.metadata.iter().any(|(known, _)| **known == *key) {
             return Ok(());
         }
-        let bytes = key.len() + value.to_string().len() + r#""":,"#.len();
+        let json = value.to_string();
+        let bytes = key.len() + json.len() + r#""":,"#.len();
         let fits = self.bytes + bytes <= MOST_METADATA;
         if !fits || !is_plain(&key, LONGEST_TAG) || !is_plain_value(&value) {
             return Err(Broken);
         }
         self.bytes += bytes;
-        self.metadata.insert(key, value);
+        self.metadata.push((key.into(), json.into()));
         Ok(())
     }
 
@@ -216,17 +248,23 @@ fn first(known: &mut Option<String>, text: &str) -> Result<(), Broken> {
 }
 
 fn is_plain(text: &str, most: usize) -> bool {
-    text.chars().take(most + 1).count() <= most && !text.chars().any(char::is_control)
+    text.chars().take(most + 1).count() <= most && !text.chars().any(is_hidden)
+}
+
+/// What terminals obey, or what turns the order of what is read: nobody sees it.
+fn is_hidden(character: char) -> bool {
+    let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || character.is_control()
 }
 
 /// As deep as JSON may be read, and no deeper.
 fn is_plain_value(value: &Value) -> bool {
     match value {
-        Value::String(text) => !text.chars().any(char::is_control),
+        Value::String(text) => !text.chars().any(is_hidden),
         Value::Array(values) => values.iter().all(is_plain_value),
         Value::Object(members) => members
             .iter()
-            .all(|(key, value)| !key.chars().any(char::is_control) && is_plain_value(value)),
+            .all(|(key, value)| !key.chars().any(is_hidden) && is_plain_value(value)),
         _ => true,
     }
 }

@@ -44,6 +44,8 @@ pub struct Whole {
     bytes: Option<Bytes>,
     usage: Option<Usage>,
     recorder: Option<Recorder>,
+    /// What was answered and is paid, where the client gets something else.
+    answered: Option<Bytes>,
 }
 
 impl ReplyBody {
@@ -53,6 +55,7 @@ impl ReplyBody {
             bytes: Some(bytes),
             usage,
             recorder: None,
+            answered: None,
         }))
     }
 
@@ -77,7 +80,8 @@ impl ReplyBody {
                     record.usage = whole.usage;
                     record.status = status.as_u16();
                 });
-                recorder.answered(whole.usage, &whole.bytes.clone().unwrap_or_default());
+                let answered = whole.answered.take().or(whole.bytes.clone());
+                recorder.answered(whole.usage, &answered.unwrap_or_default());
                 recorder.update(|record| cost = record.cost());
                 whole.recorder = Some(recorder);
             }
@@ -141,6 +145,17 @@ impl Body for ReplyBody {
 }
 
 impl Whole {
+    /// What the client gets.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone().unwrap_or_default()
+    }
+
+    /// The client gets this instead.
+    pub fn replace(&mut self, bytes: Bytes) {
+        let answered = self.bytes.replace(bytes);
+        self.answered = self.answered.take().or(answered);
+    }
+
     fn take(&mut self) -> Option<Bytes> {
         let bytes = self.bytes.take()?;
         if let Some(recorder) = &mut self.recorder {

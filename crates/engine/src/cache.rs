@@ -4,6 +4,7 @@
 //! good end (`tape`). Nothing of this is done where the configuration has no `cache`.
 
 mod answers;
+mod decided;
 mod entry;
 mod flights;
 mod key;
@@ -20,7 +21,8 @@ use polygate_core::Failure;
 
 use crate::call::{Call, Endpoint};
 use crate::config::{self, CacheRule, CacheStore, Config, Share};
-use crate::snapshot::Upstream;
+use crate::route::Route;
+use crate::snapshot::{Snapshot, Upstream};
 
 pub use answers::{Answers, Elsewhere, Forgotten, Found, Purged, Size};
 pub use entry::Entry;
@@ -34,6 +36,7 @@ use wish::Wish;
 pub struct Cache {
     rules: Vec<CacheRule>,
     store: CacheStore,
+    max_bytes: usize,
     max_entry: usize,
     /// What of the configuration shapes answers.
     shape: [u8; 32],
@@ -60,6 +63,16 @@ pub(crate) struct Lookup {
     pub wish: Wish,
     pub coalesce: bool,
     ttl: Duration,
+}
+
+/// A call with what has a say in its answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub snapshot: &'a Snapshot,
+    pub call: &'a Call,
+    pub route: &'a Route,
+    /// The body as it came.
+    pub body: &'a [u8],
 }
 
 /// What makes a call one that leaves or needs something at a provider, by the member that says so.
@@ -94,21 +107,26 @@ impl Cache {
             max_entry,
             rules,
         } = config.cache.as_ref()?;
-        if *store == CacheStore::Memory {
-            answers.make_room(*max_bytes);
-        }
-        let names = upstreams.iter().flat_map(|one| &one.said.forward);
-        let mut headers: Vec<HeaderName> = names.filter_map(|name| name.parse().ok()).collect();
+        let mut headers: Vec<HeaderName> = forwarded(config, upstreams).collect();
         headers.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         headers.dedup();
         Some(Self {
             rules: rules.clone(),
             store: *store,
+            max_bytes: *max_bytes,
             max_entry: *max_entry,
             shape: shaping::shaping(config),
             headers,
             answers: answers.clone(),
         })
+    }
+
+    /// How many bytes there may be of answers in memory.
+    pub(crate) fn room(&self) -> usize {
+        match self.store {
+            CacheStore::Memory => self.max_bytes,
+            CacheStore::Redis => 0,
+        }
     }
 
     /// Whether this call is looked up. `Err`: it wishes what cannot be meant.
@@ -139,17 +157,21 @@ impl Cache {
     }
 
     /// What a call is looked up by.
-    pub(crate) fn lookup(&self, rule: &CacheRule, wish: Wish, call: &Call, body: &[u8]) -> Lookup {
+    pub(crate) fn lookup(&self, rule: &CacheRule, wish: Wish, asked: &Asked<'_>) -> Lookup {
+        let Asked {
+            snapshot,
+            call,
+            route,
+            body,
+        } = *asked;
+        let around = key::Around {
+            share: rule.share,
+            shape: &self.shape,
+            decided: &decided::decided(snapshot, call, route),
+            headers: &self.headers,
+        };
         Lookup {
-            key: key::of(
-                call,
-                body,
-                &key::Around {
-                    share: rule.share,
-                    shape: &self.shape,
-                    headers: &self.headers,
-                },
-            ),
+            key: key::of(call, body, &around),
             coalesce: rule.coalesce && wish.takes_any(),
             ttl: wish.ttl.map_or(rule.ttl, |ttl| ttl.min(rule.ttl)),
             wish,
@@ -187,6 +209,19 @@ impl Cache {
             lead,
         })
     }
+}
+
+/// Headers of clients that reach one of the providers.
+fn forwarded<'a>(
+    config: &'a Config,
+    upstreams: &'a [Arc<Upstream>],
+) -> impl Iterator<Item = HeaderName> + 'a {
+    upstreams.iter().flat_map(|one| {
+        let provider = config.providers.iter().find(|own| *own.name == *one.name);
+        let own = provider.and_then(|provider| provider.header_policy.forward.as_ref());
+        let rules = own.unwrap_or(&one.said.forward).rules();
+        rules.iter().map(|rule| rule.name.clone())
+    })
 }
 
 /// Whether a model answers there.

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::admit::Caller;
 use crate::config::Deadlines;
 use crate::further::{self, Further};
+use crate::guard::Guarded;
 use crate::kept::Continued;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
@@ -150,6 +151,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether it counts tokens and the provider has no word for that question, so that the gateway answers it.
+    pub fn is_estimated_at(&self, provider: &dyn Provider) -> bool {
+        let is_native = provider.formats().contains(&self.format());
+        self.counts() && !is_native && provider.counts().is_none()
+    }
+
     /// What is asked of an upstream of the same format.
     pub fn native_operation<'a>(&'a self, stream: bool, method: &'a Method) -> Operation<'a> {
         match self {
@@ -233,6 +240,14 @@ pub struct Call {
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
     pub said: Option<String>,
+    /// Tokens that the operator's own words add to its prompt, at most.
+    pub added_input: u64,
+    /// Tokens that the operator's rules may let its answer have, whatever the request says.
+    pub most_output: u64,
+    /// Nobody gets its answer: nothing of it is kept.
+    pub is_shadow: bool,
+    /// Guards look at its answer, or have looked at what it asks.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 /// Members that decide who may do what: never twice, never in another spelling.
@@ -279,9 +294,20 @@ impl Call {
                 further,
                 continues: false,
                 said: None,
+                added_input: 0,
+                most_output: 0,
+                is_shadow: false,
+                guarded: None,
             },
             body,
         ))
+    }
+
+    /// The body as its client means it: with what guards take out of it.
+    pub fn meant(&self) -> Option<&RawObject> {
+        let guarded = self.guarded.as_ref();
+        let unguarded = guarded.and_then(|guarded| guarded.unguarded.as_ref());
+        unguarded.or(self.object.as_ref())
     }
 
     /// How providers are asked to serve it, where that has a price of its own.

@@ -32,12 +32,8 @@ pub fn list(snapshot: &Snapshot) -> Vec<ListedModel> {
             listed.providers.push(upstream.name.clone());
         }
     };
-    for (name, model) in &snapshot.models {
-        for upstream in model
-            .targets
-            .iter()
-            .filter_map(|target| snapshot.upstreams.get(target.upstream))
-        {
+    for name in snapshot.models.keys() {
+        for upstream in reached(snapshot, name) {
             add(name.clone(), upstream);
         }
     }
@@ -51,6 +47,28 @@ pub fn list(snapshot: &Snapshot) -> Vec<ListedModel> {
         }
     }
     models.into_values().collect()
+}
+
+/// The providers that calls of a model may come to: those of its targets, and of the models that its routes lead to.
+fn reached<'a>(snapshot: &'a Snapshot, name: &'a str) -> Vec<&'a Arc<Upstream>> {
+    let (mut names, mut all) = (vec![name], Vec::new());
+    let mut at = 0;
+    while let Some(name) = names.get(at).copied() {
+        at += 1;
+        let Some(model) = snapshot.models.get(name) else {
+            let has = |one: &&Arc<Upstream>| !snapshot.names_at(one, name).is_empty();
+            all.extend(snapshot.upstreams.iter().filter(has));
+            continue;
+        };
+        let targets = model.targets.iter();
+        all.extend(targets.filter_map(|target| snapshot.upstreams.get(target.upstream)));
+        for route in &model.routes {
+            if !names.contains(&&*route.model) {
+                names.push(&route.model);
+            }
+        }
+    }
+    all
 }
 
 fn offered(upstream: &Upstream) -> Vec<String> {

@@ -5,9 +5,15 @@
 mod access;
 mod audit;
 mod cache;
+mod cloak;
+mod credential;
+mod guard;
+mod headers;
 mod health;
 mod hedge;
 mod ledger;
+mod model;
+mod patience;
 mod price;
 mod retry;
 mod telemetry;
@@ -22,13 +28,20 @@ use polygate_core::Secret;
 use polygate_providers::{Catalogue, Price};
 
 use crate::pattern::Pattern;
+use crate::payload::Rule;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
 pub use cache::{Cache, CacheRule, CacheStore, Share};
+pub use cloak::{Cloak, CloakMode, UserId};
+pub use credential::Credential;
+pub use guard::{Action, By, Detector, Guard, Guards, Looks, Webhook};
+pub use headers::{HeaderPolicy, OwnHeaderPolicy};
 pub use health::HealthCheck;
 pub use hedge::{Hedge, HedgeAfter};
 pub use ledger::{Fsync, Ledger};
+pub use model::{Fallbacks, ModelRoute, Percent, Shadow};
+pub use patience::Patience;
 pub use price::{PriceList, PriceOverride};
 pub use retry::Retry;
 pub use telemetry::{Encoding, Jsonl, Langfuse, Otlp, Telemetry};
@@ -64,6 +77,8 @@ pub struct Config {
     pub price_list: Option<PriceList>,
     /// Which answers are kept for calls that ask the same; `None`: none.
     pub cache: Option<Cache>,
+    /// What is changed in the bodies that providers are sent, in the order in which it is.
+    pub payload: Vec<Rule>,
     /// How calls are accounted for.
     pub ledger: Ledger,
     /// How long it is kept who changed what.
@@ -78,10 +93,14 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// The way to upstreams. The environment's proxies are never used.
     pub way: Way,
+    /// Which headers pass between clients and providers.
+    pub header_policy: HeaderPolicy,
     /// Where replicas lease limits from. Heeded at the start only.
     pub redis_url: Option<Secret>,
     /// Who is told of calls beside metrics and log. Heeded at the start only.
     pub telemetry: Telemetry,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
 }
 
 /// How upstreams are reached.
@@ -119,21 +138,6 @@ pub struct Server {
     pub tls: Option<Tls>,
 }
 
-/// How long clients may take for what they do.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For the TLS handshake.
-    pub handshake: Duration,
-    /// For a request's head, from its first byte; from the connection's beginning for the first.
-    pub header: Duration,
-    /// For the next piece of a request's body.
-    pub body: Duration,
-    /// For reading a piece of an answer.
-    pub write: Duration,
-    /// Between requests.
-    pub idle: Duration,
-}
-
 /// The files of the listening port's certificate. They are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
@@ -168,6 +172,10 @@ pub struct Provider {
     pub excluded_models: Vec<Pattern>,
     /// Added to every request to it, replacing what stands there.
     pub headers: BTreeMap<String, String>,
+    /// What it is told in place of who calls.
+    pub cloak: Option<Cloak>,
+    /// Which headers pass between clients and it.
+    pub header_policy: OwnHeaderPolicy,
     /// One OpenAI interface only.
     pub wire_api: Option<WireApi>,
     /// Azure's `api-version`.
@@ -190,21 +198,6 @@ pub struct Provider {
     pub health_model: Option<String>,
     /// How much it gets in a time; further calls go elsewhere.
     pub limits: Vec<Allowance>,
-}
-
-/// A key for a provider.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// Shown instead of the key: `<provider>#1` unless named.
-    pub name: String,
-    /// The key itself.
-    pub api_key: Secret,
-    /// Share among the provider's credentials; 0 = drained.
-    pub weight: u32,
-    /// Its tier among them: lower ones are asked first.
-    pub priority: i32,
-    /// The way for calls with it; the provider's unless set.
-    pub way: Option<Way>,
 }
 
 /// A model name or pattern that a provider serves, and what it is called there.
@@ -232,11 +225,13 @@ pub enum WireApi {
 pub struct Model {
     /// What clients say.
     pub name: String,
+    /// Other models that its calls go to, by what a call is.
+    pub routes: Vec<ModelRoute>,
     /// How one of the targets is chosen; the global strategy unless set.
     pub strategy: Option<Strategy>,
     /// What keeps calls together; the global affinity unless set.
     pub affinity: Option<Affinity>,
-    /// Where it may go.
+    /// Where it may go: all calls that no route takes.
     pub targets: Vec<Target>,
     /// Other models that are tried when no target answered.
     pub fallbacks: Fallbacks,
@@ -252,19 +247,8 @@ pub struct Model {
     pub strict: bool,
     /// How much of it there is in a time.
     pub limits: Vec<Allowance>,
-}
-
-/// Other models that are tried when no target of a model answered, by why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fallbacks {
-    /// Rate limits and spent quotas: before those of any failure.
-    pub quota: Vec<String>,
-    /// Any failure that another provider might not have.
-    pub any: Vec<String>,
-    /// The conversation is too long for the model.
-    pub context_length: Vec<String>,
-    /// The provider refuses to talk about it.
-    pub content_policy: Vec<String>,
+    /// Who gets its calls too.
+    pub shadow: Option<Shadow>,
 }
 
 /// What keeps calls together on one candidate, as long as that costs little.
@@ -302,6 +286,8 @@ pub struct Routing {
     pub force_model_prefix: bool,
     /// `PROVIDER_SUFFIX`: stripped once from the front of model names (`Proxy` → `Proxy/gpt-4` is `gpt-4`).
     pub provider_suffix: Option<String>,
+    /// Models whose context is surely too small for a call are passed over while others are left.
+    pub context_aware: bool,
 }
 
 /// How one of several candidates is chosen.
@@ -335,18 +321,6 @@ impl Strategy {
             Strategy::LowestLatency => "lowest-latency",
             Strategy::Cheapest => "cheapest",
         }
-    }
-}
-
-impl Fallbacks {
-    /// All of them with why they are tried, in the order they are.
-    pub fn by_cause(&self) -> [(&'static str, &[String]); 4] {
-        [
-            ("quota", &self.quota),
-            ("any", &self.any),
-            ("context_length", &self.context_length),
-            ("content_policy", &self.content_policy),
-        ]
     }
 }
 
@@ -418,19 +392,6 @@ impl Default for Server {
     }
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            header: Duration::from_secs(30),
-            body: Duration::from_secs(30),
-            write: Duration::from_secs(60),
-            // Longer than what load balancers keep connections for: the one who sends must close first.
-            idle: Duration::from_secs(75),
-        }
-    }
-}
-
 impl Provider {
     /// A provider of this name and row with every default.
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
@@ -446,6 +407,8 @@ impl Provider {
             models: Vec::new(),
             excluded_models: Vec::new(),
             headers: BTreeMap::new(),
+            cloak: None,
+            header_policy: OwnHeaderPolicy::default(),
             wire_api: None,
             api_version: None,
             region: None,
@@ -468,6 +431,7 @@ impl Default for Routing {
             affinity: Affinity::default(),
             force_model_prefix: false,
             provider_suffix: None,
+            context_aware: false,
         }
     }
 }
@@ -506,6 +470,7 @@ impl Default for Config {
             catalogue: Catalogue::built_in(),
             price_list: None,
             cache: None,
+            payload: Vec::new(),
             ledger: Ledger::default(),
             audit: Audit::default(),
             metrics_open: true,
@@ -513,8 +478,10 @@ impl Default for Config {
             verify_ssl: true,
             ca_file: None,
             way: Way::Direct,
+            header_policy: HeaderPolicy::default(),
             redis_url: None,
             telemetry: Telemetry::default(),
+            guards: Guards::default(),
         }
     }
 }

@@ -3,9 +3,12 @@
 mod attempts;
 mod cached;
 mod continuation;
+mod guarding;
+mod recording;
 mod reserve;
+mod shadow;
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,44 +16,40 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use polygate_core::{Clock, Failure, Kind, Scope};
 use polygate_ledger::Ledger;
-use polygate_providers::price::ServiceTier;
 use polygate_wire::Loss;
 use tokio::time::Instant;
 
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
-use crate::attribution::Attribution;
 use crate::body::ReplyBody;
 use crate::cache::Tape;
-use crate::call::{Call, Endpoint, Inbound, InboundBody};
+use crate::call::{Call, Inbound, InboundBody};
+use crate::choose;
+use crate::cloak::Pseudonyms;
 use crate::config::Config;
-use crate::expect::Expected;
-use crate::explain::Told;
+use crate::expect::{Expected, needs};
+use crate::explain::{Refusal, Told};
 use crate::further;
 use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{
-    CallRecord, Charge, Content, Looked, Metrics, Outcome, Recorder, Recorders, Refused, Trace,
-};
+use crate::observe::{CallRecord, Looked, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
 use crate::seats::{COME_AGAIN, Seat};
+use crate::shape;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
 
 use reserve::Patience;
+use shadow::Shadows;
 
 pub(crate) use reserve::Limiting;
 
 pub use continuation::{Asking, Continuation, Cut, Further, Lent};
-
-/// What records say until someone is known.
-static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
-static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 /// The gateway without its doors.
 pub struct Engine {
@@ -62,6 +61,7 @@ pub struct Engine {
     recorders: Recorders,
     metrics: Arc<Metrics>,
     hedges: Hedges,
+    shadows: Shadows,
     telling: Telling,
     /// Answers instead of the network, in simulations.
     stand_in: Option<Arc<dyn StandIn>>,
@@ -102,8 +102,12 @@ pub struct Trail {
     pub attempts: u32,
     /// What translation lost.
     pub losses: Vec<Loss>,
+    /// Headers of the answer that pass to the client.
+    pub passed: http::HeaderMap,
     /// What the caller says of itself and was passed over.
     pub ignored: Vec<&'static str>,
+    /// Guards that did something, by name.
+    pub guards: Vec<Arc<str>>,
     /// What it cost, in millionths of a dollar; `None` where that is not known yet, or never.
     pub cost: Option<u64>,
     /// The gateway's own time until the head.
@@ -131,6 +135,8 @@ struct Begun {
     patience: Patience,
     /// Takes its answer down, where that is to be kept.
     tape: Option<Tape>,
+    /// The tokens that there has to be room for, where anybody asks.
+    needs: u64,
 }
 
 impl Trail {
@@ -145,13 +151,15 @@ impl Trail {
             self.ignored = record.attribution.ignored().to_vec();
             self.overhead = Some(record.overhead(now));
             self.cache = record.looked.map(Looked::name);
+            self.guard(record);
         }
     }
 }
 
 impl Answered {
-    fn failed(failure: Failure, mut recorder: Recorder, trail: Trail) -> Self {
+    fn failed(failure: Failure, mut recorder: Recorder, mut trail: Trail) -> Self {
         recorder.update(|record| {
+            trail.guard(record);
             record.status = failure.status;
             record.outcome = Outcome::Failed;
             record.error = Some(failure.kind.name());
@@ -194,6 +202,7 @@ impl Engine {
             recorders,
             metrics,
             hedges: Hedges::default(),
+            shadows: Shadows::default(),
             telling,
             stand_in: None,
             cut: OnceLock::new(),
@@ -211,6 +220,7 @@ impl Engine {
     #[must_use]
     pub fn sharing(mut self, pepper: &[u8; 32], shared: Arc<SharedKeys>) -> Self {
         self.book.quotas = shared.book().clone();
+        self.book.pseudonyms = Pseudonyms::keyed(pepper);
         let before = self.snapshot();
         let config = before.config.clone();
         let keys = KeyRing::new(&config.access, Some(&KeyRing::of(pepper, shared)));
@@ -308,11 +318,15 @@ impl Engine {
         if let Some(recalling) = self.kept.recalling(&inbound) {
             recalling.await;
         }
+        let curious = self.curious(&inbound);
         let mut answered = match self.begin(inbound, &mut recorder) {
-            Err(failure) => Answered::failed(failure, recorder, Trail::default()),
+            Err(failure) => Answered {
+                explanation: curious.then(|| Told::Refused(Refusal::of(failure.clone()))),
+                ..Answered::failed(failure, recorder, Trail::default())
+            },
             Ok(begun) => {
-                limits.extend(begun.route.quota.clone());
-                let explanation = self.asked_for(&begun.call, &begun.route);
+                limits.extend(begun.route.quotas.iter().cloned());
+                let explanation = self.asked_for(&begun.snapshot, &begun.call, &begun.route);
                 let answered = self.run(begun, recorder).await;
                 Answered {
                     explanation,
@@ -328,10 +342,7 @@ impl Engine {
     fn begin(&self, inbound: Inbound, recorder: &mut Recorder) -> Result<Begun, Failure> {
         hops::check(&inbound.headers)?;
         let snapshot = self.snapshot.load_full();
-        let (mut call, body) = Call::read(&snapshot, inbound)?;
-        if let Some(content) = self.content(&call, &body) {
-            recorder.tells(content);
-        }
+        let (call, body) = Call::read(&snapshot, inbound)?;
         recorder.update(|record| {
             record.model = call.model.chars().take(200).collect();
             record.stream = call.stream;
@@ -341,10 +352,23 @@ impl Engine {
         });
         let seats = call.inbound.caller.admit(&call.model, self.clock.now())?;
         recorder.keep(seats);
+        self.find_way(snapshot, (call, body), recorder)
+    }
+
+    /// Finds the route of a call that may be made, and takes its seats.
+    fn find_way(
+        &self,
+        snapshot: Arc<Snapshot>,
+        (mut call, body): (Call, InboundBody),
+        recorder: &mut Recorder,
+    ) -> Result<Begun, Failure> {
         let route = way(&snapshot, &mut call)?;
-        recorder.update(|record| record.label = route.label.clone());
-        recorder.keep([seat_of(&route)?]);
-        self.make_ready(&mut call, &route)?;
+        recorder.update(|record| {
+            record.label = route.label.clone();
+            record.choices = route.choices.taken(&call.model);
+        });
+        recorder.keep(seats_of(&route)?);
+        self.make_ready(&snapshot, &mut call, &route)?;
         recorder.update(|record| {
             record.expected = Expected::of(&call);
             record.tier = call.tier();
@@ -356,6 +380,7 @@ impl Engine {
             InboundBody::Passing(upload) => (Bytes::new(), Some(upload)),
         };
         Ok(Begun {
+            needs: needs(&snapshot, &call),
             snapshot,
             call,
             route,
@@ -369,22 +394,18 @@ impl Engine {
     }
 
     /// Puts into a call what its route and what is kept here make of it.
-    pub(crate) fn make_ready(&self, call: &mut Call, route: &Route) -> Result<(), Failure> {
+    pub(crate) fn make_ready(
+        &self,
+        snapshot: &Snapshot,
+        call: &mut Call,
+        route: &Route,
+    ) -> Result<(), Failure> {
         call.strict |= route.strict;
         call.deadlines = call.deadlines.or(route.timeouts);
+        shape::expect(snapshot, call, route);
         call.continues =
             route.continuation && call.stream && call.inbound.endpoint.is_of_messages();
         self.continued(call)
-    }
-
-    /// What was asked, where somebody is to be told.
-    fn content(&self, call: &Call, body: &InboundBody) -> Option<Content> {
-        let most = self.telling.content?;
-        let InboundBody::Whole(bytes) = body else {
-            return None;
-        };
-        let format = call.inbound.endpoint.format();
-        Some(Content::asked(format, bytes, most))
     }
 
     /// Asks one candidate after another.
@@ -395,8 +416,12 @@ impl Engine {
         if upload.is_some() {
             plan = plan.once();
         }
-        let passed_over = begun.route.passed_over(self.clock.now());
-        recorder.update(|record| record.passed_over = passed_over);
+        let passed_over = begun.passed_over(self.clock.now());
+        let considered = begun.route.considered(self.clock.now());
+        recorder.update(|record| {
+            record.passed_over = passed_over;
+            record.considered = considered;
+        });
         let result = {
             // Pinned here, once: it is large, and every hand that it goes through would hold a copy.
             let attempts =
@@ -404,8 +429,12 @@ impl Engine {
             let in_time = begun.in_time(attempts);
             self.unless_cut(in_time).await
         };
-        trail.end(recorder.record(), self.clock.now());
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
+        let result = match result {
+            Ok((place, reply)) => Ok((place, begun.guarded(reply, &mut recorder).await)),
+            failed => failed,
+        };
+        trail.end(recorder.record(), self.clock.now());
         match result {
             Ok((place, mut reply)) => {
                 recorder.tapes(tape.and_then(|tape| tape.of(&reply, &begun.call, &trail)));
@@ -453,75 +482,22 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
-    pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
-        let endpoint = endpoint.map(Endpoint::label);
-        let reason = failure.kind.name();
-        let refused = Refused::new(method, endpoint, reason, failure.status);
-        self.recorders.refused(refused);
-    }
-
-    pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
-        let none = NOBODY.clone();
-        let record = CallRecord {
-            id: String::new(),
-            request_id: inbound.request_id.clone(),
-            method: inbound.method.clone(),
-            endpoint: inbound.endpoint.label(),
-            key: inbound.caller.name(),
-            team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
-            key_tags: inbound.caller.tags(),
-            attribution: Attribution::of(&inbound.headers),
-            client: inbound.headers.get(http::header::USER_AGENT).cloned(),
-            model: Box::default(),
-            label: OTHER.clone(),
-            stream: false,
-            provider: none.clone(),
-            credential: none.clone(),
-            upstream_model: none,
-            attempts: Vec::new(),
-            // Until someone says otherwise the client has gone.
-            status: 499,
-            outcome: Outcome::ClientGone,
-            error: None,
-            usage: None,
-            expected: Expected::default(),
-            tier: ServiceTier::Standard,
-            charge: Charge::NOTHING,
-            unpriced: false,
-            losses: Vec::new(),
-            looked: None,
-            saved: None,
-            passed_over: Vec::new(),
-            trace: self
-                .telling
-                .sample
-                .map(|sample| Trace::of(&inbound.headers, sample)),
-            began: self.clock.unix_micros(),
-            started: self.clock.now(),
-            first_event: None,
-            duration: Duration::ZERO,
-        };
-        Recorder::new(record, self.clock.clone(), self.recorders.clone())
-    }
 }
 
 /// Where a call may go: its model's candidates, then those of the models that it names further.
 pub(crate) fn way(snapshot: &Snapshot, call: &mut Call) -> Result<Arc<Route>, Failure> {
-    let route = snapshot
-        .route(&call.model)
-        .ok_or_else(|| unknown_model(&call.model))?;
+    let route = choose::route(snapshot, call, &call.model);
+    let route = route.ok_or_else(|| unknown_model(&call.model))?;
     further::extend(snapshot, call, route)
 }
 
-/// A seat among the model's calls, where these are counted.
-fn seat_of(route: &Route) -> Result<Option<Seat>, Failure> {
-    let Some(limit) = &route.seats else {
-        return Ok(None);
-    };
-    let seat = limit.take().ok_or_else(|| full(limit.most));
-    seat.map(Some)
+/// A seat among the calls of each model, where these are counted.
+fn seats_of(route: &Route) -> Result<Vec<Option<Seat>>, Failure> {
+    let seats = route.seats.iter().map(|limit| {
+        let seat = limit.take().ok_or_else(|| full(limit.most));
+        seat.map(Some)
+    });
+    seats.collect()
 }
 
 /// Nobody else may call the model now.

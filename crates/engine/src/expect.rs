@@ -8,6 +8,7 @@ use polygate_wire::RawObject;
 use serde::Deserialize;
 
 use crate::call::{Call, Endpoint};
+use crate::snapshot::Snapshot;
 
 /// Output tokens of a call that names no limit of its own.
 pub const OUTPUT: u64 = 4096;
@@ -64,12 +65,23 @@ impl Expected {
             None => metered(Metered::Unread),
             Some(_) if endpoint.counts() => metered(Metered::Nothing),
             Some(object) => Self {
-                input: length(object.bytes()),
-                output: output(endpoint, object),
+                input: length(object.bytes()).saturating_add(call.added_input),
+                output: output(endpoint, object).max(call.most_output),
                 metered: Metered::Tokens,
             },
         }
     }
+}
+
+/// The tokens that a call surely needs room for, where models with less are passed over: three quarters of its estimated prompt, since
+/// its braces and names are counted too, and the answer that it asks for. 0: nobody asks.
+pub fn needs(snapshot: &Snapshot, call: &Call) -> u64 {
+    let chat = call.object.as_ref().zip(call.inbound.endpoint.ingress());
+    let Some((object, _)) = chat.filter(|_| snapshot.config.routing.context_aware) else {
+        return 0;
+    };
+    let answer = asked(object).unwrap_or_default();
+    (length(object.bytes()) / 4 * 3).saturating_add(answer)
 }
 
 /// The tokens of a text of so many bytes.
@@ -112,14 +124,18 @@ fn output(endpoint: &Endpoint, object: &RawObject) -> u64 {
     if endpoint.ingress().is_none() {
         return 0;
     }
+    asked(object).unwrap_or(OUTPUT)
+}
+
+/// The same, where it says so.
+fn asked(object: &RawObject) -> Option<u64> {
     let mut limits = LIMITS.iter().filter_map(|name| object.get(name));
     let said = limits.find_map(|text| text.trim().parse().ok());
-    let of_gemini = || {
+    said.or_else(|| {
         let text = object.get("generationConfig")?;
         let config: GenerationConfig = serde_json::from_str(text).ok()?;
         config.max_output_tokens
-    };
-    said.or_else(of_gemini).unwrap_or(OUTPUT)
+    })
 }
 
 #[derive(Deserialize)]

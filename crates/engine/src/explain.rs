@@ -4,23 +4,29 @@ mod cached;
 mod candidate;
 mod line;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polygate_core::{Failure, moment};
+use http::HeaderMap;
+use polygate_core::{Failure, Kind, moment};
 use serde::Serialize;
 
+use crate::admit::Caller;
 use crate::affinity;
 use crate::call::{Call, Inbound};
+use crate::choose::{self, Looked};
 use crate::config::Role;
 use crate::engine::{Engine, Limiting, full, way};
-use crate::expect::Expected;
+use crate::expect::{Expected, needs};
 use crate::hops;
 use crate::plan::taking::Taking;
 use crate::quota::Quota;
 use crate::route::{Looking, Route};
+use crate::snapshot::Snapshot;
 
 pub use cached::Cached;
+use candidate::Sent;
 pub use candidate::{Explained, Lane, Scores};
 pub use line::line;
 
@@ -46,6 +52,8 @@ pub struct Explanation {
     pub key: Arc<str>,
     /// Its team.
     pub team: Option<Arc<str>>,
+    /// What was made of the routes of the models that it goes through.
+    pub routes: Vec<Looked>,
     /// Something keeps it with the calls that it belongs to.
     pub has_affinity: bool,
     /// The tokens of its prompt, about.
@@ -60,13 +68,21 @@ pub struct Explanation {
     pub limits: Vec<Limit>,
     /// Those that would be asked in their order, then the others.
     pub candidates: Vec<Explained>,
+    /// So many more there are.
+    pub candidates_left_out: usize,
 }
+
+/// So many candidates are explained: to operators, and to callers beside their answers.
+const TO_OPERATORS: usize = 256;
+const TO_CALLERS: usize = 16;
 
 /// What a caller is told that asks for the explanation of its call.
 #[derive(Clone, Debug)]
 pub enum Told {
     /// It.
     Explained(Box<Explanation>),
+    /// Why nobody is asked.
+    Refused(Refusal),
     /// Its key, that may not see it.
     Forbidden(Arc<str>),
 }
@@ -83,7 +99,7 @@ pub struct Refusal {
 }
 
 /// An allowance and what is left of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
     /// Of what kind it is: a key's, a team's, a model's, a provider's.
     pub of: &'static str,
@@ -111,15 +127,21 @@ struct Moment {
 impl Engine {
     /// What would come of this call now. Nothing is asked of anybody, counted, reserved or recorded; the keeper of a leased limit
     /// may be told that somebody looks at it, as by every reader of it. `Err`: the call cannot be understood.
-    pub fn explain(&self, inbound: Inbound) -> Result<Explanation, Failure> {
+    pub async fn explain(&self, inbound: Inbound) -> Result<Explanation, Failure> {
         hops::check(&inbound.headers)?;
+        if let Some(recalling) = self.kept().recalling(&inbound) {
+            recalling.await;
+        }
         let snapshot = self.snapshot();
         let (mut call, _) = Call::read(&snapshot, inbound)?;
         let moment = self.moment();
-        let admitted = call.inbound.caller.look(&call.model, moment.now);
+        let admitted = self.admitted(&call, moment);
         let route = way(&snapshot, &mut call);
         let ready = match &route {
-            Ok(route) => has_seat(route).and_then(|()| self.make_ready(&mut call, route)),
+            Ok(route) => {
+                let ready = self.make_ready(&snapshot, &mut call, route);
+                has_seat(route).and(ready)
+            }
             Err(_) => Ok(()),
         };
         let mut explanation = Explanation::of(&call, moment);
@@ -127,34 +149,63 @@ impl Engine {
         match route {
             Ok(route) => {
                 refused = refused.or(ready.err());
-                self.routed(&mut explanation, (&call, &route), moment);
+                let of = (&*snapshot, &call, &*route);
+                self.routed(&mut explanation, of, moment, TO_OPERATORS);
             }
             Err(failure) => refused = refused.or(Some(failure)),
         }
-        if let Some(failure) = refused {
+        if let Some(failure) = refused.or_else(|| self.wants_key(&call)) {
             explanation.refusal = Some(Refusal::of(failure));
         }
         Ok(explanation)
     }
 
     /// The explanation of a call that is about to be made, where it asks for one.
-    pub(crate) fn asked_for(&self, call: &Call, route: &Route) -> Option<Told> {
-        let wanted = call.inbound.headers.get(HEADER)?;
-        if matches!(wanted.as_bytes(), b"0" | b"false") {
+    pub(crate) fn asked_for(
+        &self,
+        snapshot: &Snapshot,
+        call: &Call,
+        route: &Route,
+    ) -> Option<Told> {
+        if !is_wanted(&call.inbound.headers) {
             return None;
         }
-        if !self.may_explain(call) {
+        if !self.may_explain(&call.inbound.caller) {
             return Some(Told::Forbidden(call.inbound.caller.name()));
         }
         let moment = self.moment();
         let mut explanation = Explanation::of(call, moment);
-        self.routed(&mut explanation, (call, route), moment);
+        self.routed(
+            &mut explanation,
+            (snapshot, call, route),
+            moment,
+            TO_CALLERS,
+        );
         Some(Told::Explained(Box::new(explanation)))
     }
 
-    /// Whether its caller may see whom the gateway knows. Where no keys are configured: whoever is at home.
-    fn may_explain(&self, call: &Call) -> bool {
-        match &call.inbound.caller.key {
+    /// Who wants to know of a call why nobody is asked, should that be so, and may.
+    pub(crate) fn curious(&self, inbound: &Inbound) -> bool {
+        is_wanted(&inbound.headers) && self.may_explain(&inbound.caller)
+    }
+
+    /// Whether the call's key is good, and lets it call.
+    fn admitted(&self, call: &Call, moment: Moment) -> Result<(), Failure> {
+        let caller = &call.inbound.caller;
+        caller.in_force(moment.seconds)?;
+        caller.look(&call.model, moment.now)
+    }
+
+    /// Nobody may call without a key, and none is named.
+    fn wants_key(&self, call: &Call) -> Option<Failure> {
+        let is_missing = call.inbound.caller.key.is_none() && self.keys().needs_key();
+        let message = "calls need a key, and none is named";
+        is_missing.then(|| Failure::new(Kind::Unauthenticated, message))
+    }
+
+    /// Whether a caller may see whom the gateway knows. Where no keys are configured: whoever is at home.
+    fn may_explain(&self, caller: &Caller) -> bool {
+        match &caller.key {
             Some(key) => key.explain || matches!(key.role, Some(Role::Admin | Role::ReadOnly)),
             None => !self.snapshot().config.access.allow_anonymous,
         }
@@ -170,8 +221,9 @@ impl Engine {
     fn routed(
         &self,
         explanation: &mut Explanation,
-        (call, route): (&Call, &Route),
+        (snapshot, call, route): (&Snapshot, &Call, &Route),
         moment: Moment,
+        most: usize,
     ) {
         let Moment { now, seconds } = moment;
         let expected = Expected::of(call);
@@ -183,6 +235,7 @@ impl Engine {
         let taking = Taking::new(expected, seconds, now);
         explanation.label = Some(route.label.clone());
         explanation.strict = call.strict;
+        explanation.routes = choose::looked(snapshot, call, route);
         explanation.has_affinity = key.is_some();
         match self.cached(call) {
             Ok(cached) => explanation.cache = cached,
@@ -190,18 +243,39 @@ impl Engine {
         }
         explanation
             .limits
-            .extend(limits(route.quota.iter(), seconds));
-        let seen = route.look(now, Looking { key, taking }).into_iter();
-        let explained = seen.map(|one| self.explained(&one, (call, route), moment));
-        explanation.candidates = explained.collect();
+            .extend(limits(route.quotas.iter(), seconds));
+        let looking = Looking {
+            key,
+            taking,
+            attempts: snapshot.config.retry.attempts(call.stream),
+            needs: needs(snapshot, call),
+        };
+        let seen = route.look(now, looking);
+        explanation.candidates_left_out = seen.len().saturating_sub(most);
+        // Keys of a provider are sent the same.
+        let mut known: HashMap<(&str, &str), Sent> = HashMap::new();
+        for one in seen.iter().take(most) {
+            let candidate = one.candidate;
+            let sent = known
+                .entry((&candidate.upstream.name, &candidate.model))
+                .or_insert_with(|| self.sent(call, candidate, moment));
+            let explained = self.explained(one, sent.clone(), (call, route), moment);
+            explanation.candidates.push(explained);
+        }
     }
+}
+
+/// As other switches among headers are read.
+fn is_wanted(headers: &HeaderMap) -> bool {
+    let header = headers.get(HEADER);
+    header.is_some_and(|value| matches!(value.as_bytes(), b"true" | b"1"))
 }
 
 /// Whether another call of the model may be made.
 fn has_seat(route: &Route) -> Result<(), Failure> {
-    match &route.seats {
-        Some(limit) if !limit.has_room() => Err(full(limit.most)),
-        _ => Ok(()),
+    match route.seats.iter().find(|limit| !limit.has_room()) {
+        Some(limit) => Err(full(limit.most)),
+        None => Ok(()),
     }
 }
 
@@ -218,6 +292,7 @@ impl Explanation {
             strict: call.strict,
             key: caller.name(),
             team: caller.team.as_ref().map(|team| team.name.clone()),
+            routes: Vec::new(),
             has_affinity: false,
             input_tokens: expected.input,
             output_tokens: expected.output,
@@ -225,12 +300,13 @@ impl Explanation {
             refusal: None,
             limits: limits(caller.quotas(), moment.seconds),
             candidates: Vec::new(),
+            candidates_left_out: 0,
         }
     }
 }
 
 impl Refusal {
-    fn of(failure: Failure) -> Self {
+    pub(crate) fn of(failure: Failure) -> Self {
         Self {
             code: failure.kind.name(),
             retry_after_seconds: failure.retry_after.map(|wait| wait.as_secs()),
@@ -239,7 +315,8 @@ impl Refusal {
     }
 }
 
-fn limits<'a>(quotas: impl Iterator<Item = &'a Arc<Quota>>, seconds: u64) -> Vec<Limit> {
+/// How these stand now.
+pub(crate) fn limits<'a>(quotas: impl Iterator<Item = &'a Arc<Quota>>, seconds: u64) -> Vec<Limit> {
     let limits = quotas.flat_map(|quota| {
         quota.standings(seconds).map(|standing| Limit {
             of: quota.subject().kind.name(),

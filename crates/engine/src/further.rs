@@ -9,6 +9,7 @@ use polygate_wire::raw::Edit;
 
 use crate::admit::Caller;
 use crate::call::Call;
+use crate::choose;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 
@@ -79,7 +80,7 @@ pub fn extend(
     for further in &ours {
         let mut unknown = Vec::new();
         for name in &further.names {
-            match snapshot.route(name) {
+            match choose::route(snapshot, call, name) {
                 Some(_) if names.contains(&name.as_str()) => {}
                 Some(found) => {
                     names.push(name);

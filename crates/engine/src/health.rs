@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cache::Answers;
+use crate::cloak::Pseudonyms;
 use crate::config::Retry;
 use crate::pulse::Pulses;
 use crate::quota::Book;
@@ -221,12 +222,16 @@ pub struct HealthBook {
     pub providers: Shelf<Health>,
     /// Calls of models under way.
     pub models: Shelf<Seats>,
+    /// Their shadow calls under way.
+    pub shadows: Shelf<Seats>,
     /// What is taken of limits.
     pub quotas: Arc<Book>,
     /// What replicas tell one another.
     pub signals: Arc<Signals>,
     /// Answers that are kept for calls that ask the same.
     pub answers: Arc<Answers>,
+    /// What providers call end users.
+    pub pseudonyms: Pseudonyms,
 }
 
 impl HealthBook {
@@ -236,6 +241,7 @@ impl HealthBook {
         self.rests.renew();
         self.providers.renew();
         self.models.renew();
+        self.shadows.renew();
         self.rests.each(|rest| {
             rest.wake(&[Reason::Auth]);
         });

@@ -11,7 +11,7 @@ use memchr::memmem;
 use moka::sync::Cache;
 use polygate_core::{Failure, Kind};
 use polygate_wire::raw::Edit;
-use polygate_wire::{Keep, RawObject};
+use polygate_wire::{Keep, Keepsake, RawObject};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -324,9 +324,10 @@ impl Kept {
         entry.answer.is_none().then_some(entry.items)
     }
 
-    /// Keeps the answer to this call, unless its client wants none kept.
+    /// Keeps the answer to this call, unless its client wants none kept, or gets none.
     pub fn keeper(&self, call: &Call) -> Keep {
-        let object = match (&call.inbound.endpoint, &call.object) {
+        let object = match (&call.inbound.endpoint, call.meant()) {
+            _ if call.is_shadow => return Keep::default(),
             (Endpoint::Responses, Some(object)) if object.get("store") != Some("false") => object,
             _ => return Keep::default(),
         };
@@ -334,7 +335,21 @@ impl Kept {
             return Keep::default();
         };
         let (kept, owner) = (self.clone(), call.inbound.caller.name());
+        let guarded = call.guarded.clone();
         Keep::with(move |sake| {
+            // As the client gets it, and sends it again.
+            let seen = |json| match &guarded {
+                Some(guarded) => guarded.kept(json),
+                None => Some(Cow::Borrowed(json)),
+            };
+            let (Some(output), Some(answer)) = (seen(sake.output), seen(sake.answer)) else {
+                return;
+            };
+            let sake = Keepsake {
+                id: sake.id,
+                output: &output,
+                answer: &answer,
+            };
             for item in serde_json::from_str::<Vec<&RawValue>>(sake.output).unwrap_or_default() {
                 if let Ok(named) = serde_json::from_str::<Identified>(item.get()) {
                     let items = item.get().into();

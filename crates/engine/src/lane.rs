@@ -2,15 +2,15 @@
 //!
 //! What we own on the native lane, all of it: `model` (Google's nested requests name it once more), and
 //! `stream_options.include_usage` of a chat stream (whose extra frame is taken out again), and thoughts in a Responses call that
-//! the gateway itself made an item of when another model answered. Nothing else is touched in either direction.
+//! the gateway itself made an item of when another model answered. Nothing else is touched in either direction, but by the operator's
+//! own rules ([`crate::shape`]), which come last in both lanes.
 
 mod continuation;
+mod losses;
 mod output;
 mod stream;
 mod text;
 mod translation;
-
-use std::borrow::Cow;
 
 use bytes::Bytes;
 use polygate_core::{Failure, Kind, Usage};
@@ -23,6 +23,7 @@ use polygate_wire::{
 };
 use serde_json::value::RawValue;
 
+pub use losses::dropped;
 pub use output::Output;
 pub use stream::{Meter, StreamLane};
 
@@ -90,9 +91,20 @@ pub struct Prepared {
     pub lane: Lane,
     /// The body.
     pub body: Bytes,
+    /// Members that are sent in other words than the client's; of a translated request all are.
+    pub altered: Vec<&'static str>,
     /// What translation could not carry.
     pub losses: Vec<Loss>,
 }
+
+/// Members that we own on the native lane.
+const OWNED: [&str; 5] = [
+    "model",
+    "stream_options",
+    "input",
+    "requests",
+    "generateContentRequest",
+];
 
 impl Lane {
     /// The format of the upstream's answer.
@@ -233,9 +245,11 @@ fn native(
         drop_usage_frame: asked.is_some(),
         is_chat: call.inbound.endpoint.ingress().is_some(),
     });
+    let is_edited = |name: &&str| edits.iter().any(|edit| edit.name() == *name);
     Ok(Prepared {
         lane,
         body: object.edit(&edits),
+        altered: OWNED.into_iter().filter(is_edited).collect(),
         losses,
     })
 }
@@ -340,6 +354,7 @@ impl Making<'_> {
         Ok(Prepared {
             lane: Lane::Counting(Counting { client, upstream }),
             body,
+            altered: Vec::new(),
             losses,
         })
     }
@@ -417,6 +432,7 @@ impl Making<'_> {
                 share,
             })),
             body,
+            altered: Vec::new(),
             losses,
         })
     }
@@ -477,76 +493,4 @@ pub fn is_blocked(lane: &Lane, body: &[u8]) -> bool {
         data: body.into(),
     };
     dialect(lane.upstream_format()).sniff(&frame).is_blocked
-}
-
-/// The most names of losses that are shown, and the most of their text; then how many more.
-const LOSSES_SHOWN: usize = 32;
-const LOSSES_TEXT: usize = 4096;
-
-/// The `x-polygate-dropped` header's text: JSON pointers, in their form for addresses where they hold what headers cannot.
-pub fn dropped(losses: &[Loss]) -> Option<String> {
-    let mut text = String::new();
-    let mut shown = 0;
-    for Loss(pointer) in losses.iter().take(LOSSES_SHOWN) {
-        let pointer = escaped(pointer);
-        if text.len() + pointer.len() > LOSSES_TEXT {
-            break;
-        }
-        if shown > 0 {
-            text.push_str(", ");
-        }
-        text.push_str(&pointer);
-        shown += 1;
-    }
-    match losses.len() - shown {
-        0 if losses.is_empty() => return None,
-        0 => {}
-        more if shown == 0 => text.push_str(&format!("{more} members")),
-        more => text.push_str(&format!(", and {more} more")),
-    }
-    Some(text)
-}
-
-/// Names of members are the client's: they may hold anything.
-fn escaped(pointer: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b',');
-    if pointer.bytes().all(is_plain) {
-        return Cow::Borrowed(pointer);
-    }
-    let mut out = String::with_capacity(pointer.len() + 16);
-    for byte in pointer.bytes() {
-        if is_plain(byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Cow::Owned(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(pointers: &[&str]) -> Option<String> {
-        let losses = pointers.iter().map(|pointer| Loss((*pointer).to_owned()));
-        dropped(&losses.collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn losses_are_named_whatever_they_are_called() {
-        let long = format!("/{}", "x".repeat(5000));
-        for (pointers, text) in [
-            (vec![], None),
-            (vec!["/seed", "/n"], Some("/seed, /n")),
-            (vec!["/a,b\r\nc", "/é%"], Some("/a%2Cb%0D%0Ac, /%C3%A9%25")),
-            (vec!["/seed", long.as_str()], Some("/seed, and 1 more")),
-            (vec![long.as_str()], Some("1 members")),
-        ] {
-            assert_eq!(shown(&pointers).as_deref(), text);
-        }
-        let many: Vec<String> = (0..40).map(|at| format!("/{at}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(shown(&many).is_some_and(|text| text.ends_with("/31, and 8 more")));
-    }
 }

@@ -3,6 +3,7 @@
 
 mod charge;
 mod content;
+mod decision;
 mod log;
 mod looked;
 pub mod metrics;
@@ -12,10 +13,13 @@ mod pump;
 mod record;
 mod recount;
 mod row;
+mod size;
 mod trace;
 
 pub use charge::Charge;
 pub use content::Content;
+pub(crate) use decision::NOTED;
+pub use decision::{Considered, Transformed};
 pub use looked::Looked;
 pub(crate) use metrics::Refused;
 pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};

@@ -149,6 +149,13 @@ impl<'a> Plan<'a> {
         self
     }
 
+    /// The same for a call that needs room for so many tokens: models with less are asked last.
+    #[must_use]
+    pub fn needing(mut self, tokens: u64) -> Self {
+        self.open = Open::needing(tokens);
+        self
+    }
+
     /// More is not leased in time: limits are as they are.
     pub fn wait_no_more(&mut self) {
         self.waits_no_more = true;

@@ -196,10 +196,8 @@ async fn ask(upstream: &Upstream, credential: &Credential) -> Result<Option<Byte
         body: Bytes::new(),
     };
     let mut request = upstream.provider.request(&outbound)?;
-    upstream
-        .provider
-        .authorize(&mut request, &credential.secret)
-        .await?;
+    let provider = upstream.provider.as_ref();
+    credential.authorize(provider, &mut request).await?;
     let answer = credential
         .transport
         .send(request.map(UpstreamBody::from))

@@ -2,35 +2,26 @@
 
 use std::collections::VecDeque;
 
-use http::StatusCode;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, PROXY_AUTHENTICATE, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Outbound};
+use polygate_wire::raw::path::Path;
 use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Reply, redact};
 use crate::body::{Passing, ReplyBody};
+use crate::cloak::Cloak;
+use crate::observe::Transformed;
+use crate::passthrough::is_between_two;
+use crate::payload::Rule;
 use crate::transport::{AnswerBody, UpstreamBody};
-
-/// Headers of one connection, and cookies, which are between us and the provider.
-const NOT_PASSED: [HeaderName; 8] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    TE,
-    TRAILER,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    SET_COOKIE,
-    CONTENT_LENGTH,
-];
 
 impl Attempt<'_> {
     /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
     pub async fn proxy(&self, body: UpstreamBody, is_last: bool) -> Result<Reply, Failure> {
         let provider = &self.candidate.upstream.provider;
+        let cloak = self.shape().cloak;
         let outbound = Outbound {
             operation: self
                 .call
@@ -38,13 +29,15 @@ impl Attempt<'_> {
                 .endpoint
                 .native_operation(false, &self.call.inbound.method),
             model: &self.candidate.model,
-            client_headers: &self.call.inbound.headers,
-            body: bytes::Bytes::new(),
+            client_headers: &Cloak::pass(cloak, &self.call.inbound.headers),
+            body: Bytes::new(),
         };
         let mut request = provider.request(&outbound)?;
-        provider
-            .authorize(&mut request, &self.candidate.credential.secret)
-            .await?;
+        if let Some(cloak) = cloak {
+            cloak.head(request.headers_mut());
+        }
+        let key = &self.candidate.credential;
+        key.authorize(provider.as_ref(), &mut request).await?;
         let answer = self.exchange(request.map(|_| body), Instant::now()).await?;
         let status = answer.status();
         if status.is_redirection() {
@@ -63,6 +56,18 @@ impl Attempt<'_> {
             headers: passed(head.headers),
             body: ReplyBody::Passing(Box::new(passing)),
         })
+    }
+
+    /// A body that came whole, as it is sent.
+    pub fn unread(&self, body: Bytes) -> Bytes {
+        let mut rules = Vec::new();
+        let mut tell = |rule: &Rule, path: &Path, done| self.tell(rule, path, done, &mut rules);
+        let body = self.shape().unread(body, &mut tell);
+        let _ = self.transformed.set(Transformed {
+            rules,
+            ..Transformed::default()
+        });
+        body
     }
 
     async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {
@@ -87,9 +92,35 @@ fn is_providers_fault(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
 }
 
-fn passed(mut headers: HeaderMap) -> HeaderMap {
-    for name in &NOT_PASSED {
-        headers.remove(name);
+/// All but what is between two.
+fn passed(headers: HeaderMap) -> HeaderMap {
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in &headers {
+        if !is_between_two(name.as_str()) {
+            passed.append(name.clone(), value.clone());
+        }
     }
-    headers
+    passed
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_says_what_the_gateway_says() {
+        let names = [
+            "x-polygate-cost",
+            "x-litellm-response-cost",
+            "set-cookie",
+            "x-request-cost",
+        ];
+        let value = || http::HeaderValue::from_static("1");
+        let headers = names.map(|name| (HeaderName::from_static(name), value()));
+        let headers = passed(headers.into_iter().collect());
+        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-request-cost"]);
+    }
 }

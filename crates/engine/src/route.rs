@@ -12,13 +12,14 @@ use arc_swap::ArcSwap;
 use polygate_core::{Failure, Scope, Why};
 
 use crate::chance;
-use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Retry, Strategy};
+use crate::choose::Choices;
+use crate::config::{Affinity, Deadlines, Hedge, HedgeAfter, Model, Retry, Strategy};
 use crate::health::{Reason, Rest, Resters};
 use crate::policy::{Policy, Standing, Turn};
 use crate::pulse::{Awaited, Flight, Target};
 use crate::quota::Quota;
 use crate::seats::{Limit, Seat};
-use crate::snapshot::{Credential, Snapshot, Upstream};
+use crate::snapshot::{Credential, Shadow, Snapshot, Upstream};
 use crate::tariff::Tariff;
 
 pub use look::{Looking, PassedOver, Seen, Verdict};
@@ -40,14 +41,18 @@ pub struct Route {
     pub affinity: Affinity,
     /// Times of the model's own.
     pub timeouts: Deadlines,
-    /// How many calls of the model there are at a time.
-    pub seats: Option<Limit>,
-    /// How much of the model there is in a time.
-    pub quota: Option<Arc<Quota>>,
+    /// How many calls there are at a time: of the model, and of each that it leads to.
+    pub seats: Vec<Limit>,
+    /// How much there is in a time of the same.
+    pub quotas: Vec<Arc<Quota>>,
     /// When a second attempt is made beside the first.
     pub hedge: Option<Hedge>,
     /// Where a stream of text breaks, another candidate goes on with it.
     pub continuation: bool,
+    /// Who gets its calls too.
+    pub shadow: Option<Arc<Shadow>>,
+    /// The routes of models that lead here.
+    pub choices: Choices,
     steps: Vec<Step>,
 }
 
@@ -59,8 +64,8 @@ struct Step {
     node: usize,
     /// The fallbacks that lead here.
     path: Vec<Edge>,
-    /// How much of its model there is in a time, where that is not the one that was asked for.
-    quota: Option<Arc<Quota>>,
+    /// How much of its models there is in a time, where these are not those that were asked for.
+    quotas: Vec<Arc<Quota>>,
 }
 
 /// Candidates of equal standing.
@@ -83,6 +88,8 @@ pub struct Candidate {
     pub model: Arc<str>,
     /// What it costs; `None`: nobody knows.
     pub tariff: Option<Arc<Tariff>>,
+    /// The tokens that it has room for; `None`: nobody knows, or asks.
+    pub context: Option<u64>,
     target: Target,
     model_rest: Arc<Rest>,
 }
@@ -136,6 +143,7 @@ impl Candidate {
             credential: credential.clone(),
             model: model.into(),
             tariff,
+            context: None,
             target: credential.pulses.target(model),
             model_rest,
         }
@@ -156,6 +164,11 @@ impl Candidate {
         self.upstream.health.breaker.surely_resting(now).is_some()
             || self.credential.rest.surely(now).is_some()
             || self.model_rest.surely(now).is_some()
+    }
+
+    /// Whether its model takes so many tokens, as far as anybody knows.
+    pub fn has_room_for(&self, tokens: u64) -> bool {
+        self.context.is_none_or(|context| tokens <= context)
     }
 
     pub(crate) fn model_rest(&self) -> &Rest {
@@ -246,26 +259,34 @@ impl std::fmt::Debug for Candidate {
 }
 
 impl Route {
-    /// Finds the candidates of a name; `None` where nobody has it.
-    pub fn build(snapshot: &Snapshot, requested: &str) -> Option<Route> {
-        let (steps, label) = build::steps(snapshot, requested);
+    /// Finds the candidates of a name, by what was chosen among routes of models; `None` where nobody has it. What is said of the
+    /// model that was asked for counts before what is said of those that it leads to; limits are those of all.
+    pub(crate) fn build(snapshot: &Snapshot, requested: &str, choices: Choices) -> Option<Route> {
+        let (steps, label) = build::steps(snapshot, requested, &choices);
         if steps.is_empty() {
             return None;
         }
-        let models = &snapshot.config.models;
-        let model = models.iter().find(|model| model.name == requested);
-        let affinity = model.and_then(|model| model.affinity);
-        let compiled = snapshot.models.get(requested);
+        let config = &snapshot.config;
+        let chain = choices.chain(requested);
+        let names = chain.iter();
+        let said = names.filter_map(|name| config.models.iter().find(|one| one.name == *name));
+        let said: Vec<&Model> = said.collect();
+        let compiled = || chain.iter().filter_map(|name| snapshot.models.get(*name));
+        let timeouts = said.iter().map(|model| model.timeouts);
+        let affinity = said.iter().find_map(|model| model.affinity);
+        let continuation = said.iter().find_map(|model| model.continuation);
         Some(Route {
             label: label.unwrap_or_else(|| "other".into()),
-            strict: model.is_some_and(|model| model.strict),
-            affinity: affinity.unwrap_or(snapshot.config.routing.affinity),
-            timeouts: compiled.map(|model| model.timeouts).unwrap_or_default(),
-            seats: compiled.and_then(|model| model.seats.clone()),
-            quota: compiled.and_then(|model| model.quota.clone()),
-            hedge: compiled.map_or(snapshot.config.hedge, |model| model.hedge),
-            continuation: compiled.map_or(snapshot.config.continuation, |model| model.continuation),
+            strict: said.iter().any(|model| model.strict),
+            affinity: affinity.unwrap_or(config.routing.affinity),
+            timeouts: timeouts.fold(Deadlines::default(), Deadlines::or),
+            seats: compiled().filter_map(|model| model.seats.clone()).collect(),
+            quotas: compiled().filter_map(|model| model.quota.clone()).collect(),
+            hedge: said.iter().find_map(|model| model.hedge).or(config.hedge),
+            continuation: continuation.unwrap_or(config.continuation),
+            shadow: compiled().find_map(|model| model.shadow.clone()),
             steps,
+            choices,
         })
     }
 
@@ -278,7 +299,7 @@ impl Route {
             let steps = route.steps.iter().cloned();
             all.steps.extend(steps.map(|mut step| {
                 if step.node == 0 {
-                    step.quota.clone_from(&route.quota);
+                    step.quotas.clone_from(&route.quotas);
                 }
                 step.behind(first)
             }));
@@ -303,12 +324,12 @@ impl Route {
         step.group.candidates.get(place.at)
     }
 
-    /// What limits the model and the provider at a place, beside what the call has reserved.
-    pub fn quotas(&self, place: Place) -> impl Iterator<Item = &Arc<Quota>> {
-        let step = self.steps.get(place.group);
+    /// What limits the models and the provider at a place, beside what the call has reserved.
+    pub fn quotas_at(&self, place: Place) -> impl Iterator<Item = &Arc<Quota>> {
+        let steps = self.steps.get(place.group);
+        let models = steps.into_iter().flat_map(|step| &step.quotas);
         let provider = self.candidate(place).map(|one| &one.upstream.quota);
-        let model = step.map(|step| &step.quota);
-        [model, provider].into_iter().flatten().flatten()
+        models.chain(provider.into_iter().flatten())
     }
 
     /// The first group's choice among candidates that do not rest and are not excluded, nor barred where they stand, else
@@ -333,12 +354,19 @@ impl Route {
 
     fn wished(&self, now: Duration, wish: &Wish<'_>) -> Option<Place> {
         let is_awake = |one: &Candidate| one.resting(now).is_none();
+        let may_be = |one: &Candidate| !one.surely_resting(now);
+        // Where nobody else is left, hints of others keep nobody back, and after them neither does a context that is too small.
+        if wish.open.needs() > 0 {
+            let has_room = |one: &Candidate| one.has_room_for(wish.open.needs());
+            let picked = self.picked(now, wish, &|one| is_awake(one) && has_room(one));
+            let picked =
+                picked.or_else(|| self.picked(now, wish, &|one| may_be(one) && has_room(one)));
+            if picked.is_some() {
+                return picked;
+            }
+        }
         let picked = self.picked(now, wish, &is_awake);
-        // Where nobody else is left, hints of others keep nobody back.
-        picked.or_else(|| {
-            let may_be = |one: &Candidate| !one.surely_resting(now);
-            self.picked(now, wish, &may_be)
-        })
+        picked.or_else(|| self.picked(now, wish, &may_be))
     }
 
     fn picked(

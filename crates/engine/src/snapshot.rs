@@ -1,22 +1,23 @@
 //! A configuration compiled for calls: immutable, swapped whole, read once a call.
 
+mod credential;
 mod rests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
-use polygate_core::Secret;
 use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;
 
 use crate::cache::Cache;
-use crate::config::{self, Config, Fallbacks, Strategy, Way, WireApi};
-use crate::health::{Health, HealthBook, Rest};
+use crate::choose::Choices;
+use crate::cloak::Cloak;
+use crate::config::{self, Config, Fallbacks, ModelRoute, Percent, Strategy, Way, WireApi};
+use crate::guard::Guards;
+use crate::health::{Health, HealthBook};
 use crate::pattern::Pattern;
-use crate::pulse::Pulses;
 use crate::quota::{Quota, Subject, SubjectKind};
 use crate::route::{Route, RouteCache};
 use crate::seats::Limit;
@@ -24,6 +25,7 @@ use crate::signals::Signals;
 use crate::tls;
 use crate::transport::{Counts, Keeping, Reach, Transport};
 
+pub use credential::Credential;
 pub(crate) use rests::ModelRests;
 
 /// Everything a call needs of the configuration.
@@ -38,7 +40,13 @@ pub struct Snapshot {
     pub models: HashMap<String, Model>,
     /// Answers that are kept, where any are.
     pub cache: Option<Arc<Cache>>,
+    /// One of them leads to others by what a call is.
+    pub(crate) has_routes: bool,
+    /// What is looked for in requests and answers.
+    pub guards: Guards,
     pub(crate) routes: RouteCache,
+    /// The same of models that lead to others, by what was chosen.
+    pub(crate) chosen: RouteCache,
     trusts: tls::Profiles,
 }
 
@@ -56,6 +64,10 @@ pub struct Upstream {
     pub credentials: Vec<Arc<Credential>>,
     /// Connections to it: one set for all keys that reach it alike.
     transports: Vec<Arc<Transport>>,
+    /// What it is told in place of who calls.
+    pub cloak: Option<Arc<Cloak>>,
+    /// Names of headers of its answers that pass to clients.
+    pub passthrough: Vec<Pattern>,
     /// Times of its own.
     pub timeouts: config::Deadlines,
     /// How many calls it gets at a time.
@@ -86,46 +98,34 @@ pub struct Upstream {
     pub(crate) signals: Arc<Signals>,
 }
 
-/// A key of a provider, compiled.
-#[derive(Debug)]
-pub struct Credential {
-    /// Shown instead of the key.
-    pub name: Arc<str>,
-    /// The key.
-    pub secret: Secret,
-    /// Share among the provider's keys.
-    pub weight: u32,
-    /// Its tier among them.
-    pub priority: i32,
-    /// Its rest.
-    pub rest: Arc<Rest>,
-    /// How its calls do.
-    pub pulses: Arc<Pulses>,
-    /// A number of its own, the same in every process: it says nothing of the key.
-    pub id: u64,
-    /// The connections that calls with it use.
-    pub(crate) transport: Arc<Transport>,
-}
-
 /// A model that names its targets, compiled.
 #[derive(Debug)]
 pub struct Model {
+    /// Other models that its calls go to, by what a call is.
+    pub routes: Vec<ModelRoute>,
     /// How one target is chosen.
     pub strategy: Strategy,
     /// Upstream's index, the model's name there, weight.
     pub targets: Vec<ModelTarget>,
     /// Models tried after.
     pub fallbacks: Fallbacks,
-    /// Times of its own.
-    pub timeouts: config::Deadlines,
     /// How many of its calls there are at a time.
     pub seats: Option<Limit>,
     /// How much of it there is in a time.
     pub quota: Option<Arc<Quota>>,
-    /// Its second attempts.
-    pub hedge: Option<config::Hedge>,
-    /// Where a stream of text breaks, another candidate goes on with it.
-    pub continuation: bool,
+    /// Who gets its calls too.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
+/// Shadow traffic of a model, compiled.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The model that gets the calls too.
+    pub model: String,
+    /// So many of them.
+    pub percent: Percent,
+    /// How many there are at a time.
+    pub seats: Limit,
 }
 
 /// One target of a [`Model`].
@@ -161,17 +161,21 @@ impl Snapshot {
             let trust = trust(provider, &config, &mut trusts, before);
             let compiled = trust.and_then(|trust| {
                 let reaching = Reaching::new(provider, &config, trust, before);
-                compile_upstream(provider, book, before, reaching)
+                compile_upstream(provider, &config.header_policy, book, before, reaching)
             });
             match compiled {
                 Ok(upstream) => upstreams.push(Arc::new(upstream)),
                 Err(problem) => problems.push(format!("provider '{}': {problem}", provider.name)),
             }
         }
+        let guards = Guards::compile(&config).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Guards::default()
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
-        let models = config
+        let models: HashMap<String, Model> = config
             .models
             .iter()
             .map(|model| {
@@ -182,22 +186,28 @@ impl Snapshot {
             })
             .collect();
         let cache = Cache::compile(&config, &upstreams, &book.answers);
+        book.answers
+            .make_room(cache.as_ref().map_or(0, Cache::room));
         let generation = before.map_or(1, |before| before.generation + 1);
         Ok(Self {
             config,
             generation,
             upstreams,
+            has_routes: models.values().any(|model| !model.routes.is_empty()),
             models,
             cache: cache.map(Arc::new),
+            guards,
             routes: RouteCache::default(),
+            chosen: RouteCache::default(),
             trusts,
         })
     }
 
-    /// Where calls of this name may go; `None` where nobody has it.
+    /// Where calls of this name may go that no route of a model takes elsewhere; `None` where nobody has it.
     pub fn route(&self, requested: &str) -> Option<Arc<Route>> {
-        self.routes
-            .get_or_build(requested, || Route::build(self, requested))
+        self.routes.get_or_build(requested, || {
+            Route::build(self, requested, Choices::default())
+        })
     }
 
     /// What a provider calls this model: as the model's targets say, and as the provider itself offers it.
@@ -295,7 +305,8 @@ impl Upstream {
             .excluded
             .iter()
             .any(|pattern| pattern.matches(bare) || pattern.matches(model));
-        (!excluded).then_some((model, price))
+        let is_any_keys = || self.credentials.iter().any(|key| key.serves(bare, model));
+        (!excluded && is_any_keys()).then_some((model, price))
     }
 
     /// A provider that passes every name, but whose vendor surely has other names than this.
@@ -308,29 +319,31 @@ impl Upstream {
 
 fn compile_upstream(
     provider: &config::Provider,
+    headers: &config::HeaderPolicy,
     book: &HealthBook,
     before: Option<&Snapshot>,
     mut reaching: Reaching<'_>,
 ) -> Result<Upstream, String> {
-    let settings = settings(provider);
+    let settings = Settings {
+        claude_defaults: headers.claude_defaults.clone(),
+        ..settings(provider)
+    };
     let row = polygate_providers::registry::row_of(&settings)?;
     let built = polygate_providers::build(&settings)?;
-    if provider.credentials.is_empty() {
-        return Err("it has no api_key".to_owned());
-    }
     let place = format!(
         "{}|{}",
         provider.name,
         provider.api_base.as_deref().unwrap_or_default()
     );
-    let credentials: Vec<_> = provider
-        .credentials
-        .iter()
-        .map(|credential| {
-            let transport = reaching.transport(credential.way.as_ref());
-            Arc::new(compile_credential(credential, &place, book, transport))
-        })
-        .collect();
+    let keys = provider.credentials.iter().filter(|key| !key.disabled);
+    let credentials = keys.map(|key| {
+        let transport = reaching.transport(key.way.as_ref());
+        Credential::compile(key, &place, book, transport).map(Arc::new)
+    });
+    let credentials = credentials.collect::<Result<Vec<_>, _>>()?;
+    if credentials.is_empty() {
+        return Err("it has no api_key".to_owned());
+    }
     let claims = row
         .models
         .iter()
@@ -348,6 +361,13 @@ fn compile_upstream(
         provider: built,
         credentials,
         transports: reaching.made,
+        cloak: Cloak::new(provider.cloak.as_ref(), &book.pseudonyms)?,
+        passthrough: provider
+            .header_policy
+            .passthrough
+            .as_ref()
+            .unwrap_or(&headers.passthrough)
+            .clone(),
         timeouts: provider.timeouts,
         max_concurrent: provider.max_concurrent,
         health: book.providers.of(&place),
@@ -371,28 +391,6 @@ fn compile_upstream(
         model_rests: ModelRests::default(),
         signals: book.signals.clone(),
     })
-}
-
-fn compile_credential(
-    credential: &config::Credential,
-    place: &str,
-    book: &HealthBook,
-    transport: Arc<Transport>,
-) -> Credential {
-    let hash = digest::digest(&digest::SHA256, credential.api_key.reveal().as_bytes());
-    let key = format!("{place}|{hash:?}");
-    let id = hash.as_ref().first_chunk().copied().map(u64::from_be_bytes);
-    let place = crate::affinity::hash(&[place.as_bytes()]);
-    Credential {
-        name: credential.name.as_str().into(),
-        secret: credential.api_key.clone(),
-        weight: credential.weight,
-        priority: credential.priority,
-        pulses: book.pulses.of(&key),
-        id: id.unwrap_or_default() ^ place,
-        rest: book.rests.of(&key),
-        transport,
-    }
 }
 
 fn trust(
@@ -481,11 +479,9 @@ pub fn settings(provider: &config::Provider) -> Settings {
             WireApi::Chat => Format::OpenaiChat,
             WireApi::Responses => Format::OpenaiResponses,
         }),
-        headers: provider
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
+        headers: provider.headers.clone(),
+        claude_defaults: BTreeMap::new(),
+        forward: provider.header_policy.forward.clone(),
         api_version: provider.api_version.clone(),
         region: provider.region.clone(),
     }
@@ -516,12 +512,10 @@ fn compile_model(
         })
     });
     Model {
+        routes: model.routes.clone(),
         strategy: model.strategy.unwrap_or(config.routing.strategy),
         targets: targets.collect(),
         fallbacks: model.fallbacks.clone(),
-        timeouts: model.timeouts,
-        hedge: model.hedge.or(config.hedge),
-        continuation: model.continuation.unwrap_or(config.continuation),
         quota: Quota::new(
             &Subject::new(SubjectKind::Model, model.name.as_str()),
             &model.limits,
@@ -530,6 +524,16 @@ fn compile_model(
         seats: model.max_concurrent.map(|most| Limit {
             seats: book.models.of(&model.name),
             most,
+        }),
+        shadow: model.shadow.as_ref().map(|shadow| {
+            Arc::new(Shadow {
+                model: shadow.model.clone(),
+                percent: shadow.percent,
+                seats: Limit {
+                    seats: book.shadows.of(&model.name),
+                    most: shadow.max_concurrent,
+                },
+            })
         }),
     }
 }

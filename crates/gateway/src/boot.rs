@@ -241,7 +241,8 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     follower.abort();
     forgetter.abort();
     drop(sharing);
-    flush.flush().await;
+    engine.end_shadows().await;
+    flush.end().await;
     keeper.stop(KEEPING).await;
     if let Some((answers, writer)) = kept {
         answers.flush(LAST_ANSWERS).await;
@@ -341,13 +342,8 @@ async fn demo(loaded: &Loaded) -> anyhow::Result<Option<Provider>> {
     });
     let mut provider = Provider::new("demo", "mock");
     provider.api_base = Some(mock.url());
-    provider.credentials.push(Credential {
-        name: "demo".to_owned(),
-        api_key: Secret::new(""),
-        weight: 1,
-        priority: 0,
-        way: None,
-    });
+    let key = Credential::new("demo", Secret::new(""));
+    provider.credentials.push(key);
     tokio::spawn(mock.serve());
     Ok(Some(provider))
 }

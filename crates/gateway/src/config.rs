@@ -5,16 +5,19 @@
 
 mod ai_proxy;
 mod check;
-pub mod condition;
+mod cloak;
+mod condition;
 pub mod database;
 pub mod documents;
 pub mod env;
+mod headers;
 mod jsonl;
 pub(crate) mod later;
 mod names;
 mod native;
 pub mod objects;
 mod overrides;
+mod payload;
 mod pieces;
 mod pool;
 mod problem;

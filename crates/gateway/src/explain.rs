@@ -28,13 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 16 << 20;
 
 /// Explains by a configuration, without a gateway: nothing rests there, and nobody has called.
-pub fn offline(args: &Explain, loaded: Loaded) -> anyhow::Result<()> {
+pub async fn offline(args: &Explain, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (recorders, _, _) = Recorders::new(metrics.clone());
     let clock = Arc::new(SystemClock::default());
     let engine = Engine::new(loaded.config, clock, metrics, recorders);
     let engine = engine.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    let explained = supposed(&engine, call(args)?);
+    let explained = supposed(&engine, call(args)?).await;
     let explanation = explained.map_err(|problem| anyhow::anyhow!("{problem}"))?;
     print(args, &serde_json::to_value(explanation)?)
 }

@@ -116,8 +116,8 @@ impl UsageStore for Settled {
         self.0.store.calls(of, page).await
     }
 
-    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
-        self.0.store.call(id).await
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>> {
+        self.0.store.call(id, team).await
     }
 
     async fn forget_calls(&self, ids: &[String]) -> Result<u64> {

@@ -53,13 +53,12 @@ fn main() -> ExitCode {
         Some(Command::Health(args)) => health(args, &directory),
         Some(Command::Explain(args)) => explain(&args, &directory),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "polygate",
-                &mut std::io::stdout(),
-            );
-            ExitCode::SUCCESS
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "polygate", &mut text);
+            match std::io::stdout().write_all(&text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
         }
         Some(Command::Mock(args)) => {
             logs(None, &Environment::default());
@@ -129,7 +128,7 @@ fn explain(args: &Explain, directory: &Path) -> ExitCode {
         Err(report) => return refuse(&report),
     };
     if args.offline {
-        return run(async { explain::offline(args, loaded) });
+        return run(explain::offline(args, loaded));
     }
     let url = match &args.url {
         Some(url) => Ok(url.clone()),
@@ -211,6 +210,8 @@ fn logs(flag: Option<&str>, environment: &Environment) {
     };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // What cannot be written would be told there too, which panics.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match environment.get("POLYGATE_LOG_FORMAT").map(str::trim) {
         Some("pretty") => {

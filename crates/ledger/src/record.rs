@@ -39,6 +39,9 @@ pub struct Intent<'a> {
     pub endpoint: Cow<'a, str>,
     /// It is a stream.
     pub stream: bool,
+    /// The call that it is the shadow of, by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_of: Option<Cow<'a, str>>,
     /// When the attempt began; microseconds since 1970.
     pub started: i64,
     /// What it may cost.
@@ -120,6 +123,8 @@ pub(crate) fn aborted(intents: &[Intent<'_>]) -> Option<CallRow> {
         passed_over: None,
         cached: None,
         saved: None,
+        decision: None,
+        shadow_of: first.shadow_of.as_deref().map(str::to_owned),
         attempts,
     })
 }

@@ -47,7 +47,7 @@ impl UsageStore for Nowhere {
         away()
     }
 
-    async fn call(&self, _: &str) -> Result<Option<CallRow>> {
+    async fn call(&self, _: &str, _: Option<&str>) -> Result<Option<CallRow>> {
         away()
     }
 
@@ -192,6 +192,7 @@ fn intent(id: &str) -> Intent<'_> {
         upstream_model: "model".into(),
         endpoint: "chat".into(),
         stream: false,
+        shadow_of: None,
         started: 1,
         estimate: Estimate::default(),
     }
@@ -229,6 +230,8 @@ fn row(id: &str) -> CallRow {
         passed_over: None,
         cached: None,
         saved: None,
+        decision: None,
+        shadow_of: None,
         attempts: Vec::new(),
     }
 }

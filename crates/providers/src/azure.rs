@@ -4,14 +4,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Uri};
+use http::{Request, Uri};
 use polygate_core::{Failure, Kind, Secret};
 use polygate_wire::{Format, Quirks};
 
 use crate::base::Base;
 use crate::classify::classify;
-use crate::compat::{Heads, escape, path_of, proxy_tail};
-use crate::table::Row;
+use crate::compat::{escape, path_of, proxy_tail};
+use crate::heads::Heads;
 use crate::{Answer, Operation, Outbound, Provider};
 
 /// The version that is asked for unless configuration names another: the last generally available one of the dated interface.
@@ -37,12 +37,11 @@ enum Interface {
 
 impl Azure {
     /// A resource at this address: `https://NAME.openai.azure.com`, with or without `/openai` or `/openai/v1`.
-    pub fn new(
-        row: &Row,
+    pub(crate) fn new(
         address: &str,
         api_version: Option<&str>,
         formats: Vec<Format>,
-        operator: HeaderMap,
+        heads: Heads,
     ) -> Result<Self, String> {
         let trimmed = address.trim().trim_end_matches('/');
         let (root, is_v1) = match trimmed.strip_suffix("/v1") {
@@ -60,8 +59,8 @@ impl Azure {
         Ok(Self {
             base,
             interface,
-            heads: Heads::new(row, &formats, operator)?,
             formats,
+            heads,
         })
     }
 

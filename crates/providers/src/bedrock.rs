@@ -4,15 +4,15 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Uri};
+use http::{Request, Uri};
 use polygate_core::{Failure, Kind, Secret};
 use polygate_wire::{Format, Quirks};
 
 use crate::base::Base;
 use crate::classify::classify;
-use crate::compat::{Heads, proxy_tail};
+use crate::compat::proxy_tail;
+use crate::heads::Heads;
 use crate::sigv4::{self, AwsKeys};
-use crate::table::Row;
 use crate::{Answer, Operation, Outbound, Provider};
 
 /// What signatures call the runtime.
@@ -29,20 +29,19 @@ pub struct Bedrock {
 
 impl Bedrock {
     /// The runtime at this address. A region that the address names is the one it is in, whatever else was said.
-    pub fn new(
-        row: &Row,
+    pub(crate) fn new(
         address: &str,
         region: &str,
         formats: Vec<Format>,
-        operator: HeaderMap,
+        heads: Heads,
     ) -> Result<Self, String> {
         let base = Base::parse(address, "")?;
         let region = region_of(base.host()).unwrap_or(region).to_owned();
         Ok(Self {
             base,
             region,
-            heads: Heads::new(row, &formats, operator)?,
             formats,
+            heads,
         })
     }
 

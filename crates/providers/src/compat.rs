@@ -1,16 +1,14 @@
-//! A provider that its row describes completely: address, path by format, key header.
+//! A provider that its row describes completely: address, and path by format.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Method, Request, Uri};
+use http::{Request, Uri};
 use polygate_core::{Failure, Kind, Secret};
 use polygate_wire::{Format, Quirks};
 
 use crate::base::Base;
 use crate::classify::classify;
-use crate::registry::header_map;
-use crate::table::{Auth, Row};
+use crate::heads::Heads;
 use crate::{Answer, Operation, Outbound, Provider};
 
 /// An upstream that a row describes.
@@ -21,35 +19,17 @@ pub struct Compat {
     pub(crate) heads: Heads,
 }
 
-/// What a row and an operator say about request headers and keys.
-#[derive(Debug)]
-pub(crate) struct Heads {
-    auth: Auth,
-    forward: Vec<HeaderName>,
-    defaults: HeaderMap,
-    operator: HeaderMap,
-    pub(crate) takes_stream_options: bool,
-    pub(crate) has_completions: bool,
-    pub(crate) counts: Option<Format>,
-    pub(crate) quirks: Quirks,
-}
-
 /// Prefix of Google's path for models: its operations are methods of a model.
 const MODELS: &str = "/models";
 
 impl Compat {
     /// A provider at this address.
-    pub fn new(
-        row: &Row,
-        base: Base,
-        formats: Vec<Format>,
-        operator: HeaderMap,
-    ) -> Result<Self, String> {
-        Ok(Self {
+    pub(crate) fn new(base: Base, formats: Vec<Format>, heads: Heads) -> Self {
+        Self {
             base,
-            heads: Heads::new(row, &formats, operator)?,
             formats,
-        })
+            heads,
+        }
     }
 
     fn uri(&self, outbound: &Outbound<'_>) -> Result<Uri, Failure> {
@@ -177,118 +157,5 @@ impl Provider for Compat {
 
     fn classify(&self, answer: &Answer) -> Failure {
         classify(answer)
-    }
-}
-
-impl Heads {
-    pub(crate) fn new(row: &Row, formats: &[Format], operator: HeaderMap) -> Result<Self, String> {
-        let forward = row.forward.iter().map(|name| {
-            name.parse()
-                .map_err(|_| format!("'{name}' is no header name"))
-        });
-        let defaults: Vec<_> = row
-            .defaults
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        Ok(Self {
-            auth: row.auth,
-            forward: forward.collect::<Result<_, _>>()?,
-            defaults: header_map(&defaults)?,
-            operator,
-            takes_stream_options: row.stream_options,
-            has_completions: row.completions,
-            counts: row.counts.filter(|format| formats.contains(format)),
-            quirks: row.quirks.clone(),
-        })
-    }
-
-    /// Method, headers and body around an address.
-    pub(crate) fn request(&self, outbound: &Outbound<'_>, uri: Uri) -> Request<Bytes> {
-        let method = match outbound.operation {
-            Operation::Models => Method::GET,
-            Operation::Proxy { method, .. } => method.clone(),
-            _ => Method::POST,
-        };
-        let mut request = Request::new(outbound.body.clone());
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.reserve(8);
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("polygate/", env!("CARGO_PKG_VERSION"))),
-        );
-        match outbound.operation {
-            Operation::Proxy { .. } => {
-                copy(&[CONTENT_TYPE, ACCEPT], outbound.client_headers, headers)
-            }
-            Operation::Models => {}
-            _ => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-        }
-        headers.extend(
-            self.defaults
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
-        copy(&self.forward, outbound.client_headers, headers);
-        for (name, value) in &self.operator {
-            headers.insert(name.clone(), value.clone());
-        }
-        request
-    }
-
-    pub(crate) fn authorize(
-        &self,
-        request: &mut Request<Bytes>,
-        secret: &Secret,
-    ) -> Result<(), Failure> {
-        if secret.is_empty() {
-            return Ok(());
-        }
-        let (name, value) = match self.auth {
-            Auth::Bearer => (
-                AUTHORIZATION,
-                HeaderValue::from_str(&format!("Bearer {}", secret.reveal())),
-            ),
-            Auth::XApiKey => (
-                HeaderName::from_static("x-api-key"),
-                HeaderValue::from_str(secret.reveal()),
-            ),
-            Auth::XGoogApiKey => (
-                HeaderName::from_static("x-goog-api-key"),
-                HeaderValue::from_str(secret.reveal()),
-            ),
-            Auth::ApiKey => (
-                HeaderName::from_static("api-key"),
-                HeaderValue::from_str(secret.reveal()),
-            ),
-        };
-        let mut value = value.map_err(|_| {
-            Failure::new(
-                Kind::Internal,
-                "the provider's key has characters no header can carry",
-            )
-        })?;
-        value.set_sensitive(true);
-        // What the operator set by hand under `headers` is theirs.
-        if !self.operator.contains_key(&name) {
-            request.headers_mut().insert(name, value);
-        }
-        Ok(())
-    }
-}
-
-fn copy(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
-    for name in names {
-        for (count, value) in from.get_all(name).iter().enumerate() {
-            if count == 0 {
-                to.insert(name.clone(), value.clone());
-            } else {
-                to.append(name.clone(), value.clone());
-            }
-        }
     }
 }

@@ -9,6 +9,8 @@ pub mod catalogue;
 pub mod classify;
 pub mod compat;
 pub mod family;
+pub mod forward;
+pub mod heads;
 pub mod price;
 pub mod price_map;
 pub mod registry;
@@ -23,6 +25,7 @@ use polygate_wire::{Format, Quirks};
 use std::time::SystemTime;
 
 pub use catalogue::{Catalogue, Listing};
+pub use forward::Forward;
 pub use price::{Price, PriceLine};
 pub use registry::{Settings, build};
 pub use table::{Row, row_for_host, row_named, table};

@@ -1,5 +1,6 @@
 //! From a row and an operator's settings to a provider: the only place that knows which code serves which row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +10,8 @@ use crate::azure::Azure;
 use crate::base::Base;
 use crate::bedrock::Bedrock;
 use crate::compat::Compat;
+use crate::forward::Forward;
+use crate::heads::Heads;
 use crate::table::{Code, Row};
 use crate::{Provider, row_for_host, row_named};
 
@@ -24,7 +27,11 @@ pub struct Settings {
     /// Only these formats of the row.
     pub only: Option<Format>,
     /// Headers for every request, replacing what stands there.
-    pub headers: Vec<(String, String)>,
+    pub headers: BTreeMap<String, String>,
+    /// The same where the provider speaks Anthropic's format before others, and unless a client's forwarded one is there.
+    pub claude_defaults: BTreeMap<String, String>,
+    /// Which headers of clients reach it; as the row says unless set.
+    pub forward: Option<Forward>,
     /// Azure's `api-version`.
     pub api_version: Option<String>,
     /// AWS's region.
@@ -76,31 +83,24 @@ pub fn build(settings: &Settings) -> Result<Arc<dyn Provider>, String> {
             row.name
         ));
     }
-    let headers = header_map(&settings.headers)?;
+    let heads = Heads::new(row, &formats, settings)?;
     Ok(match row.code {
-        Code::Compat => Arc::new(Compat::new(
-            row,
-            Base::parse(address, &row.version)?,
-            formats,
-            headers,
-        )?),
-        Code::Azure => Arc::new(Azure::new(
-            row,
-            address,
-            settings.api_version.as_deref(),
-            formats,
-            headers,
-        )?),
-        Code::Bedrock => Arc::new(Bedrock::new(row, address, region, formats, headers)?),
+        Code::Compat => {
+            let base = Base::parse(address, &row.version)?;
+            Arc::new(Compat::new(base, formats, heads))
+        }
+        Code::Azure => {
+            let api_version = settings.api_version.as_deref();
+            Arc::new(Azure::new(address, api_version, formats, heads)?)
+        }
+        Code::Bedrock => Arc::new(Bedrock::new(address, region, formats, heads)?),
     })
 }
 
-pub(crate) fn header_map<'a, S: AsRef<str> + 'a>(
-    pairs: impl IntoIterator<Item = &'a (S, S)>,
-) -> Result<HeaderMap, String> {
+/// Headers by name; an error says which cannot be one. Their values are never shown.
+pub fn header_map(pairs: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
-        let (name, value) = (name.as_ref(), value.as_ref());
         let key: HeaderName = name
             .parse()
             .map_err(|_| format!("'{name}' is no header name"))?;

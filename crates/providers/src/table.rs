@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use polygate_wire::{Format, Quirks};
 use serde::Deserialize;
 
+use crate::forward::Forward;
+
 /// One provider: everything that data can say about it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +40,7 @@ pub struct Row {
     pub models: Vec<String>,
     /// Client headers that reach it.
     #[serde(default)]
-    pub forward: Vec<String>,
+    pub forward: Forward,
     /// Headers it always gets.
     #[serde(default)]
     pub defaults: BTreeMap<String, String>,
@@ -55,6 +57,9 @@ pub struct Row {
     /// It tries further models itself: those of a request's `models`.
     #[serde(default)]
     pub further_models: bool,
+    /// It is OpenAI's own: what rules mean by `openai`.
+    #[serde(default)]
+    pub openai: bool,
     /// It has OpenAI's legacy completions.
     #[serde(default = "yes")]
     pub completions: bool,

@@ -147,9 +147,11 @@ fn every_row_sends_every_format_it_speaks_to_its_own_address_with_its_own_key() 
                 .map(|(name, _)| name.as_str())
                 .collect();
             assert!(
-                from_client
+                from_client.iter().all(|name| row
+                    .forward
+                    .rules()
                     .iter()
-                    .all(|name| row.forward.iter().any(|forwarded| forwarded == name)),
+                    .any(|rule| rule.name == *name)),
                 "{context}: {from_client:?}"
             );
         }

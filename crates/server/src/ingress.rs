@@ -17,7 +17,9 @@ use crate::life::Life;
 use crate::refusal::{overloaded, stopping};
 use crate::render::render;
 use crate::router::{Matched, route};
-use crate::trail::{reads_litellm, show_explanation, show_limits, show_litellm, show_trail};
+use crate::trail::{
+    reads_litellm, show_explanation, show_limits, show_litellm, show_passed, show_trail,
+};
 use crate::upload::Refusal;
 use crate::{State, body, cors, given, key, models};
 
@@ -172,9 +174,10 @@ async fn model_call(
         }
         Err(failure) => render(&failure, format, request_id),
     };
-    if let Some(trail) = trail {
+    let passed = trail.map(|trail| {
         show_trail(&trail, answer.headers_mut());
-    }
+        trail.passed
+    });
     if let Some(told) = explanation {
         show_explanation(&told, answer.headers_mut());
     }
@@ -184,6 +187,9 @@ async fn model_call(
     if !limits.is_empty() {
         let now = state.engine.clock().unix_seconds();
         show_limits(&limits, now, answer.headers_mut());
+    }
+    if let Some(passed) = passed {
+        show_passed(&passed, answer.headers_mut());
     }
     answer
 }

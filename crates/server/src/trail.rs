@@ -14,6 +14,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-polygate-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-polygate-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-polygate-attempts");
 const DROPPED: HeaderName = HeaderName::from_static("x-polygate-dropped");
+const GUARDS: HeaderName = HeaderName::from_static("x-polygate-guards");
 const IGNORED: HeaderName = HeaderName::from_static("x-polygate-ignored");
 const COST: HeaderName = HeaderName::from_static("x-polygate-cost");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-polygate-overhead-ms");
@@ -40,11 +41,13 @@ pub fn reads_litellm(request: &HeaderMap) -> bool {
 /// What `x-polygate-` headers say of the way.
 pub fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
     let text = |text: &str| HeaderValue::from_str(text).ok();
+    let guards = (!trail.guards.is_empty()).then(|| trail.guards.join(", "));
     let ignored = (!trail.ignored.is_empty()).then(|| trail.ignored.join(", "));
     let texts = [
         (PROVIDER, trail.provider.as_deref().and_then(text)),
         (MODEL, trail.model.as_deref().and_then(text)),
         (DROPPED, dropped(&trail.losses).as_deref().and_then(text)),
+        (GUARDS, guards.as_deref().and_then(text)),
         (IGNORED, ignored.as_deref().and_then(text)),
         (COST, trail.cost.and_then(|cost| text(&dollars(cost)))),
         (OVERHEAD, trail.overhead.and_then(|own| text(&millis(own)))),
@@ -60,6 +63,18 @@ pub fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
         }
     }
     headers.insert(ATTEMPTS, HeaderValue::from(trail.attempts));
+}
+
+/// What passes of the provider's own headers. Of one that we have too, ours is meant.
+pub fn show_passed(passed: &HeaderMap, headers: &mut HeaderMap) {
+    for name in passed.keys() {
+        if headers.contains_key(name) {
+            continue;
+        }
+        for value in passed.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// The same by the names that LiteLLM's callers know.
@@ -133,6 +148,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_providers_header_passes_unless_it_is_ours() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let mut headers = of(&[("retry-after", "1")]);
+        let passed = [
+            ("vary", "a"),
+            ("retry-after", "2"),
+            ("vary", "b"),
+            ("retry-after", "3"),
+        ];
+        show_passed(&of(&passed), &mut headers);
+        assert_eq!(
+            headers,
+            of(&[("retry-after", "1"), ("vary", "a"), ("vary", "b")])
+        );
+    }
+
+    #[test]
     fn the_way_is_told_in_headers_and_what_is_not_known_is_not() {
         let mut headers = HeaderMap::new();
         show_trail(&Trail::default(), &mut headers);
@@ -141,6 +179,7 @@ mod tests {
             provider: Some("p".into()),
             model: Some("m\u{e9}".into()),
             attempts: 2,
+            guards: vec!["mail".into(), "cards".into()],
             ignored: vec!["x-polygate-user", "metadata.tags"],
             cost: Some(1_000_042),
             overhead: Some(Duration::from_micros(1234)),
@@ -151,6 +190,7 @@ mod tests {
         for (name, value) in [
             ("x-polygate-provider", "p"),
             ("x-polygate-attempts", "2"),
+            ("x-polygate-guards", "mail, cards"),
             ("x-polygate-ignored", "x-polygate-user, metadata.tags"),
             ("x-polygate-cost", "1.000042"),
             ("x-polygate-overhead-ms", "1.234"),

@@ -109,6 +109,8 @@ fn call(n: i64, rows: i64) -> CallRow {
         passed_over: None,
         cached: None,
         saved: None,
+        decision: None,
+        shadow_of: None,
         attempts: vec![AttemptRow {
             started: 0,
             provider,

@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 9] = [
+const STEPS: [(i64, &str, &str, &str); 11] = [
     (
         1,
         "first",
@@ -64,6 +64,18 @@ const STEPS: [(i64, &str, &str, &str); 9] = [
         "cached",
         include_str!("../migrations/0009_cached.up.sql"),
         include_str!("../migrations/0009_cached.down.sql"),
+    ),
+    (
+        10,
+        "shadows",
+        include_str!("../migrations/0010_shadows.up.sql"),
+        include_str!("../migrations/0010_shadows.down.sql"),
+    ),
+    (
+        11,
+        "decisions",
+        include_str!("../migrations/0011_decisions.up.sql"),
+        include_str!("../migrations/0011_decisions.down.sql"),
     ),
 ];
 

@@ -70,6 +70,8 @@ where
             passed_over: maybe("passed_over")?,
             cached: maybe("cached")?,
             saved: maybe("saved")?.map(|text| tokens(&text)).transpose()?,
+            decision: maybe("decision")?,
+            shadow_of: maybe("shadow_of")?,
             attempts: Vec::new(),
         }))
     }
@@ -197,7 +199,7 @@ const ROWS: usize = 500;
 
 const CALL_COLUMNS: &str = "INSERT INTO calls (id, request_id, started, duration, first_event, endpoint, key_name, team, model, label, \
     provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags, \
-    end_user, session, metadata, passed_over, cached, saved) ";
+    end_user, session, metadata, passed_over, cached, saved, decision, shadow_of) ";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempts (call_id, number, provider, credential, model, outcome, status, duration, state, \
     tokens, cost, started) ";
@@ -254,7 +256,9 @@ where
                 .push_bind(call.metadata.as_deref())
                 .push_bind(call.passed_over.as_deref())
                 .push_bind(call.cached.as_deref())
-                .push_bind(saved);
+                .push_bind(saved)
+                .push_bind(call.decision.as_deref())
+                .push_bind(call.shadow_of.as_deref());
         },
     );
     query.push(" ON CONFLICT (id) DO NOTHING");
@@ -357,13 +361,14 @@ impl UsageStore for SqlStore {
         self.listed(of, page).await
     }
 
-    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>> {
         let found: Option<FoundCall> = reading!(self, connection => {
             sqlx::query_as(
-                "SELECT * FROM calls WHERE id = $1 OR request_id = $1
+                "SELECT * FROM calls WHERE (id = $1 OR request_id = $1) AND team = COALESCE($2, team)
                  ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END, started DESC, id DESC LIMIT 1",
             )
             .bind(id)
+            .bind(team)
             .fetch_optional(connection)
             .await
         })

@@ -68,6 +68,8 @@ fn row(id: i64) -> CallRow {
         passed_over: None,
         cached: None,
         saved: None,
+        decision: None,
+        shadow_of: None,
         attempts: vec![attempt],
     }
 }
@@ -174,7 +176,7 @@ async fn what_was_taken_is_there_and_nothing_by_half() {
         );
         if batches > 0 {
             let last = batches * BATCH - 1;
-            let found = store.call(&format!("call-{last}")).await.unwrap();
+            let found = store.call(&format!("call-{last}"), None).await.unwrap();
             assert_eq!(found, Some(row(last)), "kill {seed}");
         }
     }

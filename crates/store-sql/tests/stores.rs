@@ -59,13 +59,13 @@ fn row() -> CallRow {
 
 /// The tables go up, all the way down and up again; and up once more changes nothing.
 async fn up_and_down(store: &SqlStore) {
-    assert_eq!(store.migration_versions().await.unwrap(), (0, 9));
+    assert_eq!(store.migration_versions().await.unwrap(), (0, 11));
     store.migrate_up().await.unwrap();
     store.migrate_up().await.unwrap();
-    assert_eq!(store.migration_versions().await.unwrap(), (9, 9));
+    assert_eq!(store.migration_versions().await.unwrap(), (11, 11));
     assert_eq!(store.version().await.unwrap(), 0);
     store.migrate_down(0).await.unwrap();
-    assert_eq!(store.migration_versions().await.unwrap(), (0, 9));
+    assert_eq!(store.migration_versions().await.unwrap(), (0, 11));
     let error = store.version().await.unwrap_err();
     // They may be on their way: another replica makes them.
     assert!(error.is_temporary(), "{error}");

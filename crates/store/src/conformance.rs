@@ -37,6 +37,7 @@ where
     audit::nothing(&empty().await).await;
     audit::many_at_once(Arc::new(empty().await)).await;
     usage::rows(&empty().await).await;
+    usage::by_team(&empty().await).await;
     usage::sums(&empty().await).await;
     usage::lists(&empty().await).await;
     usage::orders(&empty().await).await;

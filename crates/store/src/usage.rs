@@ -92,6 +92,12 @@ pub struct CallRow {
     /// Tokens of the answer that the cache had: nobody paid them again, and no sum has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved: Option<Usage>,
+    /// What it was held to, what its first choice was between and what became of its request, JSON; `None`: nobody noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// The call that it is the shadow of, by its own id: no client waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_of: Option<String>,
     /// Each try, in order.
     pub attempts: Vec<AttemptRow>,
 }
@@ -160,6 +166,8 @@ pub struct CallFilter {
     pub tag: Option<String>,
     /// Answered by the cache, or not.
     pub cached: Option<bool>,
+    /// Shadows of others, or not.
+    pub shadow: Option<bool>,
     /// Only those with an error.
     pub errors: bool,
 }
@@ -267,7 +275,7 @@ pub trait UsageStore: Send + Sync {
     /// Single calls, without their attempts, and how many there are in all.
     async fn calls(&self, of: &CallFilter, page: CallPage) -> Result<CallList>;
     /// One call with its attempts, by its own id or by the request's (the newest).
-    async fn call(&self, id: &str) -> Result<Option<CallRow>>;
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>>;
     /// Forgets calls by id; how many. Sums stay.
     async fn forget_calls(&self, ids: &[String]) -> Result<u64>;
     /// Forgets calls that began before a moment, so many at most; how many. Sums stay.

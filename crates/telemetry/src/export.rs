@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use polygate_engine::observe::{Finished, Sink, Told};
+use polygate_engine::observe::{CallRecord, Finished, Sink, Told};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -22,6 +22,10 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// What somebody is told of calls, until it is sent.
 pub(crate) trait Book: Send {
+    /// What it is to be told of: what nobody wants waits in no queue.
+    fn wanted(&self) -> Wanted {
+        Box::new(|_| true)
+    }
     /// Notes a call.
     fn note(&mut self, call: Waiting);
     /// So much is noted that it is to be sent now.
@@ -48,6 +52,27 @@ pub(crate) enum What {
     Traces(ExportTraceServiceRequest),
     /// Measurements.
     Metrics(ExportMetricsServiceRequest),
+}
+
+impl What {
+    /// So many spans, or points of measurements.
+    fn items(&self) -> u64 {
+        let items: usize = match self {
+            What::Traces(request) => request
+                .resource_spans
+                .iter()
+                .flat_map(|of| &of.scope_spans)
+                .map(|of| of.spans.len())
+                .sum(),
+            What::Metrics(request) => request
+                .resource_metrics
+                .iter()
+                .flat_map(|of| &of.scope_metrics)
+                .map(|of| of.metrics.len())
+                .sum(),
+        };
+        items as u64
+    }
 }
 
 /// How much waits, and for how long.
@@ -79,7 +104,11 @@ pub struct Exporter {
 pub struct Entrance {
     queue: mpsc::Sender<Waiting>,
     door: Door,
+    wanted: Wanted,
 }
+
+/// Whether somebody is to be told of a call.
+pub(crate) type Wanted = Box<dyn Fn(&CallRecord) -> bool + Send>;
 
 /// Brings pages where they belong.
 struct Courier {
@@ -113,7 +142,15 @@ impl Exporter {
             courier,
         } = self;
         let (queue, calls) = mpsc::channel(pace.queue);
-        (Entrance { queue, door }, courier.run(book, pace, calls))
+        let wanted = book.wanted();
+        (
+            Entrance {
+                queue,
+                door,
+                wanted,
+            },
+            courier.run(book, pace, calls),
+        )
     }
 }
 
@@ -150,6 +187,7 @@ impl Courier {
     /// Sends until it is taken, or it has been tried often enough.
     async fn bring(&mut self, page: Page, tries: u32) {
         let Page { what, calls, held } = page;
+        let items = what.items();
         let body = self.post.body(&what);
         // Only what is sent is kept meanwhile.
         drop(what);
@@ -158,6 +196,8 @@ impl Courier {
         for left in (0..tries).rev() {
             let trouble = match self.post.send(body.clone()).await {
                 Ok(refused) => {
+                    // Which calls they are of is not said.
+                    let refused = (refused.min(items) * calls).div_ceil(items.max(1));
                     self.told.sent(calls.saturating_sub(refused));
                     self.told.refused(refused.min(calls));
                     break;
@@ -190,6 +230,9 @@ impl Courier {
 
 impl Sink for Entrance {
     fn take(&mut self, call: &Finished) {
+        if !(self.wanted)(&call.record) {
+            return;
+        }
         self.door
             .pass(call, |waiting| self.queue.try_send(waiting).is_ok());
     }

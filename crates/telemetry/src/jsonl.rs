@@ -41,6 +41,7 @@ pub fn start(own: &Jsonl, told: Told) -> Result<(Entrance, oneshot::Receiver<()>
         calls,
         file,
         told: told.clone(),
+        unsure: 0,
         is_failing: false,
         flush_at: Instant::now() + FLUSH,
     };
@@ -67,6 +68,8 @@ struct Writer {
     calls: Receiver<Waiting>,
     file: Rotating,
     told: Told,
+    /// Calls whose lines may not be in the file yet.
+    unsure: u64,
     is_failing: bool,
     flush_at: Instant,
 }
@@ -94,24 +97,27 @@ impl Writer {
 
     fn write(&mut self, call: &Waiting) {
         let line = encoded(&line(call));
-        match self.file.write(line.as_bytes()) {
-            Ok(()) => {
-                self.told.sent(1);
-                self.is_failing = false;
-            }
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Err(error) = self.file.flush() {
+        self.unsure += 1;
+        if let Err(error) = self.file.write(line.as_bytes()) {
             self.fail(&error);
         }
     }
 
-    /// Said once until it works again: a disk that is full stays so for long.
+    fn flush(&mut self) {
+        match self.file.flush() {
+            Ok(()) if self.unsure > 0 => {
+                self.told.sent(std::mem::take(&mut self.unsure));
+                self.is_failing = false;
+            }
+            Ok(()) => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// What is not surely in the file is lost, and not tried again. Said once until it works: a disk that is full stays so for long.
     fn fail(&mut self, error: &io::Error) {
-        self.told.refused(1);
+        self.told.refused(std::mem::take(&mut self.unsure));
+        self.file.discard();
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(%error, path = %self.file.path.display(), "the request log cannot be written: calls are missing in it");
         }
@@ -160,10 +166,13 @@ fn line(call: &Waiting) -> Value {
         "outcome": record.outcome.name(),
         "error": record.error,
         "attempts": record.attempts.iter().map(attempt).collect::<Vec<_>>(),
-        "dropped": record.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
+        "dropped": record.transformed.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
+        "guards": record.guards.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
         "cache": record.looked.map(Looked::name),
         "saved": record.saved.as_ref().map(usage),
+        "routes": &*record.choices,
+        "shadow_of": record.shadow_of,
         "usage": usage(&record.charge.usage),
         "usage_state": record.charge.state.as_str(),
         "cost_micro_usd": record.charge.cost,
@@ -249,6 +258,15 @@ impl Rotating {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+
+    /// Forgets what is not in the file yet. Where it cannot be opened again, writing goes on failing.
+    fn discard(&mut self) {
+        if let Ok(file) = self.file.get_ref().try_clone() {
+            let failed = std::mem::replace(&mut self.file, BufWriter::new(file));
+            // Dropped otherwise, it would try once more.
+            let _ = failed.into_parts();
+        }
     }
 
     /// Nothing is moved before there is a file to go on with: tried again and again, it would push out the older ones.
@@ -397,6 +415,7 @@ mod tests {
             calls: sync_channel(1).1,
             file: Rotating::open(&own).expect("it opens"),
             told: polygate_engine::observe::Metrics::new().told("jsonl"),
+            unsure: 0,
             is_failing: false,
             flush_at: start + FLUSH,
         };
@@ -409,5 +428,34 @@ mod tests {
             assert_eq!(read(), "a line\n".repeat(round as usize));
         }
         std::fs::remove_dir_all(folder).expect("it was there");
+    }
+
+    #[test]
+    fn a_line_is_told_of_once_it_is_in_the_file_and_lost_once() {
+        let own = Jsonl {
+            path: "/dev/full".into(),
+            ..Jsonl::default()
+        };
+        let mut writer = Writer {
+            calls: sync_channel(1).1,
+            file: Rotating::open(&own).expect("it opens"),
+            told: polygate_engine::observe::Metrics::new().told("jsonl"),
+            unsure: 0,
+            is_failing: false,
+            flush_at: Instant::now(),
+        };
+        writer.unsure = 3;
+        writer
+            .file
+            .write(b"three lines\n")
+            .expect("it is in memory");
+        writer.flush();
+        assert_eq!((writer.unsure, writer.is_failing), (0, true));
+        assert!(
+            writer.file.file.buffer().is_empty(),
+            "nothing is tried again"
+        );
+        writer.flush();
+        assert!(writer.is_failing, "nothing was written since");
     }
 }

@@ -9,7 +9,7 @@ use polygate_engine::observe::{AttemptRecord, CallRecord, is_part};
 use serde_json::json;
 
 use crate::attributes::{self, Attributes};
-use crate::export::{Book, Page};
+use crate::export::{Book, Page, Wanted};
 use crate::message::Conversation;
 use crate::span::{self, Noted};
 use crate::waiting::Waiting;
@@ -55,6 +55,11 @@ impl Langfuse {
 }
 
 impl Book for Langfuse {
+    fn wanted(&self) -> Wanted {
+        let sample = self.sample;
+        Box::new(move |record| record.trace.is_some_and(|trace| is_part(trace.id, sample)))
+    }
+
     fn note(&mut self, call: Waiting) {
         let record = &*call.record;
         let Some(trace) = record.trace.filter(|trace| is_part(trace.id, self.sample)) else {
@@ -114,9 +119,9 @@ fn of_trace(record: &CallRecord, said: Option<&Conversation>) -> Attributes {
     }
     let told = |key: &str| metadata.iter().any(|(ours, _)| *ours == key);
     for (key, value) in record.attribution.metadata().into_iter().flatten() {
-        if !told(key) {
+        if !told(&key) {
             let key = format!("langfuse.trace.metadata.{key}");
-            attributes.text(&key, span::shown(value));
+            attributes.text(&key, span::shown(&value));
         }
     }
     if let Some(said) = said {

@@ -130,6 +130,10 @@ impl Meter {
 impl Book for Meter {
     fn note(&mut self, call: Waiting) {
         let record = &*call.record;
+        // No client waited for it.
+        if record.shadow_of.is_some() {
+            return;
+        }
         self.calls += 1;
         let labels = Labels {
             operation: operation(record.endpoint),

@@ -174,11 +174,19 @@ impl Post {
         let refused = match (self.encoding, is_traces) {
             (Encoding::Protobuf, true) => Message::decode(answer).ok().and_then(of_traces),
             (Encoding::Protobuf, false) => Message::decode(answer).ok().and_then(of_metrics),
-            (Encoding::Json, true) => serde_json::from_slice(answer).ok().and_then(of_traces),
-            (Encoding::Json, false) => serde_json::from_slice(answer).ok().and_then(of_metrics),
+            (Encoding::Json, _) => refused_in_json(answer),
         };
         u64::try_from(refused.unwrap_or_default()).unwrap_or_default()
     }
+}
+
+/// Numbers of 64 bits are texts in protobuf's JSON; not everybody knows.
+fn refused_in_json(answer: &[u8]) -> Option<i64> {
+    let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    let partial = answer.get("partialSuccess")?;
+    let mut names = ["rejectedSpans", "rejectedDataPoints"].iter();
+    let said = names.find_map(|name| partial.get(name))?;
+    said.as_i64().or_else(|| said.as_str()?.parse().ok())
 }
 
 fn json(request: &impl serde::Serialize) -> Vec<u8> {
@@ -194,4 +202,21 @@ fn secret(text: &str) -> Option<HeaderValue> {
 fn seconds(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_json_may_be_texts() {
+        for (answer, refused) in [
+            (r#"{"partialSuccess":{"rejectedSpans":"2"}}"#, Some(2)),
+            (r#"{"partialSuccess":{"rejectedDataPoints":3}}"#, Some(3)),
+            (r#"{"partialSuccess":{}}"#, None),
+            ("", None),
+        ] {
+            assert_eq!(refused_in_json(answer.as_bytes()), refused, "{answer}");
+        }
+    }
 }

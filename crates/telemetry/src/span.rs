@@ -14,7 +14,7 @@ use prost::Message;
 use serde_json::Value;
 
 use crate::attributes::{self, Attributes, operation, vendor};
-use crate::export::{Book, Page, What};
+use crate::export::{Book, Page, Wanted, What};
 use crate::message::Conversation;
 use crate::waiting::{Held, Waiting};
 
@@ -58,6 +58,10 @@ impl Spans {
 }
 
 impl Book for Spans {
+    fn wanted(&self) -> Wanted {
+        Box::new(|record| record.trace.is_some_and(|trace| trace.is_sampled))
+    }
+
     fn note(&mut self, call: Waiting) {
         let record = &*call.record;
         let Some(trace) = record.trace.filter(|trace| trace.is_sampled) else {
@@ -242,16 +246,22 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     attributes.text("polygate.cache", looked);
     attributes.list("polygate.tags", record.tags().into_iter());
     for (key, value) in record.attribution.metadata().into_iter().flatten() {
-        attributes.text(&format!("polygate.metadata.{key}"), shown(value));
+        attributes.text(&format!("polygate.metadata.{key}"), shown(&value));
     }
-    let losses = record.losses.iter().map(|loss| loss.0.as_str());
+    let losses = record.transformed.losses.iter().map(|loss| loss.0.as_str());
     attributes.list("polygate.dropped", losses);
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
+    attributes.list("polygate.guards", guards.iter().map(String::as_str));
     let passed_over = record.passed_over.iter().map(ToString::to_string);
     let passed_over: Vec<String> = passed_over.collect();
     attributes.list(
         "polygate.passed_over",
         passed_over.iter().map(String::as_str),
     );
+    let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
+    attributes.list("polygate.routes", routes.iter().map(String::as_str));
+    let shadow_of = record.shadow_of.as_deref().unwrap_or_default();
+    attributes.text("polygate.shadow_of", shadow_of);
     if call.is_silenced() {
         attributes.flag("polygate.content_dropped", true);
     }

@@ -1,10 +1,10 @@
 //! Prometheus, from Debian's package, unpacked by `./test`.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::debian;
 use crate::process::{Process, free_port};
 
 /// A Prometheus server.
@@ -18,7 +18,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one with this configuration; `None` where it is not installed.
     pub fn start(config: &str) -> Option<Self> {
-        let program = program("prometheus")?;
+        let program = debian("prometheus", "prometheus")?;
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config).expect("it is written");
@@ -49,21 +49,11 @@ impl Prometheus {
 
 /// What its own tool says of files: whether they are good, and its words. `None` where it is not installed.
 pub fn promtool(args: &[&str]) -> Option<(bool, String)> {
-    let output = Command::new(program("promtool")?).args(args).output();
+    let output = Command::new(debian("prometheus", "promtool")?)
+        .args(args)
+        .output();
     let output = output.expect("it runs");
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     Some((output.status.success(), text))
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
-    let program = root.join(".test/prometheus/usr/bin").join(name);
-    if program.exists() {
-        return Some(program);
-    }
-    eprintln!(
-        "\n*** {name} is not installed: what needs it is NOT tested; ./test installs it ***\n"
-    );
-    None
 }

@@ -27,6 +27,18 @@ pub fn question(format: Format, chat: &RawObject, model: &str) -> Option<Bytes> 
     Some(question.into())
 }
 
+/// Whether a format's count has a member of this name.
+pub fn knows(format: Format, name: &str) -> bool {
+    match format {
+        Format::OpenaiChat => false,
+        Format::OpenaiResponses => OF_RESPONSES.contains(&name),
+        Format::AnthropicMessages => OF_MESSAGES.contains(&name),
+        Format::BedrockConverse => OF_CONVERSE.contains(&name),
+        // It has a whole request inside.
+        Format::Gemini => true,
+    }
+}
+
 /// The chat request inside a client's question.
 pub fn asked(question: &RawObject) -> Result<RawObject, Failure> {
     match question.get("generateContentRequest") {

@@ -3,6 +3,8 @@
 //! Order, whitespace and the text of numbers survive, since nothing is parsed that nobody asked for. Duplicates of a member
 //! that decides something are refused: we would check the first, the upstream obey the last.
 
+pub mod path;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -126,7 +128,7 @@ impl RawObject {
                         json,
                     )),
                     None => {
-                        added.push_str(&format!("\"{name}\":{json},"));
+                        added.push_str(&format!("{}:{json},", quote(name)));
                     }
                 },
                 Edit::Remove(name) => {
@@ -203,6 +205,15 @@ pub enum Edit<'a> {
     Set(&'a str, &'a str),
     /// Take the member out.
     Remove(&'a str),
+}
+
+impl Edit<'_> {
+    /// The member.
+    pub fn name(&self) -> &str {
+        match self {
+            Edit::Set(name, _) | Edit::Remove(name) => name,
+        }
+    }
 }
 
 /// A string as JSON text.

@@ -14,7 +14,7 @@ const ERROR_LIMIT: usize = 64 * 1024;
 const ERROR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A body, read as far as the cap.
-pub(super) enum Read {
+pub(crate) enum Read {
     /// All of it.
     Whole(Bytes),
     /// Longer: what was read, and the rest.
@@ -24,7 +24,7 @@ pub(super) enum Read {
     },
 }
 
-pub(super) async fn read_capped(
+pub(crate) async fn read_capped(
     mut body: AnswerBody,
     cap: usize,
     idle: Duration,

@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use super::Broken;
 use super::table::Says;
 
-/// A longer one is no caller's word about itself.
+/// Longer ones are no caller's word about itself, and are not read.
 const LONGEST_METADATA: usize = 16 * 1024;
+const LONGEST_TEXT: usize = 2048;
 
 const METADATA: &str = "metadata";
 
@@ -29,6 +30,9 @@ const HINTS: [(&str, bool); 6] = [
 ];
 
 const TAGS: &str = "metadata.tags";
+
+/// Where Claude Code says whom a call is for, and in which session, in one text.
+const CLAUDE_CODE: &str = "metadata.user_id";
 
 /// A body, as far as it says something of its caller.
 pub(crate) struct Body<'a> {
@@ -60,11 +64,11 @@ impl<'a> Body<'a> {
         let mut words = Vec::new();
         for path in END_USERS {
             let text = self.get(path);
-            words.extend(text.map(|text| (Says::EndUser, end_user(text), path)));
+            words.extend(text.map(|text| (Says::EndUser, end_user(path, text), path)));
         }
         for (path, _) in HINTS.into_iter().filter(|(_, names)| *names) {
             let said = self.get(path).and_then(|text| match path {
-                "metadata.user_id" => within(text).map(|(_, session)| Ok(session)),
+                CLAUDE_CODE => within(text).map(|(_, session)| Ok(session)),
                 _ => Some(name(text)),
             });
             words.extend(said.map(|text| (Says::Session, text, path)));
@@ -75,6 +79,11 @@ impl<'a> Body<'a> {
             words.push((Says::Metadata, Err(Broken), METADATA));
         }
         words
+    }
+
+    /// Whether it names whom it is for.
+    pub(super) fn names_user(&self) -> bool {
+        END_USERS.iter().any(|path| self.get(path).is_some())
     }
 
     /// A member as JSON, unless it is empty.
@@ -94,19 +103,22 @@ fn is_name(json: &str) -> bool {
 /// A name, or an object that has one.
 fn name(json: &str) -> Result<String, Broken> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Named {
-        Name(String),
-        Object { id: String },
+    struct Named {
+        id: String,
     }
-    match serde_json::from_str(json) {
-        Ok(Named::Name(name) | Named::Object { id: name }) => Ok(name),
-        Err(_) => Err(Broken),
+    if json.len() > LONGEST_TEXT {
+        return Err(Broken);
     }
+    let name = match json.starts_with('{') {
+        true => serde_json::from_str(json).map(|named: Named| named.id),
+        false => serde_json::from_str(json),
+    };
+    name.map_err(|_| Broken)
 }
 
-fn end_user(json: &str) -> Result<String, Broken> {
-    within(json).map_or_else(|| name(json), |(user, _)| Ok(user))
+fn end_user(path: &str, json: &str) -> Result<String, Broken> {
+    let both = (path == CLAUDE_CODE).then(|| within(json)).flatten();
+    both.map_or_else(|| name(json), |(user, _)| Ok(user))
 }
 
 /// User and session, where one name holds both, as Claude Code's do: `user_…_account_…_session_…`, or an object of JSON in a text.
@@ -119,7 +131,7 @@ fn within(json: &str) -> Option<(String, String)> {
         account_uuid: String,
         session_id: String,
     }
-    let text: String = serde_json::from_str(json).ok()?;
+    let text = name(json).ok()?;
     if let Some((user, session)) = text.rsplit_once("_session_") {
         return Some((user.to_owned(), session.to_owned()));
     }

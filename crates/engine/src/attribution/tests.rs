@@ -255,7 +255,7 @@ proptest! {
         }
         prop_assert!(said.tags().len() <= MOST_TAGS);
         prop_assert!(said.tags().iter().all(|tag| is_plain(tag, LONGEST_TAG)));
-        let metadata = json!(said.metadata().cloned().unwrap_or_default());
+        let metadata = json!(said.metadata().unwrap_or_default());
         prop_assert!(metadata.to_string().len() <= MOST_METADATA + 2);
         prop_assert!(is_plain_value(&metadata));
     }
@@ -270,4 +270,62 @@ fn every_header_of_the_table_is_found() {
     for other in ["", "authorization", "x-stainless-lang", "host"] {
         assert_eq!(table::rank(other), None, "{other}");
     }
+}
+
+#[test]
+fn what_is_kept_is_about_what_is_counted() {
+    let mut headers = HeaderMap::new();
+    let small = vec![r#"{"":0}"#; 285].join(",");
+    let value = format!(r#"{{"a":[{small}]}}"#);
+    headers.insert("x-polygate-metadata", value.parse().expect("a value"));
+    let said = Attribution::of(&headers);
+    assert!(said.metadata().is_some(), "it is within the bound");
+    assert!(said.size() > value.len() && said.size() < 2 * value.len());
+    let agent = "x".repeat(60_000);
+    headers.insert(USER_AGENT, agent.parse().expect("a value"));
+    assert_eq!(
+        program(&headers).map(|agent| agent.len()),
+        Some(LONGEST_NAME)
+    );
+}
+
+#[test]
+fn long_words_of_a_body_are_passed_over_unread() {
+    let long = format!("[{}]", "0,".repeat(4096) + "0");
+    for member in [
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "conversation",
+    ] {
+        let body = format!(r#"{{"{member}":{long}}}"#);
+        let mut said = Attribution::default();
+        said.read(&RawObject::parse(body.into()).expect("an object"));
+        assert_eq!(said.ignored(), [member]);
+    }
+}
+
+#[test]
+fn only_claude_codes_text_holds_a_user_and_a_session() {
+    for (body, end_user, session) in [
+        (r#"{"user":"web_session_42"}"#, Some("web_session_42"), None),
+        (
+            r#"{"metadata":{"user_id":"user_a_account_b_session_c"}}"#,
+            Some("user_a_account_b"),
+            Some("c"),
+        ),
+    ] {
+        let mut said = Attribution::default();
+        said.read(&RawObject::parse(body.into()).expect("an object"));
+        assert_eq!((said.end_user(), said.session()), (end_user, session));
+    }
+}
+
+#[test]
+fn what_turns_the_order_of_text_is_not_carried() {
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_bytes("al\u{202e}ice".as_bytes()).expect("a value");
+    headers.insert("x-session-id", value);
+    assert_eq!(Attribution::of(&headers).session(), None);
+    assert_eq!(session_header(&headers), None);
 }

@@ -24,6 +24,8 @@ pub struct Passing {
     recorder: Option<Recorder>,
     /// Why it was ended from here.
     stopped: Option<Failure>,
+    /// All of it was read before it was let pass.
+    is_held: bool,
 }
 
 impl Passing {
@@ -38,7 +40,19 @@ impl Passing {
             last_chunk: now,
             recorder: None,
             stopped: None,
+            is_held: false,
         }
+    }
+
+    /// What is still to come of it, to be read first; and how long that may be silent.
+    pub(crate) fn open(&mut self) -> Option<(AnswerBody, Duration)> {
+        Some((self.upstream.take()?, self.idle))
+    }
+
+    /// Lets pass what was read.
+    pub(crate) fn hold(&mut self, bytes: Bytes) {
+        self.head = VecDeque::from([bytes]);
+        self.is_held = true;
     }
 
     /// Breaks it off.
@@ -71,6 +85,9 @@ impl Passing {
         }
         loop {
             let Some(upstream) = self.upstream.as_mut() else {
+                if std::mem::take(&mut self.is_held) {
+                    return self.complete();
+                }
                 return Poll::Ready(self.stopped.take().map(Err));
             };
             match Pin::new(upstream).poll_frame(cx) {

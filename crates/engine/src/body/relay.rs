@@ -3,6 +3,7 @@
 //! Two phases over one machine. Before the commit point every failure is an `Err` of [`Relay::commit`], nothing has been sent,
 //! and another candidate may be asked. After it a failure is the stream's last event, in the client's format.
 
+mod guarding;
 mod rest;
 
 use std::pin::Pin;
@@ -50,6 +51,8 @@ pub struct Relay {
     /// Tokens of those whose answer this goes on with.
     before: Option<Usage>,
     rest: Rest,
+    /// Looks at what the client gets.
+    guard: Option<Box<guarding::Guard>>,
 }
 
 /// What a relay knows of its call.
@@ -109,6 +112,7 @@ impl Relay {
             recorder: None,
             before: None,
             rest: Rest::None,
+            guard: None,
         }
     }
 
@@ -179,7 +183,7 @@ impl Relay {
     /// The client's next piece.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(piece) = self.out.pop() {
+            if let Some(piece) = self.next_piece() {
                 self.watch.sent();
                 if let Some(recorder) = &mut self.recorder {
                     recorder.answers(&piece);
@@ -194,6 +198,7 @@ impl Relay {
                 if self.go_on() {
                     continue;
                 }
+                ready!(self.poll_guard(cx));
                 self.settle();
                 if self.out.is_empty() {
                     return Poll::Ready(None);
@@ -366,6 +371,7 @@ impl RelayParts {
 impl Drop for Relay {
     /// The client went first: what was counted so far goes into the record.
     fn drop(&mut self) {
+        self.note_guard();
         let usage = self.usage();
         let Meter {
             usage: own, ended, ..

@@ -63,11 +63,16 @@ impl Answers {
         let _ = self.elsewhere.set(elsewhere);
     }
 
-    /// There is room for so many bytes in memory. What was kept in another room is forgotten.
-    pub(super) fn make_room(&self, most: usize) {
-        let is_so = |memory: &Arc<Memory>| memory.most() == most;
-        if !self.memory.load().as_ref().is_some_and(is_so) {
-            self.memory.store(Some(Arc::new(Memory::new(most))));
+    /// There is room for so many bytes in memory; none, where that is nothing. What was kept in another room is forgotten.
+    pub(crate) fn make_room(&self, most: usize) {
+        let had = self
+            .memory
+            .load()
+            .as_ref()
+            .map_or(0, |memory| memory.most());
+        if had != most {
+            let memory = (most > 0).then(|| Arc::new(Memory::new(most)));
+            self.memory.store(memory);
         }
     }
 

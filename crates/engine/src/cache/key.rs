@@ -26,6 +26,8 @@ pub(super) struct Around<'a> {
     pub share: Share,
     /// What of the configuration shapes answers.
     pub shape: &'a [u8; 32],
+    /// What it makes of this call by more than its words.
+    pub decided: &'a str,
     /// Headers of clients that reach providers.
     pub headers: &'a [HeaderName],
 }
@@ -73,6 +75,7 @@ pub(super) fn of(call: &Call, body: &[u8], around: &Around<'_>) -> Key {
     let mut parts = Parts(Context::new(&SHA256));
     parts.add(VERSION);
     parts.add(around.shape);
+    parts.add(around.decided.as_bytes());
     let caller = &call.inbound.caller;
     let team = caller.team.as_ref().map(|team| &*team.name);
     // A key of no team has none to share with.

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::config::{Config, Mapping, Model, Provider, Target};
+use crate::config::{Config, Credential, Mapping, Model, Provider, Target};
 use crate::pattern::Pattern;
 
 /// A number of what shapes answers, the same in every process of the same configuration. Whatever else shapes answers from the
@@ -10,13 +10,17 @@ use crate::pattern::Pattern;
 ///
 /// Members are named one by one, so that whoever adds one decides.
 pub(super) fn shaping(config: &Config) -> [u8; 32] {
-    let mut text = String::new();
+    // Another version of the gateway may read, translate or write it otherwise.
+    let mut text = concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned();
     let mut add = |what: &str, said: &dyn std::fmt::Debug| {
         text.push_str(&format!("{what} {said:?}\n"));
     };
     add("stripped", &config.routing.provider_suffix);
     add("by prefix only", &config.routing.force_model_prefix);
     add("continuation", &config.continuation);
+    add("headers", &config.header_policy);
+    add("payload", &config.payload);
+    add("guards", &config.guards.list);
     for provider in config.providers.iter().filter(|one| !one.disabled) {
         add("provider", &of_provider(provider));
     }
@@ -37,11 +41,13 @@ fn of_provider(provider: &Provider) -> impl std::fmt::Debug {
         models,
         excluded_models,
         headers,
+        cloak,
+        header_policy,
         wire_api,
         api_version,
         region,
+        credentials,
         // Who of several answers, how fast, and for how much.
-        credentials: _,
         weight: _,
         priority: _,
         disabled: _,
@@ -58,9 +64,33 @@ fn of_provider(provider: &Provider) -> impl std::fmt::Debug {
     let names: Vec<(String, Option<String>)> = names.collect();
     let excluded = excluded_models.iter().map(Pattern::source);
     let excluded: Vec<String> = excluded.map(str::to_owned).collect();
+    let credentials = credentials.iter().filter(|one| !one.disabled);
+    let credentials: Vec<_> = credentials.map(of_credential).collect();
     let place = (name.clone(), kind.clone(), api_base.clone(), region.clone());
     let words = (headers.clone(), *wire_api, api_version.clone());
-    (place, words, prefix.clone(), names, excluded)
+    let policies = (cloak.clone(), header_policy.clone(), credentials);
+    (place, words, policies, prefix.clone(), names, excluded)
+}
+
+/// The key itself is nobody's business, and says nothing of answers.
+fn of_credential(credential: &Credential) -> impl std::fmt::Debug + use<> {
+    let Credential {
+        name,
+        headers,
+        models,
+        excluded_models,
+        api_key: _,
+        weight: _,
+        priority: _,
+        disabled: _,
+        way: _,
+    } = credential;
+    let sources = |list: &[Pattern]| -> Vec<String> {
+        let sources = list.iter().map(Pattern::source);
+        sources.map(str::to_owned).collect()
+    };
+    let (may, may_not) = (sources(models), sources(excluded_models));
+    (name.clone(), headers.clone(), may, may_not)
 }
 
 fn of_mapping(mapping: &Mapping) -> (String, Option<String>) {
@@ -75,6 +105,7 @@ fn of_mapping(mapping: &Mapping) -> (String, Option<String>) {
 fn of_model(model: &Model) -> impl std::fmt::Debug {
     let Model {
         name,
+        routes,
         targets,
         fallbacks,
         strict,
@@ -85,6 +116,8 @@ fn of_model(model: &Model) -> impl std::fmt::Debug {
         max_concurrent: _,
         hedge: _,
         limits: _,
+        // Nobody gets its answers.
+        shadow: _,
     } = model;
     let targets = targets.iter().map(|target| {
         let Target {
@@ -99,6 +132,7 @@ fn of_model(model: &Model) -> impl std::fmt::Debug {
     let targets: Vec<_> = targets.collect();
     (
         name.clone(),
+        routes.clone(),
         targets,
         fallbacks.clone(),
         *strict,

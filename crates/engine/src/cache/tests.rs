@@ -285,6 +285,7 @@ fn key_of(endpoint: Endpoint, headers: &[(&'static str, &str)], body: &str) -> K
     let around = key::Around {
         share: Share::Key,
         shape: &[7; 32],
+        decided: "",
         headers: &headers,
     };
     key::of(&call, body.as_bytes(), &around)

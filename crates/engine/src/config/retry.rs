@@ -1,4 +1,4 @@
-//! How often a call is tried, and how long what fails rests.
+//! How often a call is tried, and what rests meanwhile.
 
 use std::time::Duration;
 
@@ -27,6 +27,19 @@ pub struct Retry {
     pub max_cooldown: Duration,
     /// Failures in a row that open a provider's breaker.
     pub breaker_threshold: u32,
+}
+
+impl Retry {
+    /// So many attempts a call has at most; `None`: each candidate one, and more.
+    pub fn attempts(&self, stream: bool) -> Option<usize> {
+        let retries = [self.max_retries, self.stream_retries.filter(|_| stream)];
+        let retries = retries.into_iter().flatten().min()?;
+        Some(
+            usize::try_from(retries)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1),
+        )
+    }
 }
 
 impl Default for Retry {

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use http::HeaderMap;
 use polygate_core::{Failure, Why};
-use polygate_wire::Loss;
 use tokio::time::{sleep, timeout};
 
 use super::reserve::Patience;
@@ -15,10 +15,11 @@ use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
 use crate::config::Hedge;
-use crate::observe::{Recorder, Trace};
+use crate::explain::limits;
+use crate::observe::{Recorder, Trace, Transformed};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
-use crate::route::{Candidate, Place};
+use crate::route::{Candidate, PassedOver, Place};
 use crate::transport::UpstreamBody;
 
 /// Where a call stands in its attempts.
@@ -61,7 +62,8 @@ struct Entry<'a> {
 struct Tried<'a> {
     asked: Asked<'a>,
     result: Result<Reply, Failure>,
-    losses: Vec<Loss>,
+    transformed: Transformed,
+    passed: HeaderMap,
     own: Duration,
 }
 
@@ -71,12 +73,22 @@ impl Begun {
         let affinity = affinity::key(&self.call, self.route.affinity);
         let plan = Plan::new(&self.route, &self.snapshot.config.retry)
             .prefer(affinity)
-            .taking(self.taking);
+            .taking(self.taking)
+            .needing(self.needs);
         if self.call.stream {
             plan.streaming()
         } else {
             plan
         }
+    }
+
+    /// Who is not asked at first though it may have been their turn: who rests, and whose model is too small.
+    pub(super) fn passed_over(&self, now: Duration) -> Vec<PassedOver> {
+        let mut passed = self.route.passed_over(now);
+        if self.needs > 0 {
+            passed.extend(self.route.too_small(self.needs, now));
+        }
+        passed
     }
 
     /// Ends attempts when the call's own time is over.
@@ -135,7 +147,8 @@ impl Engine {
             clock: &self.clock,
             until: begun.until,
             trace: asked.entry.trace.map(|trace| (trace, asked.entry.number)),
-            losses: OnceLock::new(),
+            transformed: OnceLock::new(),
+            passed: OnceLock::new(),
             own: AtomicU64::new(0),
             redirects_blocked: begun
                 .route
@@ -147,13 +160,14 @@ impl Engine {
         } else if begun.call.object.is_some() {
             attempt.run().await
         } else {
-            let body = upload.unwrap_or_else(|| begun.body.clone().into());
+            let body = upload.unwrap_or_else(|| attempt.unread(begun.body.clone()).into());
             attempt.proxy(body, is_last).await
         };
         Tried {
             asked,
             result,
-            losses: attempt.losses.into_inner().unwrap_or_default(),
+            transformed: attempt.transformed.into_inner().unwrap_or_default(),
+            passed: attempt.passed.into_inner().unwrap_or_default(),
             own: Duration::from_nanos(attempt.own.into_inner()),
         }
     }
@@ -209,7 +223,13 @@ impl<'a> Attempts<'a, '_> {
         let number = self.recorder.asks(candidate)?;
         self.trail.attempts += 1;
         self.trail.name(candidate);
+        // Another's would be said to be this one's.
+        self.trail.passed = HeaderMap::new();
         self.recorder.reserve_for(number, pass.reserved.take());
+        let held = self.begun.route.quotas_at(pass.place());
+        let now = self.engine.clock.unix_seconds();
+        self.recorder
+            .update(|record| record.limits.extend(limits(held, now)));
         Ok(Asked {
             entry: Entry {
                 candidate,
@@ -289,7 +309,8 @@ impl<'a> Attempts<'a, '_> {
                     pass,
                 },
             result,
-            losses,
+            transformed,
+            passed,
             own,
         } = tried;
         let (candidate, now) = (entry.candidate, self.engine.clock.now());
@@ -297,15 +318,16 @@ impl<'a> Attempts<'a, '_> {
         let failure = result.as_ref().err();
         candidate.measure(now, took, failure);
         self.recorder.came_out(entry.number, failure);
+        self.trail.losses.clone_from(&transformed.losses);
         self.recorder.update(|record| {
             record.name(candidate);
-            record.losses.clone_from(&losses);
+            record.transformed = transformed;
             if let Some(attempt) = record.attempts.get_mut(entry.number) {
                 attempt.own = own;
             }
         });
         self.trail.name(candidate);
-        self.trail.losses = losses;
+        self.trail.passed = passed;
         match result {
             Ok(reply) => {
                 if self.begun.call.said.is_some() {

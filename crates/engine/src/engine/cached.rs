@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Answered, Begun, Engine, Trail};
 use crate::attempt::Reply;
 use crate::body::{Hold, Replayed, ReplyBody, Running};
-use crate::cache::{Answers, Cache, Entry, Joined, Lookup, Turn, Verdict};
+use crate::cache::{Answers, Asked, Cache, Entry, Joined, Lookup, Turn, Verdict};
 use crate::expect::{Expected, Metered};
 use crate::observe::{Looked, Recorder};
 
@@ -19,7 +19,14 @@ impl Engine {
     }
 
     /// From the cache where it has an answer, else from whoever is asked.
-    pub(super) async fn run(self: &Arc<Self>, begun: Begun, recorder: Recorder) -> Answered {
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        mut begun: Begun,
+        mut recorder: Recorder,
+    ) -> Answered {
+        if let Err(failure) = self.guard(&mut begun, &mut recorder).await {
+            return Answered::failed(failure, recorder, Trail::default());
+        }
         match begun.snapshot.cache.clone() {
             None => self.ask(begun, recorder).await,
             // In a box: what caches nothing should not carry it.
@@ -32,6 +39,7 @@ impl Engine {
         if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
             return Answered::failed(failure, recorder, Trail::default());
         }
+        self.mirror(&begun, &recorder);
         let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
         let going: Running = Box::pin(self.clone().go(begun, recorder));
         match hold {
@@ -53,7 +61,7 @@ impl Engine {
                 recorder.update(|record| record.looked = Some(Looked::Passed));
                 return self.ask(begun, recorder).await;
             }
-            Ok(Verdict::LookedUp(rule, wish)) => cache.lookup(rule, wish, &begun.call, &begun.body),
+            Ok(Verdict::LookedUp(rule, wish)) => cache.lookup(rule, wish, &begun.asked()),
         };
         if let Some(entry) = cache.find(&lookup, self.millis()).await {
             return self.replay(begun, recorder, &entry, Looked::Hit).await;
@@ -103,7 +111,10 @@ impl Engine {
         // The head is held by whoever waits for this.
         match self.reserve(&mut begun, &mut recorder).await {
             Err(failure) => Answered::failed(failure, recorder, Trail::default()),
-            Ok(()) => self.go(begun, recorder).await,
+            Ok(()) => {
+                self.mirror(&begun, &recorder);
+                self.go(begun, recorder).await
+            }
         }
     }
 
@@ -127,7 +138,7 @@ impl Engine {
         recorder.update(|record| {
             record.looked = Some(looked);
             record.saved = entry.head.usage;
-            record.losses = entry.losses();
+            record.transformed.losses = entry.losses();
         });
         let mut trail = Trail {
             provider: Some(entry.head.provider.as_str().into()),
@@ -167,6 +178,15 @@ impl Engine {
 }
 
 impl Begun {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            snapshot: &self.snapshot,
+            call: &self.call,
+            route: &self.route,
+            body: &self.body,
+        }
+    }
+
     /// How long a call waits for an answer, or for the beginning of a stream.
     fn patience_for_an_answer(&self) -> std::time::Duration {
         let (own, all) = (self.call.deadlines, &self.snapshot.config.timeouts);

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Begun, Engine};
 use crate::call::Call;
 use crate::expect::{Expected, Metered};
+use crate::explain::limits;
 use crate::observe::Recorder;
 use crate::plan::taking::{Taking, refusal};
 use crate::quota::{Amounts, Measure, Quota, Reservation, Spent, Tally};
@@ -51,6 +52,17 @@ impl Engine {
         begun: &mut Begun,
         recorder: &mut Recorder,
     ) -> Result<(), Failure> {
+        let reserved = self.take(begun, recorder).await;
+        let limiting = Limiting {
+            call: &begun.call,
+            route: &begun.route,
+        };
+        let now = self.clock.unix_seconds();
+        recorder.update(|record| record.limits = limits(limiting.quotas(), now));
+        reserved
+    }
+
+    async fn take(&self, begun: &mut Begun, recorder: &mut Recorder) -> Result<(), Failure> {
         let expected = recorder.record().map(|record| record.expected);
         let expected = expected.unwrap_or_default();
         begun.taking = Taking::new(expected, self.clock.unix_seconds(), self.clock.now());
@@ -88,7 +100,7 @@ pub(crate) struct Limiting<'a> {
 impl<'a> Limiting<'a> {
     fn quotas(self) -> impl Iterator<Item = &'a Arc<Quota>> {
         let caller = self.call.inbound.caller.quotas();
-        caller.chain(&self.route.quota)
+        caller.chain(&self.route.quotas)
     }
 
     /// What the call may take of them, at most. `Err`: that cannot be said, so that it may not be made.

@@ -1,6 +1,8 @@
 //! One candidate of an explained call: whether it would be asked, what speaks for it, and what it would be sent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use polygate_core::Failure;
 use polygate_wire::RawObject;
@@ -14,6 +16,7 @@ use crate::expect::Expected;
 use crate::lane::{self, Making};
 use crate::policy::Standing;
 use crate::route::{Candidate, Route, Seen, Verdict};
+use crate::shape::Shape;
 use crate::tariff::Tariff;
 
 /// One candidate of the call.
@@ -51,6 +54,8 @@ pub struct Explained {
     pub altered: Vec<String>,
     /// What would be lost on the way, by pointers into the request.
     pub losses: Vec<String>,
+    /// Payload rules that change what is sent, and those that cannot do what they say.
+    pub rules: Vec<String>,
     /// The line of the price list. `None`: nobody knows what it costs.
     pub price: Option<Box<RawValue>>,
     /// The most that the call can cost there, in millionths of a dollar.
@@ -75,25 +80,27 @@ pub struct Scores {
 /// How a request goes to a provider.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Lane {
-    /// `native` or `translated`.
+    /// `native` or `translated`; `estimated` where the gateway counts tokens itself.
     pub kind: &'static str,
     /// The format there.
     pub format: &'static str,
 }
 
 /// A request as one provider would get it.
-#[derive(Default)]
-struct Sent {
+#[derive(Clone, Default)]
+pub(super) struct Sent {
     lane: Option<Lane>,
     refusal: Option<Refusal>,
     altered: Vec<String>,
     losses: Vec<String>,
+    rules: Vec<String>,
 }
 
 impl Engine {
     pub(super) fn explained(
         &self,
         seen: &Seen<'_>,
+        sent: Sent,
         (call, route): (&Call, &Route),
         moment: Moment,
     ) -> Explained {
@@ -103,7 +110,8 @@ impl Engine {
             refusal,
             altered,
             losses,
-        } = self.sent(call, candidate, moment);
+            rules,
+        } = sent;
         let expected = Expected::of(call);
         let line = |tariff: &Arc<Tariff>| tariff.line(call.tier()).text().to_string();
         let tariff = candidate.tariff.as_ref();
@@ -112,7 +120,7 @@ impl Engine {
             credential: candidate.credential.name.clone(),
             model: candidate.model.clone(),
             verdict: seen.verdict.name(),
-            why: seen.verdict.why(),
+            why: seen.verdict.why().or_else(|| too_small(seen.too_small?)),
             by_chance: matches!(seen.verdict, Verdict::Asked { by_chance: true }),
             by_affinity: seen.is_by_affinity,
             rests_for_seconds: match seen.verdict {
@@ -125,36 +133,60 @@ impl Engine {
             },
             group: seen.place.group(),
             strategy: seen.strategy.name(),
-            scores: Scores::of(seen.standing, moment),
+            scores: seen
+                .standing
+                .map(|standing| Scores::of(standing, moment.now))
+                .unwrap_or_default(),
             lane,
             refusal,
             altered,
             losses,
+            rules,
             price: tariff.and_then(|tariff| RawValue::from_string(line(tariff)).ok()),
             most_cost: tariff.map(|tariff| tariff.most(expected.input, expected.output)),
-            limits: limits(route.quotas(seen.place), moment.seconds),
+            limits: limits(route.quotas_at(seen.place), moment.seconds),
         }
     }
 
     /// What the candidate would be sent; where the body passes unread, nobody knows.
-    fn sent(&self, call: &Call, candidate: &Candidate, moment: Moment) -> Sent {
+    pub(super) fn sent(&self, call: &Call, candidate: &Candidate, moment: Moment) -> Sent {
         let Some(object) = &call.object else {
             return Sent::default();
         };
+        let provider = candidate.upstream.provider.as_ref();
+        if call.inbound.endpoint.is_estimated_at(provider) {
+            return Sent::estimated(call);
+        }
         let making = Making {
             call,
             object,
-            provider: candidate.upstream.provider.as_ref(),
+            provider,
             model: &candidate.model,
             created: moment.seconds,
             strict: call.strict,
             kept: self.kept(),
         };
-        match lane::prepare(&making) {
-            Ok(prepared) => Sent::of(object, prepared),
+        let snapshot = self.snapshot();
+        let mut rules = Vec::new();
+        let shape = Shape::of(&snapshot, call, candidate);
+        let prepared = shape.prepare(&making, &mut |rule, path, done| {
+            rules.extend(done.words().map(|words| format!("{rule} {path}{words}")));
+        });
+        match prepared {
+            Ok(prepared) => Sent {
+                rules,
+                ..Sent::of(object, prepared)
+            },
             Err(failure) => Sent::refused(failure),
         }
     }
+}
+
+fn too_small(context: u64) -> Option<String> {
+    let message = format!(
+        "its context of {context} tokens is surely too small: it is asked where nobody else is left"
+    );
+    Some(message)
 }
 
 impl Sent {
@@ -171,7 +203,19 @@ impl Sent {
                 Ok(sent) if is_native => differing(object, &sent),
                 _ => Vec::new(),
             },
-            losses: losses.map(|loss| loss.0).collect(),
+            losses: losses.map(|loss| loss.0).take(NAMED).collect(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// It is not sent at all: the gateway itself counts.
+    fn estimated(call: &Call) -> Self {
+        Self {
+            lane: Some(Lane {
+                kind: "estimated",
+                format: call.inbound.endpoint.format().name(),
+            }),
+            ..Self::default()
         }
     }
 
@@ -183,27 +227,52 @@ impl Sent {
     }
 }
 
-/// The members that one has otherwise than the other, or not at all.
+/// So many names of members are said at most.
+const NAMED: usize = 64;
+
+/// The members that one has otherwise than the other, or not at all. A request may have a million of them.
 fn differing(one: &RawObject, other: &RawObject) -> Vec<String> {
+    let (before, after): (HashMap<_, _>, HashMap<_, _>) =
+        (one.iter().collect(), other.iter().collect());
     let changed = other
         .iter()
-        .filter(|(name, text)| one.get(name) != Some(*text));
-    let removed = one.iter().filter(|(name, _)| other.get(name).is_none());
+        .filter(|(name, text)| before.get(name) != Some(text));
+    let removed = one.iter().filter(|(name, _)| !after.contains_key(name));
     let pointers = changed.chain(removed).map(|(name, _)| format!("/{name}"));
-    pointers.collect()
+    pointers.take(NAMED).collect()
 }
 
 impl Scores {
-    fn of(standing: Option<&Standing>, moment: Moment) -> Self {
-        let Some(standing) = standing else {
-            return Self::default();
-        };
-        let latency = standing.target.decayed(moment.now);
+    /// Of this one at this moment.
+    pub(crate) fn of(standing: &Standing, now: Duration) -> Self {
+        let latency = standing.target.decayed(now);
         Self {
             weight: standing.weight,
             calls: standing.target.account_load(),
             latency_ms: latency.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             price: standing.price,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// With a look through all members for each of them, this takes minutes.
+    #[test]
+    fn a_request_of_very_many_members_is_compared_in_one_go() {
+        let members: Vec<String> = (0..300_000).map(|at| format!(r#""k{at}":{at}"#)).collect();
+        let object = |rest: &str| {
+            let text = format!("{{{},{rest}}}", members.join(","));
+            RawObject::parse(Bytes::from(text)).expect("an object")
+        };
+        let names = differing(
+            &object(r#""model":"a","x":1"#),
+            &object(r#""model":"b","y":1"#),
+        );
+        assert_eq!(names, ["/model", "/y", "/x"]);
     }
 }

@@ -9,17 +9,30 @@ use super::Told;
 pub fn line(told: &Told, most: usize) -> Option<String> {
     let mut value = match told {
         Told::Explained(explanation) => serde_json::to_value(explanation).ok()?,
+        Told::Refused(refusal) => json!({"refusal": refusal}),
         Told::Forbidden(key) => forbidden(key),
     };
     thin(&mut value);
-    let mut left_out = 0;
+    if value.get("candidates_left_out") == Some(&json!(0))
+        && let Some(members) = value.as_object_mut()
+    {
+        members.remove("candidates_left_out");
+    }
+    let mut left_out = value
+        .get("candidates_left_out")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
     loop {
         let text = ascii(&value.to_string());
         if text.len() <= most {
             return Some(text);
         }
-        let candidates = value.get_mut("candidates")?.as_array_mut()?;
-        candidates.pop()?;
+        let candidates = value.get_mut("candidates").and_then(Value::as_array_mut);
+        if candidates.and_then(Vec::pop).is_none() {
+            // Then it is the routes that are too many.
+            value.as_object_mut()?.remove("routes")?;
+            continue;
+        }
         left_out += 1;
         value["candidates_left_out"] = json!(left_out);
     }

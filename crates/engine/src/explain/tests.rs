@@ -1,6 +1,7 @@
 //! Explanations of calls to a configuration of two providers.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, Method};
 
 use super::*;
@@ -20,7 +21,10 @@ fn asked(engine: &Engine, model: &str) -> Explanation {
         request_id: "r".into(),
         caller: Caller::default(),
     };
-    engine.explain(inbound).expect("it is understood")
+    let explanation = engine.explain(inbound).now_or_never();
+    explanation
+        .expect("nobody is waited for")
+        .expect("it is understood")
 }
 
 #[test]
@@ -87,4 +91,24 @@ fn a_header_has_what_it_may_have_and_counts_what_is_left_out() {
         message.starts_with("schlüssel \u{1f511} may not"),
         "{message}"
     );
+}
+
+#[test]
+fn attempts_that_there_are_not_are_not_promised() {
+    let mut config = config();
+    config.retry.max_retries = Some(0);
+    let (engine, _) = engine_of(config);
+    let explanation = asked(&engine, "m");
+    let verdicts: Vec<_> = explanation
+        .candidates
+        .iter()
+        .map(|one| one.verdict)
+        .collect();
+    let (first, others) = verdicts.split_first().expect("candidates");
+    assert_eq!(*first, "asked");
+    assert!(
+        !others.is_empty() && others.iter().all(|verdict| *verdict != "asked"),
+        "{verdicts:?}"
+    );
+    assert!(verdicts.contains(&"no_retry_left"), "{verdicts:?}");
 }

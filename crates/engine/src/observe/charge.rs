@@ -170,7 +170,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::attribution::Attribution;
-    use crate::observe::Outcome;
+    use crate::observe::{Outcome, Transformed};
     use crate::tariff::tests::tiered;
 
     /// A call of which nothing is known yet.
@@ -187,6 +187,8 @@ pub(super) mod tests {
             client: None,
             model: "fast".into(),
             label: "fast".into(),
+            choices: Arc::default(),
+            shadow_of: None,
             stream: true,
             provider: "p".into(),
             credential: "p#1".into(),
@@ -204,10 +206,13 @@ pub(super) mod tests {
             tier: ServiceTier::Standard,
             charge: Charge::NOTHING,
             unpriced: false,
+            guards: Vec::new(),
+            limits: Vec::new(),
+            considered: Vec::new(),
             passed_over: Vec::new(),
-            losses: Vec::new(),
             looked: None,
             saved: None,
+            transformed: Transformed::default(),
             trace: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use polygate_wire::Format;
 
+use crate::guard::placeholder::Concealing;
+
 /// What was asked and answered, in the client's format: so many bytes of each at most.
 #[derive(Clone)]
 pub struct Content {
@@ -14,6 +16,8 @@ pub struct Content {
     pub answered: Vec<u8>,
     /// Of each no more than this.
     most: usize,
+    /// What was hidden from the provider is hidden here too, though it is put back into the answer.
+    concealing: Concealing,
 }
 
 /// It is what prompts and answers say, which logs do not show.
@@ -32,7 +36,15 @@ impl Content {
             asked: Bytes::copy_from_slice(body.get(..most).unwrap_or(body)),
             answered: Vec::new(),
             most,
+            concealing: Concealing::default(),
         }
+    }
+
+    /// The same without what this hides.
+    #[must_use]
+    pub(crate) fn concealing(mut self, concealing: Concealing) -> Self {
+        self.concealing = concealing;
+        self
     }
 
     /// So many bytes it keeps.
@@ -47,6 +59,10 @@ impl Content {
 
     pub(super) fn answer(&mut self, piece: &[u8]) {
         let room = self.most.saturating_sub(self.answered.len());
+        if room == 0 {
+            return;
+        }
+        let piece = self.concealing.conceal(piece);
         let part = piece.get(..room.min(piece.len())).unwrap_or_default();
         self.answered.extend_from_slice(part);
     }

@@ -8,7 +8,7 @@ use super::record::{CallRecord, Outcome};
 /// Writes the line. Texts from outside are fields, which the subscriber encodes; of control characters JSON leaves those of ISO 6429
 /// as they are.
 pub(super) fn write(record: &CallRecord) {
-    let usage = record.usage.unwrap_or_default();
+    let usage = record.charge.usage;
     let tried: Vec<String> = record
         .attempts
         .iter()
@@ -20,6 +20,8 @@ pub(super) fn write(record: &CallRecord) {
         .map(|attempt| attempt.duration.as_millis().to_string())
         .collect();
     let tags = record.tags();
+    let routes: Vec<String> = record.choices.iter().map(ToString::to_string).collect();
+    let guards: Vec<String> = record.guards.iter().map(ToString::to_string).collect();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -34,6 +36,8 @@ pub(super) fn write(record: &CallRecord) {
                 session = record.attribution.session().unwrap_or_default(),
                 tags = tags.join(","),
                 model = &*printable(&record.model),
+                routes = routes.join(","),
+                shadow_of = record.shadow_of.as_deref().unwrap_or_default(),
                 provider = &*record.provider,
                 credential = &*record.credential,
                 upstream_model = &*printable(&record.upstream_model),
@@ -52,7 +56,8 @@ pub(super) fn write(record: &CallRecord) {
                 saved_tokens = record.saved.unwrap_or_default().total(),
                 usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
-                losses = record.losses.len(),
+                losses = record.transformed.losses.len(),
+                guards = guards.join(","),
                 first_event_ms = record.first_event.map_or(0, |since| since.as_millis() as u64),
                 duration_ms = record.duration.as_millis() as u64,
                 "call"

@@ -167,17 +167,24 @@ impl Metrics {
         &self.signals
     }
 
-    pub(super) fn call_started(&self, endpoint: &'static str) {
-        self.add_active(endpoint, 1);
+    pub(super) fn call_started(&self, record: &CallRecord) {
+        self.add_active(record, 1);
     }
 
-    pub(super) fn call_ended(&self, endpoint: &'static str) {
-        self.add_active(endpoint, -1);
+    pub(super) fn call_ended(&self, record: &CallRecord) {
+        self.add_active(record, -1);
+    }
+
+    /// A call's shadow was not begun: there were as many as there may be.
+    pub(crate) fn shadow_dropped(&self, model: &Arc<str>) {
+        self.calls.count_shadow(model, "dropped");
     }
 
     /// On the request path, so an array of atomics instead of a family behind a lock.
-    fn add_active(&self, endpoint: &'static str, by: i64) {
-        if let Some((_, count)) = self.active_now.iter().find(|(label, _)| *label == endpoint) {
+    fn add_active(&self, record: &CallRecord, by: i64) {
+        let is_it = |(label, _): &&(&str, AtomicI64)| *label == record.endpoint;
+        let count = self.active_now.iter().find(is_it);
+        if let Some((_, count)) = count.filter(|_| record.shadow_of.is_none()) {
             count.fetch_add(by, Ordering::Relaxed);
         }
     }
@@ -196,6 +203,9 @@ impl Metrics {
 
     /// Counts one call that ended.
     pub(super) fn observe(&self, record: &CallRecord) {
+        if record.shadow_of.is_some() {
+            return self.calls.observe_shadow(record);
+        }
         self.calls.observe(record);
         self.summary.observe(record);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use polygate_ledger::{Ledger, Slot};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::content::Content;
 use super::log;
@@ -116,7 +117,7 @@ impl Recorders {
 
     /// The call is over. It is settled by what is known of it, or counted first.
     pub(super) fn end(&self, mut ended: Ended) {
-        self.metrics.call_ended(ended.record.endpoint);
+        self.metrics.call_ended(&ended.record);
         ended.record.settle();
         let recounter = self.recounter.as_ref().filter(|_| ended.is_countable());
         let left = match recounter {
@@ -173,12 +174,30 @@ impl Recorders {
     }
 }
 
+/// So long readers of metrics wait for calls whose tokens are being counted, and the end of the process does.
+const COUNTING: Duration = Duration::from_secs(1);
+
 impl Flush {
-    /// Returns when all records sent before are in the sinks, or when the pump is gone.
+    /// Returns when all records sent before are in the sinks, but those that take long to count, or when the pump is gone.
     pub async fn flush(&self) {
         if let Some(recounter) = &self.recounter {
+            let _ = timeout(COUNTING, recounter.passed()).await;
+        }
+        self.pumped().await;
+    }
+
+    /// The same when nothing follows: what takes long to count is settled by its length.
+    pub async fn end(&self) {
+        if let Some(recounter) = &self.recounter
+            && timeout(COUNTING, recounter.passed()).await.is_err()
+        {
+            recounter.end();
             recounter.passed().await;
         }
+        self.pumped().await;
+    }
+
+    async fn pumped(&self) {
         let (done, wait) = oneshot::channel();
         if self.pump.send(done).await.is_ok() {
             let _ = wait.await;

@@ -9,10 +9,10 @@ use polygate_core::clock::micros;
 use polygate_core::{Clock, Failure, Usage};
 use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
-use polygate_wire::Loss;
 
 use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
+use super::decision::{Considered, Transformed};
 use super::looked::Looked;
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
@@ -21,8 +21,11 @@ use super::trace::Trace;
 use crate::attribution::Attribution;
 use crate::cache::Tape;
 use crate::call::Call;
+use crate::choose::Choice;
 use crate::count::{Heard, Question};
 use crate::expect::{Expected, tokens};
+use crate::explain::Limit;
+use crate::guard::Acted;
 use crate::pulse::Flight;
 use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
@@ -54,6 +57,10 @@ pub struct CallRecord {
     pub model: Box<str>,
     /// The model as metrics may name it.
     pub label: Arc<str>,
+    /// What was decided on the routes of the models that it went through.
+    pub choices: Arc<[Choice]>,
+    /// The call that it is the shadow of, by id: it is no client's.
+    pub shadow_of: Option<String>,
     /// The client asked for a stream.
     pub stream: bool,
     /// The provider that answered last; `none` where none was asked.
@@ -80,12 +87,18 @@ pub struct CallRecord {
     pub charge: Charge,
     /// Something of it has no price.
     pub unpriced: bool,
-    /// What translation lost.
-    pub losses: Vec<Loss>,
+    /// What became of the request, for whom was asked last.
+    pub transformed: Transformed,
     /// What the cache had, where it was asked.
     pub looked: Option<Looked>,
     /// Token counts of an answer that was kept, which nobody pays again.
     pub saved: Option<Usage>,
+    /// Guards that did something.
+    pub guards: Vec<Acted>,
+    /// What it was held to, and what was left of that once it had its part.
+    pub limits: Vec<Limit>,
+    /// Those that its first choice was between, where that went by measured scores.
+    pub considered: Vec<Considered>,
     /// Who was not asked though it would have been their turn.
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
@@ -104,15 +117,6 @@ impl CallRecord {
     /// Its answer was kept from another call: nobody was asked, and nothing is paid.
     pub fn is_replayed(&self) -> bool {
         self.looked.is_some_and(Looked::is_answered)
-    }
-
-    /// About so many bytes it keeps.
-    pub fn size(&self) -> usize {
-        let losses = self.losses.iter();
-        let losses: usize = losses.map(|loss| size_of_val(loss) + loss.0.len()).sum();
-        let attempts = size_of_val(self.attempts.as_slice());
-        let texts = self.id.len() + self.model.len() + self.attribution.size();
-        size_of::<Self>() + attempts + losses + texts
     }
 
     /// What it is tagged with: by its key, its team and its caller, each tag once.
@@ -309,7 +313,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(record: CallRecord, clock: Arc<dyn Clock>, recorders: Recorders) -> Self {
-        recorders.metrics().call_started(record.endpoint);
+        recorders.metrics().call_started(&record);
         Self {
             record: Some(Box::new(record)),
             clock,

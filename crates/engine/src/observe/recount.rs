@@ -3,7 +3,7 @@
 //! A call waits for nothing here: what there is no room for is settled by its length, as all are where nobody recounts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -39,17 +39,25 @@ struct Shared {
     /// `None` where the system has no thread left.
     queue: OnceLock<Option<SyncSender<Job>>>,
     kept: Arc<AtomicUsize>,
+    /// Nothing is counted any more.
+    is_over: Arc<AtomicBool>,
 }
 
 enum Job {
-    Settle(Box<Ended>),
+    Settle(Box<Ended>, Room),
     /// All before this are settled.
     Tell(oneshot::Sender<()>),
 }
 
-/// A body that is kept, within the bounds of all.
+/// A body that is kept.
 pub(super) struct Kept {
     bytes: Bytes,
+    _room: Room,
+}
+
+/// So many bytes, of all that may be kept.
+struct Room {
+    bytes: usize,
     all: Arc<AtomicUsize>,
 }
 
@@ -88,26 +96,37 @@ pub(super) struct Ended {
 impl Recounter {
     /// A body, if there is room for it.
     pub(super) fn keep(&self, bytes: &Bytes) -> Option<Kept> {
-        let kept = Kept {
+        Some(Kept {
+            _room: self.room(bytes.len())?,
             bytes: bytes.clone(),
-            all: self.0.kept.clone(),
-        };
-        let before = kept.all.fetch_add(bytes.len(), Ordering::Relaxed);
-        (bytes.len() <= MOST_OF_ONE && before <= MOST - MOST_OF_ONE).then_some(kept)
+        })
+    }
+
+    fn room(&self, bytes: usize) -> Option<Room> {
+        let all = self.0.kept.clone();
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room { bytes, all };
+        (bytes <= MOST_OF_ONE && before <= MOST - MOST_OF_ONE).then_some(room)
     }
 
     /// Counts and settles it, some time. `Err`: there is no room.
     pub(super) fn take(&self, ended: Ended) -> Result<(), Ended> {
-        let Some(queue) = self.queue() else {
+        let content = ended.content.as_ref().map_or(0, |content| content.size());
+        let Some((queue, room)) = self.queue().zip(self.room(content)) else {
             return Err(ended);
         };
-        match queue.try_send(Job::Settle(Box::new(ended))) {
+        match queue.try_send(Job::Settle(Box::new(ended), room)) {
             Err(
-                TrySendError::Full(Job::Settle(ended))
-                | TrySendError::Disconnected(Job::Settle(ended)),
+                TrySendError::Full(Job::Settle(ended, _))
+                | TrySendError::Disconnected(Job::Settle(ended, _)),
             ) => Err(*ended),
             _ => Ok(()),
         }
+    }
+
+    /// From here on all are settled by their length: nobody waits any more for what is better.
+    pub(super) fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Returns when all that were taken before are settled.
@@ -127,22 +146,25 @@ impl Recounter {
     fn queue(&self) -> Option<&SyncSender<Job>> {
         let start = || {
             let (queue, jobs) = sync_channel(QUEUE);
+            let is_over = self.0.is_over.clone();
             let named = thread::Builder::new().name("recounter".to_owned());
-            named.spawn(move || run(&jobs)).ok().map(|_| queue)
+            let started = named.spawn(move || run(&jobs, &is_over));
+            started.ok().map(|_| queue)
         };
         self.0.queue.get_or_init(start).as_ref()
     }
 }
 
 /// Until nobody has anything more to count.
-fn run(jobs: &Receiver<Job>) {
+fn run(jobs: &Receiver<Job>, is_over: &AtomicBool) {
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Settle(mut ended) => {
+            Job::Settle(mut ended, _room) => {
                 // The tokenizer is not ours. Where it fails on a text, the call is settled by its length.
-                let counted =
-                    catch_unwind(AssertUnwindSafe(|| ended.evidence.count(&mut ended.record)));
-                if counted.is_err() {
+                let count = || ended.evidence.count(&mut ended.record);
+                let is_counted = !is_over.load(Ordering::Relaxed);
+                let counted = is_counted.then(|| catch_unwind(AssertUnwindSafe(count)));
+                if matches!(counted, Some(Err(_))) {
                     tracing::warn!("the tokenizer failed: a call is charged by its length");
                 }
                 ended.record.settle();
@@ -207,9 +229,9 @@ impl Ended {
     }
 }
 
-impl Drop for Kept {
+impl Drop for Room {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

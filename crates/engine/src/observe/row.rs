@@ -6,6 +6,7 @@ use polygate_core::clock::micros;
 use polygate_ledger::{Estimate, Intent, LedgerError};
 use polygate_store::usage::{AttemptRow, CallRow};
 
+use super::decision;
 use super::record::{AttemptRecord, CallRecord};
 use crate::expect::Metered;
 use crate::route::PassedOver;
@@ -30,6 +31,7 @@ pub(super) fn intent<'a>(
         upstream_model: (&*attempt.model).into(),
         endpoint: record.endpoint.into(),
         stream: record.stream,
+        shadow_of: record.shadow_of.as_deref().map(Into::into),
         started: record.moment(attempt),
         estimate: estimate(record, attempt),
     }
@@ -87,7 +89,14 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         usage: record.charge.usage,
         cost: record.charge.cost,
         price: record.price().map(|text| text.to_string()),
-        losses: listed(record.losses.iter().map(|loss| &*loss.0).collect()),
+        losses: listed(
+            record
+                .transformed
+                .losses
+                .iter()
+                .map(|loss| &*loss.0)
+                .collect(),
+        ),
         tags: listed(record.tags()),
         end_user: record.attribution.end_user().map(str::to_owned),
         session: record.attribution.session().map(str::to_owned),
@@ -98,6 +107,8 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
             .filter(|looked| looked.is_answered())
             .map(|looked| looked.name().to_owned()),
         saved: record.saved,
+        decision: Some(decision::text(record)),
+        shadow_of: record.shadow_of.clone(),
         attempts: record
             .attempts
             .iter()
@@ -134,7 +145,7 @@ fn listed(texts: Vec<&str>) -> Option<String> {
 
 fn described(record: &CallRecord) -> Option<String> {
     let metadata = record.attribution.metadata()?;
-    serde_json::to_string(metadata).ok()
+    serde_json::to_string(&metadata).ok()
 }
 
 #[cfg(test)]
@@ -172,7 +183,7 @@ mod tests {
         record.id = "id-1".to_owned();
         record.team = Some("blue".into());
         record.key_tags[1] = Some(vec!["x".to_owned(), "y".to_owned()].into());
-        record.losses = vec![Loss("/messages/0/name".to_owned())];
+        record.transformed.losses = vec![Loss("/messages/0/name".to_owned())];
         record.first_event = Some(Duration::from_millis(2));
         record.settle();
         let row = row(&record);

@@ -43,7 +43,7 @@ impl Taking {
         candidate: &Candidate,
         now: Duration,
     ) -> Result<Option<Reservation>, Barred> {
-        let mut quotas = route.quotas(place).peekable();
+        let mut quotas = route.quotas_at(place).peekable();
         if quotas.peek().is_none() {
             return Ok(None);
         }
@@ -67,7 +67,7 @@ impl Taking {
     ) -> Option<Barred> {
         let now = self.origin + now.as_secs();
         route
-            .quotas(place)
+            .quotas_at(place)
             .find_map(|quota| match self.amounts(quota, candidate) {
                 Ok(amounts) => quota.lacks(amounts, now).map(Barred::by),
                 Err(barred) => Some(barred),

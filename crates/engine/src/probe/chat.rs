@@ -126,6 +126,7 @@ pub(super) fn candidates(
         .and_then(|route| route.candidates().find(is_there));
     let tariff = known.and_then(|known| known.tariff.clone());
     let keys = upstream.credentials.iter();
+    let keys = keys.filter(|key| key.serves(&subject.said, &subject.there));
     keys.map(move |key| Candidate::new(upstream, key, &subject.there, tariff.clone()))
 }
 
@@ -160,7 +161,8 @@ pub(super) async fn chat(
         clock: engine.clock(),
         until: None,
         trace: None,
-        losses: OnceLock::new(),
+        transformed: OnceLock::new(),
+        passed: OnceLock::new(),
         own: AtomicU64::new(0),
         redirects_blocked: false,
     };

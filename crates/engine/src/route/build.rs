@@ -7,10 +7,12 @@ use polygate_providers::Price;
 
 use super::way::{Cause, Edge};
 use super::{Candidate, Group, Step};
-use crate::config::Strategy;
+use crate::choose::Choices;
+use crate::config::{Fallbacks, Strategy};
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Standing};
-use crate::snapshot::{Credential, Snapshot, Upstream};
+use crate::quota::Quota;
+use crate::snapshot::{Credential, Model, Snapshot, Upstream};
 use crate::tariff::Tariff;
 
 /// How deep fallbacks of fallbacks go, and how many models a route has at most.
@@ -20,6 +22,8 @@ const MODELS: usize = 64;
 /// A provider under the name that the model has there.
 struct Place<'a> {
     upstream: &'a Arc<Upstream>,
+    /// As it was asked for, without the provider's prefix.
+    bare: &'a str,
     model: &'a str,
     weight: u32,
     priority: i32,
@@ -29,9 +33,18 @@ struct Place<'a> {
 /// One key of a place.
 type Seat<'a> = (&'a Place<'a>, &'a Arc<Credential>);
 
+/// Where groups stand in the route.
+struct Stand<'p> {
+    node: usize,
+    path: &'p [Edge],
+    /// What limits the models that lead here, where that is not the one that was asked for.
+    quotas: Vec<Arc<Quota>>,
+}
+
 /// Collects a route.
 struct Builder<'a> {
     snapshot: &'a Snapshot,
+    choices: &'a Choices,
     steps: Vec<Step>,
     label: Option<Arc<str>>,
     /// Models that were seen, each with the fallbacks that lead to it and do not always.
@@ -41,9 +54,14 @@ struct Builder<'a> {
 }
 
 /// The groups of a name in the order they are asked, and what metrics call it.
-pub(super) fn steps(snapshot: &Snapshot, requested: &str) -> (Vec<Step>, Option<Arc<str>>) {
+pub(super) fn steps(
+    snapshot: &Snapshot,
+    requested: &str,
+    choices: &Choices,
+) -> (Vec<Step>, Option<Arc<str>>) {
     let mut builder = Builder {
         snapshot,
+        choices,
         steps: Vec::new(),
         label: None,
         seen: Vec::new(),
@@ -61,21 +79,53 @@ impl<'a> Builder<'a> {
             .filter(|edge| edge.cause != Cause::Any)
             .collect();
         let place = (requested, conditions);
-        let is_over = self.above.len() >= FALLBACK_DEPTH || self.seen.len() >= MODELS;
+        let is_over = path.len() >= FALLBACK_DEPTH || self.seen.len() >= MODELS;
         if is_over || self.above.contains(&requested) || self.seen.contains(&place) {
             return;
         }
         let node = self.seen.len();
         self.seen.push(place);
-        let Some(model) = self.snapshot.models.get(requested) else {
-            return self.offered(requested, node, path);
+        if self.snapshot.models.contains_key(requested) {
+            self.label.get_or_insert_with(|| requested.into());
+        }
+        let chain = self.choices.chain(requested);
+        let named = chain
+            .iter()
+            .filter_map(|name| self.snapshot.models.get(*name));
+        let mut models: Vec<&'a Model> = named.collect();
+        let is_fallback = node > 0;
+        let quotas = models.iter().filter_map(|model| model.quota.clone());
+        let stand = Stand {
+            node,
+            path,
+            quotas: quotas.filter(|_| is_fallback).collect(),
         };
-        self.label.get_or_insert_with(|| requested.into());
+        let last = chain.last().copied().unwrap_or(requested);
+        match self.snapshot.models.get(last) {
+            Some(model) => self.targeted(model, last, &stand),
+            None => self.offered(last, &stand),
+        }
+        // The fallbacks of the model that is asked come first, then those of the models that led to it.
+        models.reverse();
+        let above = self.above.len();
+        self.above.extend(chain);
+        for (cause, names) in fallbacks(&models) {
+            let path = [path, &[Edge { node, cause }]].concat();
+            for name in names {
+                self.model(name, &path);
+            }
+        }
+        self.above.truncate(above);
+    }
+
+    /// The model's own targets.
+    fn targeted(&mut self, model: &'a Model, name: &'a str, stand: &Stand<'_>) {
         let targets = model.targets.iter().filter_map(|target| {
             let upstream = self.snapshot.upstreams.get(target.upstream)?;
-            let model = target.model.as_deref().unwrap_or(requested);
+            let model = target.model.as_deref().unwrap_or(name);
             Some(Place {
                 upstream,
+                bare: name,
                 model,
                 weight: target.weight,
                 priority: target.priority,
@@ -83,25 +133,12 @@ impl<'a> Builder<'a> {
             })
         });
         let targets = targets.collect();
-        self.push(model.strategy, targets, node, path);
-        self.above.push(requested);
-        for (cause, names) in [
-            (Cause::Quota, &model.fallbacks.quota),
-            (Cause::Any, &model.fallbacks.any),
-            (Cause::ContextLength, &model.fallbacks.context_length),
-            (Cause::ContentPolicy, &model.fallbacks.content_policy),
-        ] {
-            let path = [path, &[Edge { node, cause }]].concat();
-            for name in names {
-                self.model(name, &path);
-            }
-        }
-        self.above.pop();
+        self.push(model.strategy, targets, stand);
     }
 
     /// What providers themselves offer under this name: those that mean it first, then vendors that surely call their models
     /// otherwise.
-    fn offered(&mut self, requested: &'a str, node: usize, path: &[Edge]) {
+    fn offered(&mut self, requested: &'a str, stand: &Stand<'_>) {
         let snapshot = self.snapshot;
         let routing = &snapshot.config.routing;
         let (mut own, mut strangers) = (Vec::new(), Vec::new());
@@ -114,6 +151,7 @@ impl<'a> Builder<'a> {
             };
             let place = Place {
                 upstream,
+                bare,
                 model,
                 weight: upstream.weight,
                 priority: upstream.priority,
@@ -128,18 +166,16 @@ impl<'a> Builder<'a> {
                 self.label.get_or_insert(matched);
             }
         }
-        self.push(routing.strategy, own, node, path);
-        self.push(routing.strategy, strangers, node, path);
+        self.push(routing.strategy, own, stand);
+        self.push(routing.strategy, strangers, stand);
     }
 
     /// A group a tier, of those with a share; then the drained, who serve only when all others are out.
-    fn push(&mut self, strategy: Strategy, places: Vec<Place<'_>>, node: usize, path: &[Edge]) {
+    fn push(&mut self, strategy: Strategy, places: Vec<Place<'_>>, stand: &Stand<'_>) {
         let mut tiers: BTreeMap<(bool, i32, i32), Vec<Seat<'_>>> = BTreeMap::new();
-        let model = (node > 0).then(|| self.seen.get(node)).flatten();
-        let model = model.and_then(|(name, _)| self.snapshot.models.get(*name));
-        let quota = model.and_then(|model| model.quota.as_ref());
         for place in &places {
-            for key in &place.upstream.credentials {
+            let keys = place.upstream.credentials.iter();
+            for key in keys.filter(|key| key.serves(place.bare, place.model)) {
                 let is_drained = place.weight == 0 || key.weight == 0;
                 let tier = tiers.entry((is_drained, place.priority, key.priority));
                 tier.or_default().push((place, key));
@@ -147,16 +183,31 @@ impl<'a> Builder<'a> {
         }
         for tier in tiers.into_values() {
             self.steps.push(Step {
-                group: Arc::new(group(strategy, &tier)),
-                node,
-                path: path.to_vec(),
-                quota: quota.cloned(),
+                group: Arc::new(group(self.snapshot, strategy, &tier)),
+                node: stand.node,
+                path: stand.path.to_vec(),
+                quotas: stand.quotas.clone(),
             });
         }
     }
 }
 
-fn group(strategy: Strategy, tier: &[Seat<'_>]) -> Group {
+/// The fallbacks of several models, in the order they are tried.
+fn fallbacks<'a>(models: &[&'a Model]) -> [(Cause, Vec<&'a String>); 4] {
+    type List = fn(&Fallbacks) -> &Vec<String>;
+    let lists: [(Cause, List); 4] = [
+        (Cause::Quota, |all| &all.quota),
+        (Cause::Any, |all| &all.any),
+        (Cause::ContextLength, |all| &all.context_length),
+        (Cause::ContentPolicy, |all| &all.content_policy),
+    ];
+    lists.map(|(cause, list)| {
+        let names = models.iter().flat_map(|model| list(&model.fallbacks));
+        (cause, names.collect())
+    })
+}
+
+fn group(snapshot: &Snapshot, strategy: Strategy, tier: &[Seat<'_>]) -> Group {
     // A provider's share is its own however many keys it has.
     let keys_of = |place: &Place<'_>| -> Vec<u32> {
         let same = tier.iter().filter(|(other, _)| std::ptr::eq(place, *other));
@@ -177,7 +228,8 @@ fn group(strategy: Strategy, tier: &[Seat<'_>]) -> Group {
             / total.max(1);
         let tariff = place.tariff.clone();
         let price = tariff.as_ref().map(|tariff| tariff.usual());
-        let candidate = Candidate::new(place.upstream, key, place.model, tariff);
+        let mut candidate = Candidate::new(place.upstream, key, place.model, tariff);
+        candidate.context = context(snapshot, place);
         standings.push(Standing {
             weight: share.max(1),
             price: price.map(Price::blend),
@@ -204,6 +256,16 @@ fn tariff(
     let config = &snapshot.config;
     let lists = (&*config.price_overrides, &*config.catalogue);
     Tariff::of(upstream, model, own, lists).map(Arc::new)
+}
+
+/// The tokens that a model has room for at a provider, where anybody asks.
+fn context(snapshot: &Snapshot, place: &Place<'_>) -> Option<u64> {
+    let config = &snapshot.config;
+    if !config.routing.context_aware {
+        return None;
+    }
+    let listing = config.catalogue.listing(place.upstream.said, place.model);
+    listing?.context
 }
 
 fn lcm(a: u32, b: u32) -> u32 {

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::{Candidate, Cause, Open, Place, Route, Step, Wish};
 use crate::config::Strategy;
+use crate::explain::Scores;
 use crate::health::Reason;
+use crate::observe::{Considered, NOTED};
 use crate::plan::taking::{Barred, Taking};
 use crate::policy::{Standing, Turn};
 
@@ -20,6 +22,10 @@ pub struct Looking {
     pub key: Option<u64>,
     /// What each of its attempts takes of limits.
     pub taking: Taking,
+    /// So many attempts it has at most; `None`: enough for all.
+    pub attempts: Option<usize>,
+    /// The tokens that there has to be room for, where anybody asks.
+    pub needs: u64,
 }
 
 /// A candidate and what a call would do with it.
@@ -37,6 +43,8 @@ pub struct Seen<'a> {
     pub verdict: Verdict,
     /// It is preferred by what keeps the call with others: its group's strategy alone would ask another first.
     pub is_by_affinity: bool,
+    /// Its model has room for so many tokens, surely too few: it is asked where nobody else is left.
+    pub too_small: Option<u64>,
 }
 
 /// What a call that starts now would do with a candidate.
@@ -55,6 +63,8 @@ pub enum Verdict {
     Spent(String),
     /// It is a fallback for something that did not happen.
     Fallback(Cause),
+    /// Its turn would come, but those before it have all attempts that there are.
+    NoRetryLeft,
     /// It stands before, with the same provider, key and model.
     Repeated,
 }
@@ -68,7 +78,7 @@ pub struct PassedOver {
     pub credential: Arc<str>,
     /// The model there.
     pub model: Arc<str>,
-    /// The word for why, as [`Verdict::name`] has them; and `retry_budget`, `trial`.
+    /// The word for why, as [`Verdict::name`] has them; and `retry_budget`, `trial`, `context_window`.
     pub verdict: &'static str,
     /// How long it rested still.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +119,10 @@ impl std::fmt::Display for PassedOver {
 impl Route {
     /// What the next call would find: those that it would ask in their order, then the others.
     pub fn look(&self, now: Duration, looking: Looking) -> Vec<Seen<'_>> {
-        let mut far = Far::default();
+        let mut far = Far {
+            open: Open::needing(looking.needs),
+            ..Far::default()
+        };
         let mut seen: Vec<Seen<'_>> = Vec::new();
         while let Some(place) = self.foreseen(now, &far, looking.key) {
             let Some(candidate) = self.candidate(place) else {
@@ -118,7 +131,12 @@ impl Route {
             let by_strategy = looking.key.and_then(|_| self.foreseen(now, &far, None));
             let verdict = self.verdict(now, place, candidate, (&looking.taking, &mut far));
             let is_by_affinity = by_strategy.is_some_and(|other| other != place);
-            seen.extend(self.seen(place, candidate, verdict, is_by_affinity));
+            let one = self.seen(place, candidate, verdict, is_by_affinity);
+            seen.extend(one.map(|one| one.needing(looking.needs)));
+        }
+        let asked = seen.iter_mut().filter(|one| one.verdict.is_asked());
+        for one in asked.skip(looking.attempts.unwrap_or(usize::MAX)) {
+            one.verdict = Verdict::NoRetryLeft;
         }
         // Those that would be asked, were there room, stand with those that are not.
         seen.sort_by_key(|one| !one.verdict.is_asked());
@@ -126,10 +144,22 @@ impl Route {
         let others: Vec<_> = self.places().filter(|(place, _)| is_new(place)).collect();
         let others = others.into_iter().filter_map(|(place, candidate)| {
             let verdict = self.left_out(place, candidate, &far.open, now);
-            self.seen(place, candidate, verdict, false)
+            let one = self.seen(place, candidate, verdict, false);
+            one.map(|one| one.needing(looking.needs))
         });
         seen.extend(others);
         seen
+    }
+
+    /// Those whose model is surely too small for so many tokens, where another is not.
+    pub fn too_small(&self, needs: u64, now: Duration) -> Vec<PassedOver> {
+        let open = Open::needing(needs);
+        let (fit, small): (Vec<&Candidate>, Vec<_>) = self
+            .open_candidates(&open, now)
+            .partition(|one| one.has_room_for(needs));
+        let small = small.into_iter().filter(|_| !fit.is_empty());
+        let passed = small.map(|one| PassedOver::of(one, "context_window", None));
+        passed.take(PASSED_OVER).collect()
     }
 
     /// Those that the first choice of a call that starts now passes over because they rest: of the groups before its own all, and of
@@ -160,6 +190,31 @@ impl Route {
         passed
     }
 
+    /// Those that the first choice of a call that starts now is between, where it goes by what is measured.
+    pub fn considered(&self, now: Duration) -> Vec<Considered> {
+        let open = Open::default();
+        let is_awake = |one: &Candidate| one.resting(now).is_none();
+        let mut steps = self.steps.iter();
+        let first = steps.find(|step| {
+            self.is_open(step, &open, now) && step.group.candidates.iter().any(is_awake)
+        });
+        let Some(group) = first.map(|step| &step.group) else {
+            return Vec::new();
+        };
+        let by_measure = matches!(
+            group.strategy,
+            Strategy::LeastBusy | Strategy::LowestLatency | Strategy::Cheapest
+        );
+        let awake = group.candidates.iter().zip(&group.standings);
+        let awake = awake.filter(|(one, _)| is_awake(one));
+        let considered =
+            awake.map(|(one, standing)| Considered::of(one, Scores::of(standing, now)));
+        match by_measure && group.candidates.len() > 1 {
+            true => considered.take(NOTED).collect(),
+            false => Vec::new(),
+        }
+    }
+
     fn seen<'a>(
         &'a self,
         place: Place,
@@ -175,6 +230,7 @@ impl Route {
             standing: group.standings.get(place.at),
             verdict,
             is_by_affinity,
+            too_small: None,
         })
     }
 
@@ -254,6 +310,15 @@ impl Route {
     }
 }
 
+impl Seen<'_> {
+    /// The same for a call that needs room for so many tokens.
+    fn needing(mut self, tokens: u64) -> Self {
+        let context = self.candidate.context;
+        self.too_small = context.filter(|_| !self.candidate.has_room_for(tokens));
+        self
+    }
+}
+
 /// How far a call would be.
 #[derive(Default)]
 struct Far {
@@ -302,6 +367,7 @@ impl Verdict {
             | Verdict::Resting(..)
             | Verdict::Full
             | Verdict::Fallback(_)
+            | Verdict::NoRetryLeft
             | Verdict::Repeated => None,
         }
     }
@@ -314,6 +380,7 @@ impl Verdict {
             Verdict::Full => "full",
             Verdict::Spent(_) => "limited",
             Verdict::Fallback(_) => "fallback",
+            Verdict::NoRetryLeft => "no_retry_left",
             Verdict::Repeated => "repeated",
         }
     }

@@ -34,6 +34,8 @@ pub struct Open {
     from: usize,
     /// Models of which our own limits kept a candidate from being asked.
     spent: Vec<usize>,
+    /// The tokens that there has to be room for, where anybody asks.
+    needs: u64,
 }
 
 impl Cause {
@@ -62,28 +64,41 @@ impl Cause {
 }
 
 impl Open {
+    /// As at first, of those that have room for so many tokens while there are any.
+    pub fn needing(tokens: u64) -> Self {
+        Self {
+            needs: tokens,
+            ..Self::default()
+        }
+    }
+
+    /// The tokens that there has to be room for.
+    pub(super) fn needs(&self) -> u64 {
+        self.needs
+    }
+
     /// Behind this fallback only, and only models from this one on.
     pub(super) fn within(edge: Edge, from: usize) -> Self {
         Self {
             within: Some(edge),
             from,
-            spent: vec![],
+            ..Self::default()
         }
     }
 
     /// As at first, but only models from this one on.
     pub(super) fn from(node: usize) -> Self {
         Self {
-            within: None,
             from: node,
-            spent: vec![],
+            ..Self::default()
         }
     }
 
-    /// The same, knowing of the limits that were known before.
+    /// The same, knowing of the limits and the tokens that were known before.
     #[must_use]
     pub fn knowing(mut self, before: &mut Self) -> Self {
         self.spent = std::mem::take(&mut before.spent);
+        self.needs = before.needs;
         self
     }
 

@@ -14,12 +14,9 @@ fn provider(name: &str, models: &[(&str, &str)]) -> Provider {
     let mut provider = Provider::new(name, "openai-compatible");
     provider.api_base = Some("http://127.0.0.1:9".to_owned());
     provider.credentials = ["one", "two"]
-        .map(|key| crate::config::Credential {
-            name: format!("{name}-{key}"),
-            api_key: Secret::new(format!("sk-{name}-{key}")),
-            weight: 1,
-            priority: 0,
-            way: None,
+        .map(|key| {
+            let secret = Secret::new(format!("sk-{name}-{key}"));
+            crate::config::Credential::new(format!("{name}-{key}"), secret)
         })
         .into();
     provider.models = models
@@ -49,6 +46,7 @@ pub(crate) fn config() -> Config {
         ],
         models: vec![Model {
             name: "best".to_owned(),
+            routes: vec![],
             strategy: None,
             affinity: None,
             targets: vec![target],
@@ -59,6 +57,7 @@ pub(crate) fn config() -> Config {
             hedge: None,
             continuation: None,
             strict: false,
+            shadow: None,
         }],
         ..Config::default()
     }

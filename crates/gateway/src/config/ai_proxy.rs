@@ -3,10 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use polygate_core::Secret;
 use polygate_engine::config::{Access, Config, Key, Mapping, Provider, Retry, Strategy};
 use polygate_engine::pattern::Pattern;
 
+use super::cloak::cloak;
+use super::headers::{Keys, of_all};
 use super::names::Named;
+use super::payload;
 use super::pieces::{WIRE_APIS, add_key, headers, keep, pattern, patterns, set, way};
 use super::reader::{Item, Section};
 use super::yaml::{Kind, Node};
@@ -16,6 +20,8 @@ struct Vendor {
     key: &'static str,
     kind: &'static str,
     name: &'static str,
+    /// Its credentials may be for one of OpenAI's two interfaces.
+    has_wire_apis: bool,
 }
 
 const VENDORS: [Vendor; 4] = [
@@ -23,23 +29,32 @@ const VENDORS: [Vendor; 4] = [
         key: "claude-api-key",
         kind: "anthropic",
         name: "claude",
+        has_wire_apis: false,
     },
     Vendor {
         key: "openai-api-key",
         kind: "openai",
         name: "openai",
+        has_wire_apis: true,
     },
     Vendor {
         key: "gemini-api-key",
         kind: "gemini",
         name: "gemini",
+        has_wire_apis: false,
     },
     Vendor {
         key: "openai-compatibility",
         kind: COMPATIBLE,
         name: "compat",
+        has_wire_apis: true,
     },
 ];
+
+const HEADERS: Keys = Keys {
+    passthrough: "passthrough-headers",
+    claude_defaults: "claude-header-defaults",
+};
 
 /// The published defaults.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -69,7 +84,8 @@ const SIGNS: [&str; 14] = [
 const NATIVE: [&str; 4] = ["providers", "models", "master_keys", "server"];
 
 const STRATEGIES: [(&str, Strategy); 2] = [
-    ("round-robin", Strategy::RoundRobin),
+    // With the shares that entries may have.
+    ("round-robin", Strategy::Weighted),
     ("fill-first", Strategy::FillFirst),
 ];
 
@@ -116,6 +132,7 @@ pub fn read(top: Section<'_>) -> Config {
         streaming.finish();
     }
     set(&mut config.way, way(&top, "proxy-url"));
+    config.header_policy = of_all(&top, &HEADERS);
     for vendor in &VENDORS {
         let items = top.items(vendor.key).into_iter().enumerate();
         let providers = items.filter_map(|(at, item)| {
@@ -124,6 +141,7 @@ pub fn read(top: Section<'_>) -> Config {
         });
         config.providers.extend(providers);
     }
+    config.payload = payload::rules(&top);
     for key in ["debug", "logging-to-file", "log-dir"] {
         top.ignored(key, "the original read it and never used it");
     }
@@ -158,11 +176,11 @@ fn api_keys(top: &Section<'_>) -> Option<Vec<Key>> {
 
 fn strategy(top: &Section<'_>) -> Strategy {
     let Some(routing) = top.section("routing") else {
-        return Strategy::RoundRobin;
+        return Strategy::Weighted;
     };
     let strategy = routing.word("strategy", &STRATEGIES);
     routing.finish();
-    strategy.unwrap_or(Strategy::RoundRobin)
+    strategy.unwrap_or(Strategy::Weighted)
 }
 
 fn retry(top: &Section<'_>, retry: &mut Retry) {
@@ -191,7 +209,8 @@ fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provid
     let name = entry.text("name");
     let name = name.unwrap_or_else(|| format!("{}-{number}", vendor.name));
     let mut provider = Provider::new(name, vendor.kind);
-    let api_key = entry.required("api-key").and_then(|item| item.secret());
+    let api_key = entry.required("api-key");
+    let api_key = api_key.and_then(|item| key_of(&entry, &item));
     let has_key = api_key.is_some();
     if let Some(api_key) = api_key {
         add_key(&mut provider, api_key);
@@ -202,8 +221,13 @@ fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provid
     provider.models = models.flat_map(|item| mappings(&item)).collect();
     provider.excluded_models = patterns(&entry, "excluded-models", Pattern::glob);
     provider.headers = headers(&entry, "headers");
+    provider.cloak = cloak(&entry);
     provider.disabled = entry.boolean("disabled").unwrap_or(false);
-    provider.wire_api = entry.word("wire-api", &WIRE_APIS);
+    if vendor.has_wire_apis {
+        provider.wire_api = entry.word("wire-api", &WIRE_APIS);
+    } else {
+        entry.ignored("wire-api", "only OpenAI's interface is there twice");
+    }
     provider.way = way(&entry, "proxy-url");
     set(&mut provider.weight, entry.number("weight"));
     let left_out = entry.is_left_out(&provider.name);
@@ -218,6 +242,15 @@ fn provider(entry: Section<'_>, vendor: &Vendor, number: usize) -> Option<Provid
     let provider = keep(&entry, provider, is_sound);
     entry.finish();
     provider
+}
+
+/// An entry's key. The original leaves those without one out, unsaid.
+fn key_of(entry: &Section<'_>, item: &Item<'_>) -> Option<Secret> {
+    if item.text()?.trim().is_empty() {
+        entry.warn("api-key", "is empty: the entry is left out");
+        return None;
+    }
+    item.secret()
 }
 
 /// A model's alias, and its id, which may be said too. Both may be globs; a glob passes what was said.

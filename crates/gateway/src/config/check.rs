@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use polygate_engine::choose::DEPTH;
 use polygate_engine::config::{Config, Mapping, Model, Provider};
 use polygate_engine::snapshot::settings;
 
 use super::names::{Named, Names, Reference};
+use super::payload;
 use super::problem::{Findings, Problem};
 use super::reader::Spot;
 use super::values::nearest;
@@ -35,10 +37,15 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     providers(config, names, findings);
     targets(names, findings);
     fallbacks(config, names, findings);
+    routes(config, names, findings);
     cycles(config, names, findings);
     keys(config, names, findings);
     teams(names, findings);
     weights(config, names, findings);
+    let said = payload::idle(&config.payload, &config.providers);
+    for message in said.into_iter().chain(payload::crossing(&config.payload)) {
+        findings.warn("", message);
+    }
     for model in &mut config.models {
         let is_here = |name: &String| names.providers.iter().any(|known| known.name == *name);
         model.targets.retain(|target| is_here(&target.provider));
@@ -125,19 +132,60 @@ fn fallbacks(config: &Config, names: &Names, findings: &mut Findings) {
     }
 }
 
-/// Fallbacks that lead back to where they began, each told once, at its first model.
-fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
-    let models: HashMap<&str, &Model> = config
-        .models
-        .iter()
-        .map(|model| (model.name.as_str(), model))
+fn by_name(config: &Config) -> HashMap<&str, &Model> {
+    let models = config.models.iter();
+    models.map(|model| (&*model.name, model)).collect()
+}
+
+fn routes(config: &Config, names: &Names, findings: &mut Findings) {
+    let models: Vec<&str> = names.models.iter().map(|named| &*named.name).collect();
+    for route in &names.routes {
+        if route.name == route.by {
+            let message = "a model cannot lead to itself: what no route takes goes to its targets";
+            let hint = None;
+            findings
+                .errors
+                .push(problem(&route.spot, message.to_owned(), hint));
+        } else if !is_model(route, config, names, &models) {
+            let message = format!("there is no model '{}'", route.name);
+            let hint = did_you_mean(&route.name, models.iter().copied());
+            findings.errors.push(problem(&route.spot, message, hint));
+        }
+    }
+    let models = by_name(config);
+    for named in &names.models {
+        if leads_through(&named.name, &models, DEPTH) {
+            let message = format!("its routes lead through more than {DEPTH} models");
+            findings.errors.push(problem(&named.spot, message, None));
+        }
+    }
+}
+
+/// Whether routes lead through more models than this, by the sets of models that are so many steps away.
+fn leads_through(start: &str, models: &HashMap<&str, &Model>, most: usize) -> bool {
+    let with_routes = |name: &str| models.get(name).filter(|model| !model.routes.is_empty());
+    let mut level: HashSet<&str> = with_routes(start)
+        .map(|model| &*model.name)
+        .into_iter()
         .collect();
+    for _ in 0..most {
+        let routes = level.iter().filter_map(|name| models.get(name));
+        let routes = routes.flat_map(|model| &model.routes);
+        let next = routes.filter_map(|route| with_routes(&route.model));
+        level = next.map(|model| &*model.name).collect();
+    }
+    !level.is_empty()
+}
+
+/// Routes and fallbacks that lead back to where they began, each told once, at its first model.
+fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
+    let models = by_name(config);
     let mut told: Vec<Vec<&str>> = Vec::new();
     for named in &names.models {
         let Some(cycle) = cycle_from(&named.name, &models) else {
             continue;
         };
-        // Falling back to itself is told already.
+        // Leading to itself is told already.
         let mut members = cycle.clone();
         members.sort_unstable();
         if members.len() < 2 || told.contains(&members) {
@@ -145,7 +193,12 @@ fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
         }
         told.push(members);
         let way = [cycle.as_slice(), &[&*named.name]].concat().join(" -> ");
-        let message = format!("its fallbacks go round in a circle: {way}");
+        let mut on_it = cycle.iter().filter_map(|name| models.get(name));
+        let what = match on_it.any(|model| !model.routes.is_empty()) {
+            true => "routes and fallbacks",
+            false => "fallbacks",
+        };
+        let message = format!("its {what} go round in a circle: {way}");
         findings.errors.push(problem(&named.spot, message, None));
     }
 }
@@ -158,7 +211,8 @@ fn cycle_from<'a>(start: &'a str, models: &HashMap<&'a str, &'a Model>) -> Optio
         let model = way.last().and_then(|last| models.get(last));
         let Some(model) = model else { continue };
         let lists = model.fallbacks.by_cause();
-        for next in lists.iter().flat_map(|(_, names)| names.iter()) {
+        let routes = model.routes.iter().map(|route| &route.model);
+        for next in lists.iter().flat_map(|(_, names)| *names).chain(routes) {
             if next == start {
                 return Some(way);
             }
@@ -171,8 +225,8 @@ fn cycle_from<'a>(start: &'a str, models: &HashMap<&'a str, &'a Model>) -> Optio
 }
 
 /// What absent providers would have offered is not known: their models get the benefit of the doubt.
-fn is_model(fallback: &Reference, config: &Config, names: &Names, models: &[&str]) -> bool {
-    let name = fallback.name.as_str();
+fn is_model(named: &Reference, config: &Config, names: &Names, models: &[&str]) -> bool {
+    let name = named.name.as_str();
     let mut providers = config.providers.iter();
     models.contains(&name)
         || !names.absent.is_empty()

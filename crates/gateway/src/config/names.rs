@@ -41,6 +41,8 @@ pub struct Names {
     pub targets: Vec<Reference>,
     /// Models that fallbacks name.
     pub fallbacks: Vec<Reference>,
+    /// Models that routes and shadows name.
+    pub routes: Vec<Reference>,
 }
 
 impl Names {
@@ -54,6 +56,7 @@ impl Names {
         self.teams_named.extend(other.teams_named);
         self.targets.extend(other.targets);
         self.fallbacks.extend(other.fallbacks);
+        self.routes.extend(other.routes);
     }
 }
 

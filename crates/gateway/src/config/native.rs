@@ -3,9 +3,11 @@
 pub(super) mod access;
 pub(super) mod accounts;
 pub(super) mod cache;
+mod guards;
 mod limits;
 pub(super) mod models;
 pub(super) mod providers;
+mod routes;
 pub(super) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,14 +18,16 @@ use polygate_engine::config::Config;
 
 use super::Dialect;
 use super::database::{NO_REDIS, is_redis};
+use super::headers;
 use super::jsonl;
+use super::payload;
 use super::pieces::{hedge, set, way};
 use super::reader::Section;
 use super::telemetry;
 use super::yaml::Node;
 
 /// Other names of keys: those of llm-proxy's admin API, and those that carry their unit.
-pub const ALIASES: [(&str, &str); 28] = [
+pub const ALIASES: [(&str, &str); 34] = [
     ("name", "provider_key"),
     ("name", "id"),
     ("type", "provider_type"),
@@ -46,13 +50,24 @@ pub const ALIASES: [(&str, &str); 28] = [
     ("connection_idle", "connection_idle_secs"),
     ("connection_lifetime", "connection_lifetime_secs"),
     ("proxy_url", "proxy-url"),
+    ("passthrough_headers", "passthrough-headers"),
+    ("claude_header_defaults", "claude-header-defaults"),
     ("first_event", "first_event_secs"),
     ("idle", "idle_secs"),
     ("request", "request_secs"),
     ("keepalive", "keepalive_secs"),
     ("interval", "interval_secs"),
     ("timeout", "timeout_secs"),
+    ("system-prompt", "system_prompt"),
+    ("strict-mode", "strict_mode"),
+    ("user-id", "user_id"),
+    ("sensitive-words", "sensitive_words"),
 ];
+
+const HEADERS: headers::Keys = headers::Keys {
+    passthrough: "passthrough_headers",
+    claude_defaults: "claude_header_defaults",
+};
 
 /// The keys that llm-proxy published: a file of nothing else is one of its own.
 const PUBLISHED: [&str; 5] = [
@@ -147,6 +162,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     );
     config.hedge = hedge(&top);
     set(&mut config.continuation, top.boolean("continuation"));
+    config.guards = guards::read(&top);
     if let Some(section) = top.section("health_check") {
         settings::health_check(section, &mut config.health_check);
     }
@@ -155,6 +171,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
         config.price_list = accounts::price_list(section);
     }
     config.cache = top.section("cache").and_then(cache::cache);
+    config.payload = payload::rules(&top);
     if let Some(section) = top.section("ledger") {
         accounts::ledger(section, &mut config.ledger);
     }
@@ -178,6 +195,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     set(&mut config.verify_ssl, top.boolean("verify_ssl"));
     config.ca_file = top.text("ca_file").map(PathBuf::from);
     set(&mut config.way, way(&top, "proxy_url"));
+    config.header_policy = headers::of_all(&top, &HEADERS);
     config.redis_url = redis_url(&top);
     top.finish();
     config

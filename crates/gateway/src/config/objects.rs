@@ -1,9 +1,12 @@
 //! What the file has, in the words of documents and without secrets: for those who look at it beside the database's.
 
 use polygate_core::moment;
+use polygate_engine::condition::Condition;
 use polygate_engine::config::{
-    Bounds, Config, Fallbacks, Key, Model, PriceOverride, Provider, Role, Team,
+    Bounds, Cloak, Config, Fallbacks, Key, Model, Percent, PriceOverride, Provider, Role, Team,
 };
+use polygate_engine::pattern::Pattern;
+use polygate_providers::Forward;
 use polygate_providers::base::Base;
 use polygate_providers::price::Rates;
 use polygate_server::admin::configuration::FileObject;
@@ -52,7 +55,12 @@ fn provider(provider: &Provider) -> FileObject {
     let keys = provider.credentials.iter();
     let keys: Vec<Value> = keys
         .filter(|key| !key.api_key.is_empty())
-        .map(|key| json!({"name": key.name, "weight": key.weight, "key": "***"}))
+        .map(|key| {
+            let enabled = Some(false).filter(|_| key.disabled);
+            let said =
+                json!({"name": key.name, "weight": key.weight, "key": "***", "enabled": enabled});
+            object("", said).body.into()
+        })
         .collect();
     let body = json!({
         "type": kind,
@@ -63,11 +71,45 @@ fn provider(provider: &Provider) -> FileObject {
         "priority": Some(provider.priority).filter(|priority| *priority != 0),
         "prefix": provider.prefix,
         "region": provider.region,
+        "forward_headers": provider.header_policy.forward.as_ref().map(forwarded),
+        "passthrough_headers": provider.header_policy.passthrough.as_ref().map(|names| sources(names)),
         "max_concurrent": provider.max_concurrent,
         "max_connections": provider.max_connections,
+        "cloak": provider.cloak.as_ref().map(cloak),
         "api_keys": Some(keys).filter(|keys| !keys.is_empty()),
     });
     object(&provider.name, body)
+}
+
+/// Of headers only the names: there may be secrets in them.
+fn cloak(cloak: &Cloak) -> Value {
+    let headers = cloak.headers.keys();
+    let headers: Map<String, Value> = headers.map(|name| (name.clone(), "***".into())).collect();
+    let body = json!({
+        "mode": cloak.mode.name(),
+        "system_prompt": cloak.system_prompt,
+        "strict_mode": Some(true).filter(|_| cloak.strict),
+        "user_id": cloak.user_id.name(),
+        "headers": Some(headers).filter(|headers| !headers.is_empty()),
+    });
+    object("", body).body.into()
+}
+
+/// By name: all values, or patterns of them.
+fn forwarded(forward: &Forward) -> Value {
+    let rules = forward.rules().iter();
+    let rules = rules.map(|rule| {
+        let only = rule
+            .only
+            .as_ref()
+            .map_or_else(|| json!("*"), |only| json!(only));
+        (rule.name.to_string(), only)
+    });
+    rules.collect::<Map<_, _>>().into()
+}
+
+fn sources(patterns: &[Pattern]) -> Value {
+    patterns.iter().map(Pattern::source).collect()
 }
 
 fn model(model: &Model) -> FileObject {
@@ -83,7 +125,25 @@ fn model(model: &Model) -> FileObject {
             object("", body).body.into()
         })
         .collect();
+    let routes = model.routes.iter();
+    let routes: Vec<Value> = routes
+        .map(|route| {
+            let when = Some(condition(&route.when)).filter(|_| !route.when.is_empty());
+            let percent = route.percent.map(Percent::value);
+            let body = json!({"when": when, "percent": percent, "model": route.model});
+            object("", body).body.into()
+        })
+        .collect();
+    let shadow = model.shadow.as_ref().map(|shadow| {
+        json!({
+            "model": shadow.model,
+            "percent": shadow.percent.value(),
+            "max_concurrent": shadow.max_concurrent,
+        })
+    });
     let body = json!({
+        "routes": Some(routes).filter(|routes| !routes.is_empty()),
+        "shadow": shadow,
         "strategy": model.strategy.map(|strategy| strategy.name()),
         "targets": targets,
         "fallbacks": fallbacks(&model.fallbacks),
@@ -91,6 +151,33 @@ fn model(model: &Model) -> FileObject {
         "strict": Some(true).filter(|_| model.strict),
     });
     object(&model.name, body)
+}
+
+/// Values of headers may be secrets.
+fn condition(when: &Condition) -> Value {
+    let said = |patterns: &[Pattern]| {
+        let sources: Vec<Value> = patterns.iter().map(|one| one.source().into()).collect();
+        Some(sources).filter(|sources| !sources.is_empty())
+    };
+    let headers = when.headers.iter();
+    let headers: Map<String, Value> = headers
+        .map(|header| (header.name.to_string(), "***".into()))
+        .collect();
+    let formats: Vec<&str> = when.formats.iter().map(|format| format.name()).collect();
+    let body = json!({
+        "models": said(&when.models),
+        "keys": said(&when.keys),
+        "teams": said(&when.teams),
+        "tags": said(&when.tags),
+        "headers": Some(headers).filter(|headers| !headers.is_empty()),
+        "formats": Some(formats).filter(|formats| !formats.is_empty()),
+        "stream": when.stream,
+        "tools": when.tools,
+        "images": when.images,
+        "tokens_above": when.tokens_above,
+        "tokens_up_to": when.tokens_up_to,
+    });
+    object("", body).body.into()
 }
 
 fn fallbacks(fallbacks: &Fallbacks) -> Option<Value> {

@@ -9,8 +9,10 @@ use polygate_engine::config::{
 };
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
+use polygate_providers::forward::Never;
 use polygate_providers::price::{Long, Rates, millionths};
 
+use super::headers::refusal;
 use super::reader::{Item, Section};
 use super::values;
 use super::yaml::Kind;
@@ -212,10 +214,17 @@ pub fn headers(section: &Section<'_>, key: &'static str) -> BTreeMap<String, Str
         section.error(key, format!("must not have more than {HEADERS} headers"));
         return BTreeMap::new();
     }
-    let entries = entries.into_iter();
-    entries
-        .filter_map(|(name, item)| Some((name.to_ascii_lowercase(), item.text()?)))
-        .collect()
+    let mut headers = BTreeMap::new();
+    for (name, item) in entries {
+        let name = name.to_ascii_lowercase();
+        match Never::of(&name) {
+            Some(never @ Never::Framing) => item.error(refusal(never)),
+            _ => {
+                headers.extend(item.text().map(|value| (name, value)));
+            }
+        }
+    }
+    headers
 }
 
 /// A proxy's address; an empty one is no proxy. What is wrong is told without the address: there may be a password in it.
@@ -238,13 +247,7 @@ pub fn way(section: &Section<'_>, key: &'static str) -> Option<Way> {
 /// The provider's next key, by its number unless it has a name.
 pub fn add_key(provider: &mut Provider, api_key: Secret) {
     let name = format!("{}#{}", provider.name, provider.credentials.len() + 1);
-    provider.credentials.push(Credential {
-        name,
-        api_key,
-        weight: 1,
-        priority: 0,
-        way: None,
-    });
+    provider.credentials.push(Credential::new(name, api_key));
 }
 
 /// Puts a provider into the configuration, or among those that are absent.

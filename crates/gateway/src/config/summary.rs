@@ -3,11 +3,17 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, CacheStore, Config, Model, Provider, Retry, Way, WireApi};
+use polygate_engine::config::{
+    Affinity, By, CacheStore, Cloak, Config, Credential, Guard, HeaderPolicy, Looks, Model,
+    ModelRoute, Provider, Retry, Way, WireApi,
+};
+use polygate_engine::pattern::Pattern;
+use polygate_engine::payload::Rule;
 use polygate_engine::snapshot::settings;
+use polygate_providers::Forward;
 use polygate_providers::base::Base;
 
-use super::Loaded;
+use super::{Loaded, payload};
 
 /// Readable lines: a word for what it is about, then what it is.
 pub fn summary(loaded: &Loaded) -> String {
@@ -18,6 +24,8 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.extend(providers.map(|provider| ("provider", provider_line(provider))));
     let models = config.models.iter();
     lines.extend(models.map(|model| ("model", model_line(model))));
+    let rules = config.payload.iter();
+    lines.extend(rules.map(|rule| ("payload", payload_line(rule))));
     lines.push(("callers", callers(config)));
     lines.push(("routing", routing(config)));
     lines.push(("retry", retry(&config.retry)));
@@ -25,9 +33,12 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.push(("timeouts", timeouts(config)));
     lines.push(("health", health(config)));
     lines.extend(cache(config).into_iter().map(|text| ("cache", text)));
+    let guards = config.guards.list.iter();
+    lines.extend(guards.map(|guard| ("guard", guard_line(guard))));
     if let Way::Through(proxy) = &config.way {
         lines.push(("proxy", proxy.to_string()));
     }
+    lines.extend(header_policy(&config.header_policy).map(|text| ("headers", text)));
     if !config.verify_ssl {
         let warning = "providers' certificates are NOT checked (verify_ssl: false)";
         lines.push(("warning", warning.to_owned()));
@@ -92,6 +103,15 @@ fn provider_line(provider: &Provider) -> String {
         let names: Vec<&str> = provider.headers.keys().map(String::as_str).collect();
         add(format!("headers {}", names.join(" ")));
     }
+    if let Some(cloak) = provider.cloak.as_ref().filter(|cloak| cloak.is_on()) {
+        add(cloak_words(cloak));
+    }
+    if let Some(forward) = &provider.header_policy.forward {
+        add(forwarded(forward));
+    }
+    if let Some(passed) = &provider.header_policy.passthrough {
+        add(format!("answers with {}", names(passed)));
+    }
     if let Some(model) = &provider.health_model {
         add(format!("checked by chats with {model}"));
     }
@@ -101,17 +121,94 @@ fn provider_line(provider: &Provider) -> String {
     format!("{out}: {}", serves(provider))
 }
 
-/// How many keys there are, and their weights where they differ.
+fn cloak_words(cloak: &Cloak) -> String {
+    let mut out = format!(
+        "cloak {} (end user {}",
+        cloak.mode.name(),
+        cloak.user_id.name()
+    );
+    if cloak.system_prompt.is_some() {
+        let how = match cloak.strict {
+            true => ", its own instructions alone",
+            false => ", its own instructions first",
+        };
+        out.push_str(how);
+    }
+    if !cloak.headers.is_empty() {
+        let names: Vec<&str> = cloak.headers.keys().map(String::as_str).collect();
+        let _ = write!(out, ", headers {}", names.join(" "));
+    }
+    out + ")"
+}
+
+/// How many keys there are, and which, where one has options of its own.
 fn keys(provider: &Provider) -> String {
     let keys = provider.credentials.iter();
     let named = keys.clone().filter(|key| !key.api_key.is_empty()).count();
-    if provider.credentials.iter().all(|key| key.weight == 1) {
+    let texts: Vec<String> = keys.clone().map(key).collect();
+    let is_plain = texts.iter().zip(keys).all(|(text, key)| *text == key.name);
+    if is_plain {
         return format!("{named} key(s)");
     }
-    let shares: Vec<String> = keys
-        .map(|key| format!("{} ×{}", key.name, key.weight))
+    format!("{named} key(s): {}", texts.join(" "))
+}
+
+/// A key's name, and what it has of its own.
+fn key(key: &Credential) -> String {
+    let mut out = key.name.clone();
+    if key.weight != 1 {
+        let _ = write!(out, " ×{}", key.weight);
+    }
+    let models = [("for", &key.models), ("not for", &key.excluded_models)];
+    let mut more: Vec<String> = models
+        .iter()
+        .filter(|(_, patterns)| !patterns.is_empty())
+        .map(|(word, patterns)| format!("{word} {}", names(patterns)))
         .collect();
-    format!("{named} key(s): {}", shares.join(" "))
+    if !key.headers.is_empty() {
+        let names: Vec<&str> = key.headers.keys().map(String::as_str).collect();
+        more.push(format!("headers {}", names.join(" ")));
+    }
+    if key.disabled {
+        more.push("disabled".to_owned());
+    }
+    if !more.is_empty() {
+        let _ = write!(out, " ({})", more.join(", "));
+    }
+    out
+}
+
+/// Headers that pass between clients and providers, where any do.
+fn header_policy(policy: &HeaderPolicy) -> Option<String> {
+    let mut parts = Vec::new();
+    if !policy.passthrough.is_empty() {
+        parts.push(format!("answers with {}", names(&policy.passthrough)));
+    }
+    if !policy.claude_defaults.is_empty() {
+        let names: Vec<&str> = policy.claude_defaults.keys().map(String::as_str).collect();
+        parts.push(format!("defaults for Claude {}", names.join(" ")));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn forwarded(forward: &Forward) -> String {
+    let rules = forward.rules().iter().map(|rule| match &rule.only {
+        None => rule.name.to_string(),
+        Some(only) => format!("{} ({})", rule.name, only.join(" ")),
+    });
+    let rules: Vec<String> = rules.collect();
+    match rules.as_slice() {
+        [] => "forwards no headers".to_owned(),
+        rules => format!("forwards {}", rules.join(" ")),
+    }
+}
+
+fn names(patterns: &[Pattern]) -> String {
+    let names: Vec<&str> = patterns.iter().map(Pattern::source).collect();
+    match names.as_slice() {
+        [] => "no headers".to_owned(),
+        names => names.join(" "),
+    }
 }
 
 fn serves(provider: &Provider) -> String {
@@ -147,8 +244,9 @@ fn model_line(model: &Model) -> String {
             tier.unwrap_or_default()
         )
     });
-    let targets: Vec<String> = targets.collect();
-    let mut out = format!("{} -> {}", model.name, targets.join(", "));
+    let routes = model.routes.iter().map(route);
+    let ways: Vec<String> = routes.chain(targets).collect();
+    let mut out = format!("{} -> {}", model.name, ways.join(", "));
     if let Some(strategy) = model.strategy {
         let _ = write!(out, ", {}", strategy.name());
     }
@@ -157,6 +255,10 @@ fn model_line(model: &Model) -> String {
     }
     if let Some(affinity) = model.affinity {
         let _ = write!(out, ", {}", affinity_name(affinity));
+    }
+    if let Some(shadow) = &model.shadow {
+        let (to, percent, most) = (&shadow.model, shadow.percent, shadow.max_concurrent);
+        let _ = write!(out, ", {percent} % to {to} too (at most {most} at a time)");
     }
     for (cause, names) in model.fallbacks.by_cause() {
         if !names.is_empty() {
@@ -168,6 +270,76 @@ fn model_line(model: &Model) -> String {
         }
     }
     out
+}
+
+/// Where it changes what, for whom; the values may be secrets.
+fn payload_line(rule: &Rule) -> String {
+    let paths = rule.params.iter().map(|(path, _)| path.to_string());
+    let paths: Vec<String> = paths.collect();
+    let targets = rule.targets.iter().map(|target| {
+        let protocol = target.protocol.and_then(payload::word);
+        let protocol = protocol.map(|word| format!(" ({word})"));
+        format!("{}{}", target.model.source(), protocol.unwrap_or_default())
+    });
+    let targets: Vec<String> = targets.collect();
+    let mut out = format!("{rule} {}", paths.join(", "));
+    if !targets.is_empty() {
+        let _ = write!(out, " for {}", targets.join(", "));
+    }
+    if !rule.when.is_empty() {
+        let _ = write!(out, ", when {}", rule.when);
+    }
+    out
+}
+
+fn route(route: &ModelRoute) -> String {
+    let when = Some(route.when.to_string()).filter(|when| !when.is_empty());
+    let percent = route.percent.map(|percent| format!("{percent} %"));
+    let conditions: Vec<String> = when.into_iter().chain(percent).collect();
+    match conditions.is_empty() {
+        true => route.model.clone(),
+        false => format!("{} ({})", route.model, conditions.join("; ")),
+    }
+}
+
+fn guard_line(guard: &Guard) -> String {
+    let sides = match (guard.requests, guard.answers) {
+        (true, true) => "requests and answers",
+        (true, false) => "requests",
+        (false, _) => "answers",
+    };
+    let what = match &guard.by {
+        By::Looks(looks) => format!("{} {} in {sides}", looks.action.name(), looked_for(looks)),
+        By::Webhook(own) => {
+            let otherwise = if own.fails_open {
+                "go on"
+            } else {
+                "are refused"
+            };
+            let patience = time(own.timeout);
+            format!(
+                "a webhook is asked of {sides}, which {otherwise} without its answer in {patience}"
+            )
+        }
+    };
+    let mut out = format!("{}: {what}", guard.name);
+    if !guard.when.is_empty() {
+        let _ = write!(out, ", when {}", guard.when);
+    }
+    out
+}
+
+/// Patterns and words may be secrets of their own.
+fn looked_for(looks: &Looks) -> String {
+    let detectors = looks.detectors.iter().map(|one| one.name.to_owned());
+    let mut all: Vec<String> = detectors.collect();
+    let counts = [
+        (looks.patterns.len(), "pattern(s)"),
+        (looks.words.len(), "word(s)"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    all.extend(counts.map(|(count, what)| format!("{count} {what}")));
+    all.join(", ")
 }
 
 fn callers(config: &Config) -> String {
@@ -206,6 +378,9 @@ fn routing(config: &Config) -> String {
     }
     if routing.force_model_prefix {
         out.push_str(", prefixed providers by prefix only");
+    }
+    if routing.context_aware {
+        out.push_str(", models with too small a context last");
     }
     if let Some(suffix) = &routing.provider_suffix {
         let _ = write!(out, ", '{}/' stripped", suffix.trim_end_matches('/'));

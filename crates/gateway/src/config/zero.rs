@@ -27,12 +27,7 @@ fn provider(environment: &Environment, row: &Row) -> Option<Provider> {
     let region_env: Vec<&str> = row.region_env.iter().map(String::as_str).collect();
     let region = environment.first(&region_env);
     provider.region = region.map(|(_, region)| region.trim().to_owned());
-    provider.credentials.push(Credential {
-        name: variable.to_owned(),
-        api_key: Secret::new(key.trim()),
-        weight: 1,
-        priority: 0,
-        way: None,
-    });
+    let key = Credential::new(variable, Secret::new(key.trim()));
+    provider.credentials.push(key);
     Some(provider)
 }

@@ -15,9 +15,18 @@ pub fn of(explanation: &Value) -> String {
     if let Some(rule) = explanation["cache"]["rule"].as_u64() {
         let _ = writeln!(text, "{}", cached(rule, &explanation["cache"]));
     }
+    list(&mut text, "Routes", &explanation["routes"], |one, _| {
+        route(one)
+    });
     list(&mut text, "Limits", &explanation["limits"], |one, _| {
         limit(one)
     });
+    list(
+        &mut text,
+        "Considered",
+        &explanation["considered"],
+        |one, _| considered(one),
+    );
     list(
         &mut text,
         "Candidates",
@@ -59,9 +68,15 @@ fn call(text: &mut String, explanation: &Value) {
                 "\n{outcome} with {status} after {took} ms, {cost} ({})",
                 of("state")
             );
-            let losses = words(&explanation["losses"]);
-            if !losses.is_empty() {
-                let _ = writeln!(text, "Lost in translation: {losses}");
+            for (name, said) in [
+                ("losses", "Lost in translation"),
+                ("altered", "Altered"),
+                ("rules", "By rules"),
+            ] {
+                let words = words(&explanation[name]);
+                if !words.is_empty() {
+                    let _ = writeln!(text, "{said}: {words}");
+                }
             }
         }
         None => {
@@ -98,6 +113,32 @@ fn cached(rule: u64, cache: &Value) -> String {
     }
 }
 
+fn route(one: &Value) -> String {
+    let of = |name: &str| said(&one[name]);
+    let mut line = format!("{}#{} -> {}", of("model"), of("route"), of("to"));
+    let percent = Some(of("percent")).filter(|percent| !percent.is_empty());
+    let percent = percent.map(|percent| format!("{percent} %"));
+    let when = Some(of("when")).filter(|when| !when.is_empty());
+    let conditions: Vec<String> = when.into_iter().chain(percent).collect();
+    if !conditions.is_empty() {
+        let _ = write!(line, " ({})", conditions.join("; "));
+    }
+    let _ = write!(
+        line,
+        ": {}",
+        match one["verdict"].as_str() {
+            Some("condition") => "for other calls",
+            Some("percent") => "others were drawn",
+            Some("behind") => "behind the one that is taken",
+            _ => "taken",
+        }
+    );
+    if one["by_chance"] == true {
+        line += ", by chance";
+    }
+    line
+}
+
 fn limit(one: &Value) -> String {
     let amount = |value: &Value| match one["measure"].as_str() {
         Some("usd") => dollars(value),
@@ -109,6 +150,20 @@ fn limit(one: &Value) -> String {
         "{whose}: {left} left of {most} per {}",
         said(&one["period"])
     )
+}
+
+/// One of those that the first choice was between, and what it went by.
+fn considered(one: &Value) -> String {
+    let scores = &one["scores"];
+    let mut words = vec![format!("{} calls", scores["calls"])];
+    if let Some(latency) = scores["latency_ms"].as_u64() {
+        words.push(format!("{latency} ms to the first event"));
+    }
+    if let Some(price) = scores["price"].as_i64() {
+        words.push(format!("price {}", dollars(&price.into())));
+    }
+    let place = place(one, ["provider", "credential", "model"]);
+    format!("{place}: {}", words.join("; "))
 }
 
 fn candidate(one: &Value, number: usize) -> String {
@@ -135,7 +190,11 @@ fn candidate(one: &Value, number: usize) -> String {
         let of = |name: &str| lane.get(name).map(said).unwrap_or_default();
         words.push(format!("{} {}", of("kind"), of("format")));
     }
-    for (name, word) in [("altered", "alters"), ("losses", "loses")] {
+    for (name, word) in [
+        ("altered", "alters"),
+        ("losses", "loses"),
+        ("rules", "by rules"),
+    ] {
         let pointers = self::words(&one[name]);
         if !pointers.is_empty() {
             words.push(format!("{word} {pointers}"));

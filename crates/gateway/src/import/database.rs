@@ -333,13 +333,7 @@ pub fn secrets(body: &mut Value) -> Vec<(String, &mut String)> {
                     items.flat_map(|(at, item)| of_key(&format!("api_key_{}", at + 1), item)),
                 );
             }
-            ("headers", Value::Object(members)) => {
-                let members = members.iter_mut();
-                found.extend(members.filter_map(|(name, member)| match member {
-                    Value::String(text) => Some((format!("header_{name}"), text)),
-                    _ => None,
-                }));
-            }
+            ("headers", Value::Object(members)) => found.extend(of_headers("header", members)),
             _ => {}
         }
     }
@@ -354,16 +348,28 @@ fn of_key<'a>(name: &str, item: &'a mut Value) -> Vec<(String, &'a mut String)> 
         Value::Object(members) => members,
         _ => return vec![],
     };
-    let secret = |(key, member): (&String, &'a mut Value)| {
-        let name = match key.as_str() {
-            "key" => name.to_owned(),
-            "proxy_url" => format!("{name}_proxy_url"),
-            _ => return None,
-        };
-        match member {
-            Value::String(text) => Some((name, text)),
-            _ => None,
+    let mut found = Vec::new();
+    for (key, member) in members {
+        match (key.as_str(), member) {
+            ("key", Value::String(text)) => found.push((name.to_owned(), text)),
+            ("proxy_url", Value::String(text)) => found.push((format!("{name}_proxy_url"), text)),
+            ("headers", Value::Object(members)) => {
+                found.extend(of_headers(&format!("{name}_header"), members));
+            }
+            _ => {}
         }
-    };
-    members.iter_mut().filter_map(secret).collect()
+    }
+    found
+}
+
+fn of_headers<'a>(
+    front: &str,
+    headers: &'a mut Map<String, Value>,
+) -> impl Iterator<Item = (String, &'a mut String)> {
+    headers
+        .iter_mut()
+        .filter_map(move |(name, member)| match member {
+            Value::String(text) => Some((format!("{front}_{name}"), text)),
+            _ => None,
+        })
 }

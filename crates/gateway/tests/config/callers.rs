@@ -67,6 +67,10 @@ fn what_is_wrong_with_callers_is_told_by_name() {
             "admin, read-only, team-admin",
         ),
         (
+            "master_keys: [{key: k-1, role: team_admin}]",
+            "needs a team",
+        ),
+        (
             "master_keys: [{key: k-1, previous_key_hash: abc, previous_key_until: 2027-01-31T18:30:00Z}]",
             "64 hexadecimal digits",
         ),

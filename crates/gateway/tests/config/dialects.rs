@@ -319,11 +319,10 @@ providers:
 fn ai_proxy_files_have_their_own_errors() {
     assert_eq!(
         report(
-            "openai-compatibility: [{api-key: k}]\nclaude-api-key: [{api-key: ''}, {base-url: 'https://h.example'}]\napi-keys: ['']\nrouting: {strategy: weighted}\nbody-limit-mb: 0\n"
+            "openai-compatibility: [{api-key: k}]\nclaude-api-key: [{api-key: k}, {base-url: 'https://h.example'}]\napi-keys: ['']\nrouting: {strategy: weighted}\nbody-limit-mb: 0\n"
         ),
         "config.yaml:1:24: openai-compatibility[0].base-url: is missing: a compatible provider has no address of its own
-config.yaml:2:19: claude-api-key[0].api-key: is empty
-config.yaml:2:33: claude-api-key[1].api-key: is missing
+config.yaml:2:32: claude-api-key[1].api-key: is missing
 config.yaml:3:12: api-keys[0]: is empty
 config.yaml:4:11: routing.strategy: must be one of: round-robin, fill-first, not 'weighted'
 config.yaml:5:1: body-limit-mb: must be a number of megabytes above zero"

@@ -2,10 +2,12 @@
 
 mod cache;
 mod callers;
+mod cloak;
 mod dialects;
 mod environment;
 mod example;
 mod listening;
+mod payload;
 mod precedence;
 mod problems;
 mod robustness;

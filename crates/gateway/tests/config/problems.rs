@@ -135,6 +135,42 @@ fn problems_of_one_kind() {
             "health_check: {probe_models: often}\n",
             "config.yaml:1:16: health_check.probe_models: must be true or false, not 'often'",
         ),
+        (
+            "guards: [{name: g, action: block}]\n",
+            "config.yaml:1:10: guards[0]: looks for nothing: say what by detect, patterns or words, or ask by webhook",
+        ),
+        (
+            "guards: [{name: g, detect: [mail], action: block}]\n",
+            "config.yaml:1:29: guards[0].detect[0]: must be one of: email, card, iban, api-key, jwt, private-key, not 'mail'",
+        ),
+        (
+            "guards: [{name: g, patterns: ['a*'], action: flag}]\n",
+            "config.yaml:1:31: guards[0].patterns[0]: 'a*' cannot be looked for: it matches where there is nothing",
+        ),
+        (
+            "guards: [{name: g, patterns: ['\\bx'], action: flag}]\n",
+            "config.yaml:1:31: guards[0].patterns[0]: '\\bx' cannot be looked for: its word boundary is of all of Unicode, which cannot be looked for in text that comes in pieces: write (?-u:\\b)",
+        ),
+        (
+            "guards: [{name: g, on: [answer], words: [x], action: restore}]\n",
+            "config.yaml:1:20: guards[0].on: must have 'request': what is put back is taken out there",
+        ),
+        (
+            "guards: [{name: 'a,b', words: [x], action: flag}]\n",
+            "config.yaml:1:11: guards[0].name: must be at most 64 letters, digits, '-', '_' and '.'",
+        ),
+        (
+            "guards: [{name: g, words: [x], action: flag}, {name: g, words: [y], action: flag}]\n",
+            "config.yaml:1:47: guards[1]: there is another guard 'g'",
+        ),
+        (
+            "guards: [{name: g, webhook: {url: 'x/secret'}}]\n",
+            "config.yaml:1:30: guards[0].webhook.url: must be an address: http://host:port/path or https://host/path",
+        ),
+        (
+            "guards_key: short\n",
+            "config.yaml:1:1: guards_key: must have 16 signs at least",
+        ),
     ];
     let mut wrong = Vec::new();
     for (text, expected) in cases {
@@ -155,12 +191,8 @@ fn problems_of_one_kind() {
 #[test]
 fn features_that_come_later_are_refused_by_name() {
     let cases = [
-        "payload: {default: []}",
-        "guards: {}",
         "strict: true",
-        "openai-api-key: [{api-key: k, cloak: {mode: auto}}]",
-        "request-retry: 1\npassthrough-headers: [x]",
-        "request-retry: 1\nclaude-header-defaults: {a: b}",
+        "openai-api-key: [{api-key: k, cloak: {mode: auto, sensitive-words: [x]}}]",
     ];
     for text in cases {
         let report = report(text);
@@ -168,6 +200,112 @@ fn features_that_come_later_are_refused_by_name() {
             report.contains("' is not supported yet: ") && report.lines().count() == 1,
             "{text}: {report}"
         );
+    }
+}
+
+#[test]
+fn headers_that_never_pass_are_refused() {
+    let provider = |more: &str| format!("providers: [{{name: openai, api_key: k, {more}}}]\n");
+    for name in [
+        "authorization",
+        "X-Api-Key",
+        "x-goog-api-key",
+        "api-key",
+        "proxy-authorization",
+        "x-amz-security-token",
+        "cookie",
+        "connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "keep-alive",
+        "trailer",
+        "proxy-connection",
+        "host",
+        "content-length",
+        "accept-encoding",
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-real-ip",
+        "x-polygate-hops",
+    ] {
+        for text in [
+            provider(&format!("forward_headers: [openai-beta, {name}]")),
+            provider(&format!("forward_headers: {{{name}: ['a*']}}")),
+            format!(
+                "{}claude_header_defaults: {{{name}: a}}\n",
+                provider("weight: 1")
+            ),
+        ] {
+            let report = report(&text);
+            let is_told = report.contains("is never passed on to a provider: ");
+            assert!(is_told && report.lines().count() == 1, "{text}: {report}");
+        }
+    }
+    for name in ["connection", "Content-Length", "accept-encoding"] {
+        let report = report(&provider(&format!("headers: {{{name}: a}}")));
+        assert!(
+            report.contains("it is about one connection only"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn header_policies_that_mean_nothing_are_told() {
+    for (more, said) in [
+        ("forward_headers: ['a b']", "'a b' is no header name"),
+        (
+            "forward_headers: {anthropic-beta: 'a,b'}",
+            "must be a pattern of one value",
+        ),
+        (
+            "forward_headers: {anthropic-beta: ['']}",
+            "must be a pattern of one value",
+        ),
+        ("forward_headers: 5", "must be a list"),
+        ("passthrough_headers: ['a b']", "is no header's name"),
+        (
+            "forward_headers: [], provider_params: {anthropic_beta_policy: drop}",
+            "keep one",
+        ),
+        (
+            "provider_params: {anthropic_beta_policy: some}",
+            "must be one of: drop, allowlist, passthrough",
+        ),
+        (
+            "provider_params: {gcp_project: p}",
+            "provider_params.gcp_project: unknown key",
+        ),
+    ] {
+        let report = report(&format!(
+            "providers: [{{name: openai, api_key: k, {more}}}]\n"
+        ));
+        assert!(report.contains(said), "{more}: {report}");
+    }
+    for (more, said) in [
+        (
+            "passthrough_headers: [Set-Cookie]",
+            "'set-cookie' never passes to clients",
+        ),
+        (
+            "provider_params: {anthropic_beta_allowlist: [a]}",
+            "has no effect without 'anthropic_beta_policy: allowlist'",
+        ),
+        (
+            "api_keys: [{key: k2, enabled: false}]",
+            "'openai' has no key that is enabled",
+        ),
+    ] {
+        let api_key = if more.contains("api_keys") {
+            ""
+        } else {
+            "api_key: k, "
+        };
+        let loaded = good(&format!("providers: [{{name: openai, {api_key}{more}}}]\n"));
+        let warnings = warnings(&loaded).join("\n");
+        assert!(warnings.contains(said), "{more}: {warnings}");
     }
 }
 
@@ -193,8 +331,6 @@ fn features_that_come_later_may_be_switched_off() {
     for text in [
         "hedge: {after: 1s, max_percent: 0}",
         "hedge: {after: p95}",
-        "openai-api-key: [{api-key: k, cloak: {mode: never}}]",
-        "request-retry: 1\npassthrough-headers: []",
         "non-stream-keepalive-secs: 0",
     ] {
         good(text);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use polygate_engine::config::{Affinity, Fallbacks, Hedge, HedgeAfter, Strategy};
+use polygate::config::summary;
+use polygate_engine::config::{Affinity, Fallbacks, Hedge, HedgeAfter, Model, Percent, Strategy};
 use polygate_providers::Price;
 use polygate_providers::price::{Long, Rates};
 
@@ -114,6 +115,112 @@ fn a_model_says_tiers_prices_and_fallbacks_by_cause() {
     };
     assert_eq!(models[0].fallbacks, by_cause);
     assert_eq!(models[1].fallbacks.any, names(&["g"]));
+}
+
+/// A provider with models of its own, and these.
+fn models(models: &str) -> String {
+    format!(
+        "providers: [{{name: p, type: mock, api_base: 'http://127.0.0.1:9', model_mapping: [x, 'gpt-*']}}]\nmodels:\n{models}"
+    )
+}
+
+#[test]
+fn a_model_may_be_another_name_or_have_routes_and_a_shadow() {
+    let loaded = good(&models(
+        "  alias: gpt-4
+  smart:
+    routes: [{when: {stream: true, headers: {X-Tier: gold}}, model: alias}, {percent: 12.5, model: x}, {model: gpt-4}]
+    shadow: {model: x, percent: 0.5%}
+  own: {routes: [{when: {tools: true}, model: smart}], targets: [{provider: p}], shadow: {model: x, max_concurrent: 3}}
+",
+    ));
+    let [alias, smart, own] = loaded.config.models.as_slice() else {
+        panic!("three models");
+    };
+    assert!(alias.routes[0].takes_all() && alias.targets.is_empty());
+    let led: Vec<_> = smart.routes.iter().map(|route| &*route.model).collect();
+    assert_eq!(led, ["alias", "x", "gpt-4"]);
+    let said = smart.routes[0].when.to_string();
+    assert_eq!(said, "header x-tier, stream true");
+    assert_eq!(smart.routes[1].percent, Percent::of(12.5));
+    let of = |model: &Model| {
+        let shadow = model.shadow.as_ref().expect("a shadow");
+        (shadow.percent.value(), shadow.max_concurrent)
+    };
+    assert_eq!((of(smart), of(own)), ((0.5, 10), (100.0, 3)));
+    let told = summary(&loaded);
+    assert!(told.contains("alias -> gpt-4\n"), "{told}");
+    assert!(
+        told.contains("smart -> alias (header x-tier, stream true), x (12.5 %), gpt-4, 0.5 % to x too (at most 10 at a time)"),
+        "{told}"
+    );
+}
+
+#[test]
+fn routes_that_lead_nowhere_or_round_are_refused() {
+    let deep: String = (0..10)
+        .map(|at| format!("  d{at}: d{}\n", at + 1))
+        .collect();
+    for (said, expected) in [
+        (
+            "  a: {routes: [{model: gone}]}",
+            "models.a.routes[0].model: there is no model 'gone'",
+        ),
+        ("  a: gone", "models.a: there is no model 'gone'"),
+        ("  a: a", "a model cannot lead to itself"),
+        (
+            "  a: {targets: [{provider: p}], shadow: {model: a}}",
+            "a model cannot lead to itself",
+        ),
+        (
+            "  a: {targets: [{provider: p}], shadow: {model: gone}}",
+            "models.a.shadow.model: there is no model 'gone'",
+        ),
+        (
+            "  a: b\n  b: c\n  c: a",
+            "its routes and fallbacks go round in a circle: a -> b -> c -> a",
+        ),
+        (
+            "  a: {routes: [{model: b}]}\n  b: {targets: [{provider: p}], fallbacks: [a]}",
+            "its routes and fallbacks go round in a circle: a -> b -> a",
+        ),
+        (
+            &format!("{deep}  d10: x"),
+            "models.d0: its routes lead through more than 8 models",
+        ),
+        (
+            "  a: {routes: [{percent: 10, model: x}]}",
+            "models.a.targets: is missing",
+        ),
+        ("  a: {routes: []}", "models.a.targets: is missing"),
+        (
+            "  a: {routes: [{model: x}, {model: gpt-4}]}",
+            "routes[1]: no call comes here",
+        ),
+        (
+            "  a: {routes: [{when: {stream: true}}]}",
+            "models.a.routes[0].model: is missing",
+        ),
+        (
+            "  a: {routes: [{percent: 101, model: x}]}",
+            "must be a number from 0 to 100",
+        ),
+        (
+            "  a: {routes: [{when: {colour: red}, model: x}]}",
+            "models.a.routes[0].when.colour: unknown key",
+        ),
+        (
+            "  a: {targets: [{provider: p}], shadow: {model: x, max_concurrent: 0}}",
+            "must be at least 1",
+        ),
+        (
+            "  a: {conditions: [], targets: [{provider: p}], routes: 7}",
+            "models.a.routes: must be a list",
+        ),
+    ] {
+        let said = report(&models(said));
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
 }
 
 #[test]

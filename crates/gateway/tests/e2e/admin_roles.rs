@@ -126,6 +126,7 @@ async fn a_team_admin_is_confined_to_its_team() {
         json!({"id": "reds-boss", "role": "admin", "team": "red"}),
     )
     .await;
+    made(&gate, json!({"id": "seer", "team": "red", "explain": true})).await;
     made(&gate, json!({"id": "theirs", "team": "blue"})).await;
     let of = async |method: Method, path: &str, body: Value| {
         status(&gate, &leader, method, path, body).await
@@ -142,7 +143,7 @@ async fn a_team_admin_is_confined_to_its_team() {
         .iter()
         .map(|one| &one["id"])
         .collect();
-    assert_eq!(names, ["leader", "reds-boss", "ours"]);
+    assert_eq!(names, ["leader", "reds-boss", "seer", "ours"]);
     let (_, list) = of(GET, "teams", Value::Null).await;
     assert_eq!(
         (
@@ -160,6 +161,7 @@ async fn a_team_admin_is_confined_to_its_team() {
         (DELETE, "master-keys/theirs", Value::Null, 404),
         (POST, "master-keys/theirs/rotate", json!({}), 404),
         (POST, "master-keys/reds-boss/rotate", json!({}), 403),
+        (POST, "master-keys/seer/rotate", json!({}), 403),
         (
             PUT,
             "master-keys/reds-boss",

@@ -129,6 +129,8 @@ providers:
 models:
   silent: {{targets: [{{provider: one}}, {{provider: two}}], hedge: {{after: 20ms, max_percent: 100}}}}
   flaky: {{strategy: fill-first, targets: [{{provider: shaky}}, {{provider: two}}]}}
+  mirrored: {{targets: [{{provider: one, model: m}}], shadow: {{model: m}}}}
+guards: [{{name: words, words: [Hello], action: flag}}]
 routing: {{strategy: fill-first}}
 health_check: {{enabled: false}}
 master_keys:
@@ -161,7 +163,7 @@ async fn traffic(gate: &Gate) {
             .await
             .status
     };
-    for model in ["m", "flaky", "silent", "plain"] {
+    for model in ["m", "flaky", "silent", "plain", "mirrored"] {
         for stream in [true, false] {
             let status = ask("/v1/chat/completions", chat(model, stream)).await;
             assert_eq!(status, 200, "{model}");

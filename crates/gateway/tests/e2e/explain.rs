@@ -139,6 +139,56 @@ async fn what_would_come_of_a_call_is_what_comes_of_it() {
             .is_some_and(|at| at >= 0.0)
     );
     assert_eq!(past["losses"], json!(["/logprobs"]));
+    let lane = json!({"kind": "translated", "format": "anthropic-messages"});
+    assert_eq!(past["lane"], lane);
+    assert_eq!(
+        past["considered"],
+        json!([]),
+        "nothing measured decides where the first comes first"
+    );
+}
+
+#[tokio::test]
+async fn what_a_call_was_held_to_and_chosen_by_is_known_afterwards() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let more = "
+  quick:
+    strategy: least-busy
+    targets:
+      - {provider: a, model: gpt-4o-mini}
+      - {provider: a, model: gpt-4o-mini-2}
+  virtual: {routes: [{when: {stream: true}, model: smart}, {model: quick}]}
+payload: {default: [{params: {temperature: 0.5}}]}
+teams:";
+    let config = config(&a, &b).replace("model_mapping: [gpt-4o-mini]", "priority: 0");
+    let gate = Gate::start(&config.replace("\nteams:", more));
+    let body = json!({"model": "virtual", "messages": []});
+    let reply = call(&gate, "poor", &body, "0").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let past_one = past(&gate, reply.header("x-request-id")).await;
+    let route = json!([{"model": "virtual", "route": 2, "to": "quick"}]);
+    assert_eq!(past_one["routes"], route);
+    let limit = &past_one["limits"][0];
+    assert_eq!(
+        (&limit["name"], &limit["most"], &limit["left"]),
+        (&json!("poor"), &json!(1), &json!(0))
+    );
+    let considered = past_one["considered"].as_array().expect("a list");
+    assert_eq!(considered.len(), 2, "{past_one}");
+    assert_eq!(considered[0]["scores"]["calls"], 0);
+    assert_eq!(past_one["lane"]["kind"], "native");
+    assert_eq!(past_one["altered"], json!(["/model"]));
+    assert_eq!(past_one["rules"], json!(["default[0] temperature"]));
+
+    let refused = call(&gate, "poor", &body, "0").await;
+    assert_eq!(refused.status, 429);
+    let past_two = past(&gate, refused.header("x-request-id")).await;
+    assert_eq!(past_two["limits"][0]["left"], 0);
+    assert_eq!(past_two["refusal"]["code"], "rate_limit_exceeded");
+    assert_eq!(
+        (&past_two["lane"], &past_two["considered"]),
+        (&Value::Null, &json!([]))
+    );
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub async fn rows(url: &str) -> Vec<CallRow> {
     let found = store.calls(&CallFilter::default(), page).await;
     let mut rows = Vec::new();
     for row in found.map(|found| found.calls).unwrap_or_default() {
-        let whole = store.call(&row.id).await.expect("the store answers");
+        let whole = store.call(&row.id, None).await.expect("the store answers");
         rows.push(whole.expect("a row"));
     }
     rows

@@ -26,7 +26,7 @@ async fn has(gate: &Gate, model: &str) -> bool {
         .contains(&format!("\"{model}\""))
 }
 
-async fn until_has(gate: &Gate, model: &str) {
+pub async fn until_has(gate: &Gate, model: &str) {
     for _ in 0..500 {
         if has(gate, model).await {
             return;
@@ -161,14 +161,14 @@ fn run(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, S
 #[test]
 fn an_invalid_file_at_start_is_reported_and_opens_no_port() {
     let dir = tempfile::tempdir().expect("a directory");
-    let text = "providers:\n  - name: p\n    wieght: 2\n    api_key: k\nservr: {}\nguards: {}\n";
+    let text = "providers:\n  - name: p\n    wieght: 2\n    api_key: k\nservr: {}\ncache: {}\n";
     std::fs::write(dir.path().join("config.yaml"), text).expect("written");
     let (code, out, err) = run(dir.path(), &[], &[]);
     assert_eq!((code, out.as_str()), (Some(78), ""));
     for said in [
         "config.yaml:3:5: providers[0].wieght: unknown key; did you mean 'weight'?",
         ":5:1: servr: unknown key; did you mean 'server'?",
-        ":6:1: guards: 'guards' is not supported yet",
+        ":6:1: cache: 'cache' is not supported yet",
     ] {
         assert!(err.contains(said), "{said} in {err}");
     }

@@ -98,8 +98,8 @@ impl UsageStore for Shop {
         self.inner.calls(of, page).await
     }
 
-    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
-        self.inner.call(id).await
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>> {
+        self.inner.call(id, team).await
     }
 
     async fn forget_calls(&self, ids: &[String]) -> Result<u64> {
@@ -184,6 +184,7 @@ pub(super) fn intent(call: &str, attempt: u32) -> Intent<'static> {
         upstream_model: "upstream".into(),
         endpoint: "chat".into(),
         stream: true,
+        shadow_of: None,
         started: 1_000_000 * i64::from(attempt),
         estimate: Estimate {
             input: 10,

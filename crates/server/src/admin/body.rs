@@ -111,11 +111,6 @@ impl Sent {
         if MADE_HERE.contains(&word.as_str()) {
             return Err(Field::new(word, "is made here: send 'key', or nothing"));
         }
-        // An empty one is published, and says nothing.
-        let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-        if word == "provider_params" && is_empty {
-            return Ok(());
-        }
         let (native, value) = match (word.as_str(), value) {
             ("disabled", Value::Bool(disabled)) => ("enabled", Value::Bool(!disabled)),
             (word, value) => (resource.native(word), value),
@@ -199,7 +194,7 @@ mod tests {
             let body = json!({name: "p", "provider_type": "openai", "is_enabled": true, "provider_params": {}, "created_at": "x"});
             let sent = read("providers", body).expect("read");
             assert_eq!(sent.name.as_deref(), Some("p"));
-            let expected = json!({"type": "openai", "enabled": true});
+            let expected = json!({"type": "openai", "enabled": true, "provider_params": {}});
             assert_eq!(Value::Object(sent.members.clone()), expected);
             assert_eq!(sent.said("type"), "provider_type");
             assert_eq!(sent.said("enabled.x[1]"), "is_enabled.x[1]");

@@ -25,12 +25,15 @@ const USUAL: &str = "/v1/chat/completions";
 const MEMBERS: [&str; 4] = ["endpoint", "body", "key", "headers"];
 
 /// What calls show their keys by: nobody's are wanted here.
-const CREDENTIALS: [HeaderName; 5] = [
+const CREDENTIALS: [HeaderName; 8] = [
     header::AUTHORIZATION,
     header::COOKIE,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-goog-api-key"),
     HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-litellm-api-key"),
+    HeaderName::from_static("x-bf-vk"),
+    HeaderName::from_static("x-portkey-api-key"),
 ];
 
 /// Their routes.
@@ -110,14 +113,17 @@ impl Supposed {
 
 async fn to_come(asked: Asked) -> Result<Json<Value>, Problem> {
     asked.knows(&[])?;
-    let explanation = supposed(&asked.state.engine, asked.object()?)?;
+    let explanation = supposed(&asked.state.engine, asked.object()?).await?;
     Ok(Json(json!(explanation)))
 }
 
 /// What would come of a call that is described so.
-pub fn supposed(engine: &Engine, members: Map<String, Value>) -> Result<Explanation, Problem> {
+pub async fn supposed(
+    engine: &Engine,
+    members: Map<String, Value>,
+) -> Result<Explanation, Problem> {
     let inbound = Supposed::read(members)?.into_inbound(engine)?;
-    let explained = engine.explain(inbound);
+    let explained = engine.explain(inbound).await;
     explained.map_err(|failure| not_understood(&failure))
 }
 
@@ -199,6 +205,11 @@ async fn that_was(asked: Asked) -> Result<Json<Value>, Problem> {
 /// What the ledger knows of a call, in the words of explanations.
 fn past(row: &CallRow) -> Value {
     let passed_over = logs::parsed(row.passed_over.as_deref());
+    let mut decision = logs::parsed(row.decision.as_deref());
+    let mut decided = |name: &str| decision.get_mut(name).map(Value::take);
+    let mut list = |name: &str| decided(name).unwrap_or_else(|| json!([]));
+    let (routes, limits, considered) = (list("routes"), list("limits"), list("considered"));
+    let (altered, rules, guards) = (list("altered"), list("rules"), list("guards"));
     json!({
         "at": view::time(row.started),
         "id": row.id,
@@ -210,6 +221,13 @@ fn past(row: &CallRow) -> Value {
         "key": row.key,
         "team": row.team,
         "refusal": refusal(row),
+        "routes": routes,
+        "limits": limits,
+        "considered": considered,
+        "lane": lane(row, decided("translated")),
+        "altered": altered,
+        "rules": rules,
+        "guards": guards,
         "passed_over": if passed_over.is_null() { json!([]) } else { passed_over },
         "attempts": row.attempts.iter().map(logs::attempt).collect::<Vec<_>>(),
         "outcome": row.outcome,
@@ -222,6 +240,15 @@ fn past(row: &CallRow) -> Value {
         "total_duration_ms": logs::millis(row.duration),
         "ttft_ms": row.first_event.map(logs::millis),
     })
+}
+
+/// `native`, or the format that the request was translated to; `null` where nobody was asked, or nobody noted it.
+fn lane(row: &CallRow, translated: Option<Value>) -> Value {
+    match (translated, &row.decision) {
+        (Some(format), _) => json!({"kind": "translated", "format": format}),
+        (None, Some(_)) if !row.attempts.is_empty() => json!({"kind": "native"}),
+        (None, _) => Value::Null,
+    }
 }
 
 /// Why nobody was asked, where nobody was.

@@ -108,14 +108,16 @@ pub fn is_within(asked: &Asked, kind: Kind, name: &str, body: &Map<String, Value
     }
 }
 
-/// Whoever takes a key with a role takes the role with it.
+/// Whoever takes a key takes with it what only an admin gives: a role, and what it sees of the gateway.
 pub fn may_change(asked: &Asked, document: &Document) -> Result<(), Problem> {
-    let has_role = view::members(document).contains_key("role");
-    if has_role && asked.principal.confined().is_some() {
-        let message = format!(
-            "key '{}' has a role: only an admin changes it",
-            document.name
-        );
+    let members = view::members(document);
+    let explains = members.get("explain").and_then(Value::as_bool) == Some(true);
+    let more = match members.contains_key("role") {
+        true => Some("has a role"),
+        false => explains.then_some("may see explanations"),
+    };
+    if let Some(more) = more.filter(|_| asked.principal.confined().is_some()) {
+        let message = format!("key '{}' {more}: only an admin changes it", document.name);
         return Err(Problem::forbidden(message));
     }
     Ok(())

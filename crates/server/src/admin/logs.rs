@@ -118,6 +118,11 @@ const LIST: &[Param] = &[
         about: "answered by the cache, or not",
     },
     Param {
+        name: "is_shadow",
+        kind: ParamKind::Flag,
+        about: "shadows of other calls, or not",
+    },
+    Param {
         name: "error_only",
         kind: ParamKind::Flag,
         about: "only those with an error",
@@ -258,6 +263,10 @@ async fn page_of(asked: Asked, errors: bool) -> Result<Json<Value>, Problem> {
             .query("cached")
             .map(|_| asked.flag("cached"))
             .transpose()?,
+        shadow: asked
+            .query("is_shadow")
+            .map(|_| asked.flag("is_shadow"))
+            .transpose()?,
         errors: asked.flag("error_only")? || errors,
     };
     let wanted = CallPage {
@@ -301,12 +310,9 @@ async fn stats(asked: Asked) -> Result<Json<Value>, Problem> {
 /// A call that the asker may see.
 pub(super) async fn found(asked: &Asked, errors: bool) -> Result<CallRow, Problem> {
     let id = asked.param("id");
-    let row = asking(asked.state.admin.store.call(id)).await?;
     let confined = asked.principal.confined();
-    let is_seen = |row: &CallRow| {
-        confined.is_none_or(|team| team == row.team) && (!errors || row.error.is_some())
-    };
-    let row = row.filter(is_seen);
+    let row = asking(asked.state.admin.store.call(id, confined)).await?;
+    let row = row.filter(|row| !errors || row.error.is_some());
     row.ok_or_else(|| Problem::missing("call", id))
 }
 
@@ -435,6 +441,7 @@ fn item(row: &CallRow) -> Value {
         "passed_over": parsed(row.passed_over.as_deref()),
         "cached": row.cached,
         "saved_tokens": row.saved,
+        "shadow_of": row.shadow_of,
         "tags": parsed(row.tags.as_deref()),
         "metadata": parsed(row.metadata.as_deref()),
         "total_duration_ms": millis(row.duration),

@@ -73,11 +73,12 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whom this key makes of its owner; `None` where it has no role.
+    /// Whom this key makes of its owner; `None` where it has no role, or one of a team and no team.
     pub fn of_key(key: &Key, peer: IpAddr) -> Option<Self> {
+        let is_of_nobody = |role: &Role| *role == Role::TeamAdmin && key.team.is_none();
         Some(Self {
             name: key.name.clone(),
-            role: key.role?,
+            role: key.role.filter(|role| !is_of_nobody(role))?,
             team: key.team.clone(),
             peer,
         })

@@ -124,11 +124,7 @@ fn each(kind: Kind, body: &mut Map<String, Value>, of: &mut dyn FnMut(&str, &mut
             of(name, value);
         }
     }
-    if let Some(Value::Object(headers)) = body.get_mut("headers") {
-        for (name, value) in headers {
-            of(&format!("headers.{name}"), value);
-        }
-    }
+    headers(body, "", of);
     let Some(Value::Array(keys)) = body.get_mut("api_keys") else {
         return;
     };
@@ -140,8 +136,17 @@ fn each(kind: Kind, body: &mut Map<String, Value>, of: &mut dyn FnMut(&str, &mut
                         of(&format!("api_keys[{at}].{name}"), value);
                     }
                 }
+                headers(members, &format!("api_keys[{at}]."), of);
             }
             value => of(&format!("api_keys[{at}]"), value),
+        }
+    }
+}
+
+fn headers(members: &mut Map<String, Value>, place: &str, of: &mut dyn FnMut(&str, &mut Value)) {
+    if let Some(Value::Object(headers)) = members.get_mut("headers") {
+        for (name, value) in headers {
+            of(&format!("{place}headers.{name}"), value);
         }
     }
 }
@@ -166,7 +171,7 @@ mod tests {
         members(json!({
             "type": "mock", "api_key": "sk-0123456789abc", "proxy_url": "http://u:p@h:1",
             "headers": {"authorization": "short"},
-            "api_keys": ["sk-first-0123456", {"key": "sk-second-012345", "weight": 2, "proxy_url": ""}],
+            "api_keys": ["sk-first-0123456", {"key": "sk-second-012345", "weight": 2, "proxy_url": "", "headers": {"x-org": "org-0123456789abc"}}],
         }))
     }
 
@@ -184,7 +189,7 @@ mod tests {
         let expected = members(json!({
             "type": "mock", "api_key": "sk-***abc", "proxy_url": "***",
             "headers": {"authorization": "***"},
-            "api_keys": ["sk-***456", {"key": "sk-***345", "weight": 2, "proxy_url": ""}],
+            "api_keys": ["sk-***456", {"key": "sk-***345", "weight": 2, "proxy_url": "", "headers": {"x-org": "org***abc"}}],
         }));
         assert_eq!(shown, expected);
 

@@ -34,6 +34,8 @@ fn calls() -> Vec<CallRow> {
         passed_over: None,
         cached: None,
         saved: None,
+        decision: None,
+        shadow_of: None,
         ..call(n, "")
     };
     (0..150).map(row).collect()

@@ -51,6 +51,8 @@ pub(super) fn call(n: i64, key: &str) -> CallRow {
         passed_over: Some(r#"[{"verdict":"limit"}]"#.to_owned()),
         cached: None,
         saved: None,
+        decision: Some(r#"{"altered":["/model"]}"#.to_owned()),
+        shadow_of: None,
         attempts: vec![
             AttemptRow {
                 started: 0,
@@ -100,6 +102,7 @@ pub async fn rows(store: &dyn UsageStore) {
     failed.end_user = Some("é@example.org".to_owned());
     failed.session = Some("s-1".to_owned());
     failed.metadata = Some(r#"{"plan":"gold"}"#.to_owned());
+    failed.shadow_of = Some("call-001".to_owned());
     failed.state = State::Aborted;
     failed.cached = Some("hit".to_owned());
     failed.saved = Some(failed.usage);
@@ -110,10 +113,29 @@ pub async fn rows(store: &dyn UsageStore) {
     let more = [call(1, "alice"), call(3, "alice"), call(3, "alice")];
     assert_eq!(store.record(&more).await.unwrap(), 1);
     assert_eq!(store.record(&[]).await.unwrap(), 0);
-    let found = store.call("call-002").await.unwrap();
+    let found = store.call("call-002", None).await.unwrap();
     assert_eq!(found.as_ref(), Some(&failed));
-    assert_eq!(store.call("req-1").await.unwrap(), Some(call(1, "alice")));
-    assert_eq!(store.call("none").await.unwrap(), None);
+    assert_eq!(
+        store.call("req-1", None).await.unwrap(),
+        Some(call(1, "alice"))
+    );
+    assert_eq!(store.call("none", None).await.unwrap(), None);
+    for (shadow, total) in [(Some(true), 1), (Some(false), 2), (None, 3)] {
+        let of = CallFilter {
+            shadow,
+            ..CallFilter::default()
+        };
+        let page = CallPage {
+            limit: 10,
+            ..CallPage::default()
+        };
+        let found = store.calls(&of, page).await.unwrap();
+        let seen = found.calls.len();
+        assert_eq!(
+            (found.total, seen),
+            (total, usize::try_from(total).unwrap())
+        );
+    }
     let all = store.totals(&Filter::default(), None).await.unwrap();
     let expected = Totals {
         calls: 3,
@@ -128,6 +150,29 @@ pub async fn rows(store: &dyn UsageStore) {
     };
     assert_eq!(all.len(), 1);
     assert_eq!(all.first().map(|group| &group.totals), Some(&expected));
+}
+
+/// Calls of several teams by one request's id.
+pub async fn by_team(store: &dyn UsageStore) {
+    store.record(&[call(1, "alice")]).await.unwrap();
+    // A request's id is its caller's word: another team's call of the same one hides none.
+    let alice = call(1, "alice");
+    let later = CallRow {
+        team: "others".to_owned(),
+        started: alice.started + 1,
+        ..CallRow {
+            id: "call-of-others".to_owned(),
+            ..alice.clone()
+        }
+    };
+    assert_eq!(store.record(std::slice::from_ref(&later)).await.unwrap(), 1);
+    for (team, seen) in [(&later.team, &later), (&alice.team, &alice)] {
+        let found = store.call("req-1", Some(team)).await.unwrap();
+        assert_eq!(found.map(|call| call.id), Some(seen.id.clone()));
+        let other = store.call(&seen.id, Some("nobody's")).await.unwrap();
+        assert!(other.is_none());
+    }
+    assert_eq!(store.forget_calls(&[later.id]).await.unwrap(), 1);
 }
 
 /// Sums are of whole hours, by whatever is asked.
@@ -352,7 +397,7 @@ pub async fn forgetting(store: &dyn UsageStore) {
     assert_eq!(store.forget_calls_before(2 * HOUR, 3).await.unwrap(), 0);
     let ids = ["call-007".to_owned(), "call-000".to_owned()];
     assert_eq!(store.forget_calls(&ids).await.unwrap(), 1);
-    assert!(store.call("call-007").await.unwrap().is_none());
+    assert!(store.call("call-007", None).await.unwrap().is_none());
     let page = CallPage {
         offset: 0,
         limit: 9,

@@ -80,6 +80,9 @@ impl CallFilter {
                 .is_none_or(|cached| cached == call.cached.is_some())
             && self.status.is_none_or(|status| status == call.status)
             && self.stream.is_none_or(|stream| stream == call.stream)
+            && self
+                .shadow
+                .is_none_or(|shadow| shadow == call.shadow_of.is_some())
             && (!self.errors || call.error.is_some())
     }
 }
@@ -167,10 +170,15 @@ impl UsageStore for MemoryStore {
         })
     }
 
-    async fn call(&self, id: &str) -> Result<Option<CallRow>> {
+    async fn call(&self, id: &str, team: Option<&str>) -> Result<Option<CallRow>> {
         let held = self.held();
-        let by_request = || held.newest().find(|call| call.request_id == id);
-        Ok(held.calls.get(id).or_else(by_request).cloned())
+        let is_seen = |call: &&CallRow| team.is_none_or(|team| call.team == team);
+        let by_request = || {
+            let mut newest = held.newest().filter(is_seen);
+            newest.find(|call| call.request_id == id)
+        };
+        let by_id = held.calls.get(id).filter(is_seen);
+        Ok(by_id.or_else(by_request).cloned())
     }
 
     async fn forget_calls(&self, ids: &[String]) -> Result<u64> {

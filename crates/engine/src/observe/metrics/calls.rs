@@ -54,6 +54,8 @@ pub(super) struct Calls {
     gone: Family<ModelLabel, Counter>,
     cached: Family<CachedLabels, Counter>,
     saved: Family<SavedLabels, Counter>,
+    shadows: Family<ShadowLabels, Counter>,
+    guards: Family<GuardLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -145,6 +147,19 @@ struct SavedLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    model: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    guard: Arc<str>,
+    action: &'static str,
+    side: &'static str,
+}
+
 /// A request that was refused before it became a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
@@ -208,6 +223,8 @@ impl Calls {
             losses: register(registry, "polygate_losses", Family::default()),
             cached: register(registry, "polygate_cache_requests", Family::default()),
             saved: register(registry, "polygate_cache_saved_tokens", Family::default()),
+            shadows: register(registry, "polygate_shadow_calls", Family::default()),
+            guards: register(registry, "polygate_guard_matches", Family::default()),
         }
     }
 
@@ -237,6 +254,33 @@ impl Calls {
         self.observe_speed(record);
         self.observe_end(record);
         self.observe_cache(record);
+        for acted in &record.guards {
+            let labels = GuardLabels {
+                guard: acted.guard.clone(),
+                action: acted.action.name(),
+                side: acted.side.name(),
+            };
+            self.guards.get_or_create(&labels).inc_by(acted.count);
+        }
+        self.observe_attempts(record);
+    }
+
+    /// Counts a shadow call that ended: its attempts are as all are, and cost as much.
+    pub(super) fn observe_shadow(&self, record: &CallRecord) {
+        self.count_shadow(&record.label, record.outcome.name());
+        self.observe_attempts(record);
+    }
+
+    /// Counts what became of a shadow call.
+    pub(super) fn count_shadow(&self, model: &Arc<str>, outcome: &'static str) {
+        let labels = ShadowLabels {
+            model: model.clone(),
+            outcome,
+        };
+        self.shadows.get_or_create(&labels).inc();
+    }
+
+    fn observe_attempts(&self, record: &CallRecord) {
         for (number, attempt) in record.attempts.iter().enumerate() {
             let is_last = number + 1 == record.attempts.len();
             self.observe_attempt(record, attempt, is_last);
@@ -337,10 +381,10 @@ impl Calls {
         if record.outcome == Outcome::ClientGone {
             self.gone.get_or_create(&model(record)).inc();
         }
-        if !record.losses.is_empty() {
+        if !record.transformed.losses.is_empty() {
             self.losses
                 .get_or_create(&target(record, &record.provider))
-                .inc_by(record.losses.len() as u64);
+                .inc_by(record.transformed.losses.len() as u64);
         }
         // Said once for each label.
         if record.unpriced && self.unpriced.get_or_create(&model(record)).inc() == 0 {

@@ -7,10 +7,11 @@ use polygate_core::Usage;
 use polygate_store::usage::State;
 
 use super::*;
+use crate::guard::{Acted, Action, Side};
 use crate::observe::charge::Charge;
 use crate::observe::charge::tests::{asked, call};
 use crate::observe::record::AttemptRecord;
-use crate::observe::{Looked, Outcome};
+use crate::observe::{Looked, Outcome, Transformed};
 use crate::quota::{Allowance, Measure, Period, Quota, Subject, SubjectKind};
 
 fn usage() -> Usage {
@@ -46,12 +47,21 @@ fn eventful() -> CallRecord {
         ..asked()
     };
     CallRecord {
+        guards: vec![Acted {
+            guard: "mail".into(),
+            action: Action::Redact,
+            side: Side::Request,
+            count: 1,
+        }],
         usage: Some(usage()),
         outcome: Outcome::ClientGone,
         unpriced: true,
         looked: Some(Looked::Hit),
         saved: Some(usage()),
-        losses: vec![polygate_wire::Loss("/stop".to_owned())],
+        transformed: Transformed {
+            losses: vec![polygate_wire::Loss("/stop".to_owned())],
+            ..Transformed::default()
+        },
         first_event: Some(Duration::from_millis(5)),
         ..call(vec![failed, won])
     }
@@ -73,6 +83,7 @@ fn page(metrics: &Metrics, book: &Book, format: Format) -> String {
 fn full() -> (Metrics, Book) {
     let (metrics, book) = (Metrics::new(), Book::default());
     metrics.observe(&eventful());
+    metrics.shadow_dropped(&"m".into());
     metrics.told("otlp").dropped();
     metrics.refused(Refused::new(
         &http::Method::POST,

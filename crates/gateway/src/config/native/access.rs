@@ -114,6 +114,10 @@ fn described(section: Section<'_>, name: String) -> Key {
         (!team.is_empty()).then(|| item.names().borrow_mut().teams_named.push(reference));
         (!team.is_empty()).then(|| team.to_owned())
     });
+    let role = section.word("role", &Role::NAMES);
+    if role == Some(Role::TeamAdmin) && team.is_none() {
+        section.error("role", "needs a team: set 'team', or another role");
+    }
     let key = Key {
         previous: previous(&section),
         enabled: section.boolean("enabled").unwrap_or(true),
@@ -123,7 +127,7 @@ fn described(section: Section<'_>, name: String) -> Key {
         strict: section.boolean("strict").unwrap_or(false),
         explain: section.boolean("explain").unwrap_or(false),
         bounds: bounds(&section),
-        role: section.word("role", &Role::NAMES),
+        role,
         metadata: metadata(&section),
         tags: tags(&section),
         ..Key::new(name, Secret::new(""))

@@ -1,8 +1,9 @@
 //! `models`: names that say themselves where they go.
 
-use polygate_engine::config::{Fallbacks, Model, Target};
+use polygate_engine::config::{Fallbacks, Model, ModelRoute, Target};
 
 use super::limits::limits;
+use super::routes;
 use super::settings::STRATEGIES;
 use crate::config::names::{Named, Reference};
 use crate::config::pieces::{affinity, deadlines, hedge, max_concurrent, price};
@@ -17,31 +18,34 @@ pub fn read(section: &Section<'_>) -> Vec<Model> {
         .collect()
 }
 
-/// One model.
+/// One model; a text is another name of one.
 pub fn model(name: &str, item: &Item<'_>) -> Option<Model> {
-    let section = item.section()?;
+    let model = match &item.node.kind {
+        Kind::Scalar { .. } if !item.node.is_null() => Model {
+            routes: routes::alias(name, item),
+            ..Model::named(name)
+        },
+        _ => described(name, item.section()?),
+    };
+    let named = Named::new(name, &item.spot);
+    item.names().borrow_mut().models.push(named);
+    Some(model)
+}
+
+fn described(name: &str, section: Section<'_>) -> Model {
+    let routes = routes::routes(name, &section);
     let strategy = section.word("strategy", &STRATEGIES);
     let affinity = affinity(&section);
-    let items = section
-        .required("targets")
-        .map(|targets| (targets.list(), targets));
-    let mut targets = Vec::new();
-    if let Some((items, whole)) = items {
-        if items.is_empty() {
-            whole.error("needs at least one target");
-        }
-        targets = items.iter().filter_map(|item| target(name, item)).collect();
-    }
+    let targets = targets(name, &section, &routes);
     let fallbacks = fallbacks(name, &section);
     let strict = section.boolean("strict").unwrap_or(false);
     let (hedge, continuation) = (hedge(&section), section.boolean("continuation"));
     let (timeouts, max_concurrent) = (deadlines(&section, true), max_concurrent(&section));
-    let limits = limits(&section);
+    let (limits, shadow) = (limits(&section), routes::shadow(name, &section));
     section.finish();
-    let named = Named::new(name, &item.spot);
-    item.names().borrow_mut().models.push(named);
-    Some(Model {
+    Model {
         name: name.to_owned(),
+        routes,
         strategy,
         affinity,
         targets,
@@ -52,7 +56,28 @@ pub fn model(name: &str, item: &Item<'_>) -> Option<Model> {
         continuation,
         strict,
         limits,
-    })
+        shadow,
+    }
+}
+
+/// They get what no route takes: where one takes all there need be none.
+fn targets(name: &str, section: &Section<'_>, routes: &[ModelRoute]) -> Vec<Target> {
+    let takes_all = routes.last().is_some_and(ModelRoute::takes_all);
+    let said = match takes_all {
+        true => section.item("targets"),
+        false => section.required("targets"),
+    };
+    let Some(whole) = said else {
+        return Vec::new();
+    };
+    let items = whole.list();
+    if items.is_empty() {
+        whole.error("needs at least one target");
+    }
+    if takes_all {
+        section.warn("targets", "get no call: the last route takes them all");
+    }
+    items.iter().filter_map(|item| target(name, item)).collect()
 }
 
 fn target(by: &str, item: &Item<'_>) -> Option<Target> {

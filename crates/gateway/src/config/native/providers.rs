@@ -8,6 +8,8 @@ use polygate_engine::pattern::Pattern;
 use polygate_providers::Price;
 
 use super::limits::limits;
+use crate::config::cloak::cloak;
+use crate::config::headers::of_provider;
 use crate::config::pieces::{
     WIRE_APIS, add_key, at_least_one, deadlines, headers, keep, max_concurrent, pattern, patterns,
     price, set, way,
@@ -21,15 +23,16 @@ pub fn read(section: Section<'_>) -> Option<Provider> {
     let kind = section.text("type").unwrap_or_default();
     let mut provider = Provider::new(name.clone().unwrap_or_default(), kind);
     provider.api_base = section.text("api_base");
+    provider.disabled = is_disabled(&section);
     let has_keys_left = credentials(&section, &mut provider);
     set(&mut provider.weight, section.number("weight"));
     set(&mut provider.priority, section.number("priority"));
-    let enabled = section.boolean("enabled").unwrap_or(true);
-    provider.disabled = section.boolean("disabled").unwrap_or(false) || !enabled;
     provider.prefix = section.text("prefix");
     provider.models = model_mapping(&section);
     provider.excluded_models = patterns(&section, "excluded_models", Pattern::glob);
     provider.headers = headers(&section, "headers");
+    provider.cloak = cloak(&section);
+    provider.header_policy = of_provider(&section, &provider);
     provider.wire_api = section.word("wire_api", &WIRE_APIS);
     provider.api_version = section.text("api_version");
     provider.region = section.text("region");
@@ -71,6 +74,14 @@ fn credentials(section: &Section<'_>, provider: &mut Provider) -> bool {
         let name = format!("{}#{}", provider.name, provider.credentials.len() + 1);
         left_out += usize::from(item.is_left_out(&name));
     }
+    let keys = &provider.credentials;
+    if !keys.is_empty() && keys.iter().all(|key| key.disabled) {
+        provider.disabled = true;
+        section.warn(
+            "api_keys",
+            format!("'{}' has no key that is enabled", provider.name),
+        );
+    }
     let is_empty = provider.credentials.is_empty();
     if is_empty && left_out > 0 {
         let message = format!("'{}' is left out: it has no key left", provider.name);
@@ -95,20 +106,28 @@ fn credential(item: &Item<'_>, provider: &mut Provider) {
         return;
     };
     let api_key = entry.required("key").and_then(|key| key.secret());
-    let (name, weight) = (entry.text("name"), entry.number("weight"));
-    let priority = entry.number("priority");
-    let way = way(&entry, "proxy_url");
+    let numbered = format!("{}#{}", provider.name, provider.credentials.len() + 1);
+    let mut key = Credential::new(
+        entry.text("name").unwrap_or(numbered),
+        api_key.clone().unwrap_or_else(|| Secret::new("")),
+    );
+    set(&mut key.weight, entry.number("weight"));
+    set(&mut key.priority, entry.number("priority"));
+    key.disabled = is_disabled(&entry);
+    key.way = way(&entry, "proxy_url");
+    key.headers = headers(&entry, "headers");
+    key.models = patterns(&entry, "models", Pattern::mapping);
+    key.excluded_models = patterns(&entry, "excluded_models", Pattern::glob);
     entry.finish();
-    if let Some(api_key) = api_key {
-        let numbered = format!("{}#{}", provider.name, provider.credentials.len() + 1);
-        provider.credentials.push(Credential {
-            name: name.unwrap_or(numbered),
-            api_key,
-            weight: weight.unwrap_or(1),
-            priority: priority.unwrap_or(0),
-            way,
-        });
+    if api_key.is_some() {
+        provider.credentials.push(key);
     }
+}
+
+/// `disabled: true` and `enabled: false` are the same.
+fn is_disabled(section: &Section<'_>) -> bool {
+    let enabled = section.boolean("enabled").unwrap_or(true);
+    section.boolean("disabled").unwrap_or(false) || !enabled
 }
 
 /// `model_mapping`: name or pattern → name there, or an object that has it under `mapped_model`; or a list of names.

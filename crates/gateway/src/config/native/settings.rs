@@ -80,6 +80,7 @@ pub fn routing(section: Section<'_>, routing: &mut Routing) {
         section.boolean("force_model_prefix"),
     );
     routing.provider_suffix = section.text("provider_suffix");
+    set(&mut routing.context_aware, section.boolean("context_aware"));
     section.finish();
 }
 

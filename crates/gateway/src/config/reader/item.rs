@@ -45,6 +45,11 @@ impl<'a> Item<'a> {
         self.reading.error(&self.spot, message, None);
     }
 
+    /// Notes a warning.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.reading.warn(&self.spot, message);
+    }
+
     /// What the file names.
     pub fn names(&self) -> &'a RefCell<Names> {
         &self.reading.names

@@ -49,12 +49,13 @@ const MOVED_BELOW: [(&str, &str, &str, &str); 8] = [
 ];
 
 /// Keys of credentials that only get another name.
-const RENAMED: [(&str, &str); 9] = [
+const RENAMED: [(&str, &str); 10] = [
     ("api-key", "api_key"),
     ("base-url", "api_base"),
     ("prefix", "prefix"),
     ("excluded-models", "excluded_models"),
     ("headers", "headers"),
+    ("cloak", "cloak"),
     ("disabled", "disabled"),
     ("wire-api", "wire_api"),
     ("proxy-url", "proxy_url"),
@@ -66,7 +67,7 @@ pub fn read(top: &At<'_>, notes: &mut Notes) -> Map<String, Value> {
     let mut document = Map::new();
     for (section, defaults) in [
         ("server", json!({"host": "0.0.0.0", "port": 8317})),
-        ("routing", json!({"strategy": "round-robin"})),
+        ("routing", json!({"strategy": "weighted"})),
         (
             "retry",
             json!({"max_retries": 3, "max_wait": 30, "max_backoff": 30}),
@@ -104,6 +105,15 @@ fn setting(key: &str, at: &At<'_>, document: &mut Map<String, Value>, notes: &mu
     }
     match key {
         "proxy-url" => carry(document, "proxy_url", at, notes, "proxy_url"),
+        "passthrough-headers" => {
+            let ours = "passthrough_headers";
+            carry(document, ours, at, notes, ours);
+        }
+        "claude-header-defaults" => {
+            let ours = "claude_header_defaults";
+            carry(document, ours, at, notes, ours);
+        }
+        "payload" => carry(document, "payload", at, notes, "payload"),
         "body-limit-mb" => {
             let limit = format!("{}MiB", at.text().unwrap_or_default());
             notes.carried(at, "server.body_limit");
@@ -125,6 +135,11 @@ fn below(section: &str, at: &At<'_>, document: &mut Map<String, Value>, notes: &
             .iter()
             .find(|(one, other, ..)| *one == section && *other == key);
         match place {
+            // With the shares that entries may have.
+            Some((.., section, name)) if at.text() == Some("round-robin") => {
+                notes.carried(&at, format!("{section}.{name}"));
+                put(document, section, name, "weighted".into());
+            }
             Some((.., section, name)) => moved(section, name, &at, document, notes),
             None => unknown(key, &at, notes),
         }
@@ -192,6 +207,11 @@ fn provider(entry: &At<'_>, kind: &str, numbered: String, notes: &mut Notes) -> 
         notes.missing(entry, "no credential");
         return None;
     }
+    let api_key = entry.get("api-key").map(|at| value(at.node));
+    if api_key.is_some_and(|key| key == "") {
+        notes.missing(entry, "its api-key is empty");
+        return None;
+    }
     let name = entry.get("name").and_then(|at| at.text());
     let name = name.map_or(numbered, str::to_owned);
     notes.carried(entry, format!("provider '{name}'"));
@@ -205,6 +225,9 @@ fn provider(entry: &At<'_>, kind: &str, numbered: String, notes: &mut Notes) -> 
         let renamed = RENAMED.iter().find(|(known, _)| *known == key);
         match (key, renamed) {
             ("name", _) => {}
+            ("wire-api", _) if !kind.starts_with("openai") => {
+                notes.missing(&at, "only OpenAI's interface is there twice");
+            }
             ("models", _) => {
                 let mapping = models(&at);
                 if !mapping.is_empty() {

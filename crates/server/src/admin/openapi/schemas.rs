@@ -42,6 +42,10 @@ fn maybe(kind: &str) -> Value {
     json!({"type": [kind, "null"]})
 }
 
+fn named_texts() -> Value {
+    json!({"type": "object", "additionalProperties": {"type": "string"}})
+}
+
 fn texts() -> Value {
     json!({"type": "array", "items": {"type": "string"}})
 }
@@ -138,7 +142,10 @@ fn provider() -> Vec<Member> {
         json!({"type": "string", "description": "sealed at rest; answers show a few signs of it"});
     let keys = json!({"type": "array", "items": {"anyOf": [
         {"type": "string"},
-        {"type": "object", "properties": {"key": {"type": "string"}, "name": {"type": "string"}, "weight": count(), "priority": {"type": "integer"}, "proxy_url": {"type": "string"}}},
+        {"type": "object", "properties": {
+            "key": text(), "name": text(), "weight": count(), "priority": {"type": "integer"}, "proxy_url": text(),
+            "enabled": {"type": "boolean"}, "headers": named_texts(), "models": texts(), "excluded_models": texts(),
+        }},
     ]}});
     vec![
         ("provider_type", maybe("string"), true),
@@ -146,21 +153,19 @@ fn provider() -> Vec<Member> {
         ("model_mapping", json!({"type": ["object", "array"]}), true),
         ("weight", count(), true),
         ("is_enabled", json!({"type": "boolean"}), true),
-        (
-            "provider_params",
-            json!({"type": "object", "maxProperties": 0}),
-            true,
-        ),
+        ("provider_params", provider_params(), true),
         ("api_key", secret, false),
         ("api_keys", keys, false),
         ("priority", json!({"type": "integer"}), false),
         ("prefix", text(), false),
         ("excluded_models", texts(), false),
+        ("headers", named_texts(), false),
         (
-            "headers",
-            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            "forward_headers",
+            json!({"type": ["array", "object"]}),
             false,
         ),
+        ("passthrough_headers", texts(), false),
         ("wire_api", json!({"enum": ["chat", "responses"]}), false),
         ("api_version", text(), false),
         ("region", text(), false),
@@ -173,6 +178,13 @@ fn provider() -> Vec<Member> {
         ("limits", limits(), false),
         ("health_check", json!({"type": "object"}), false),
     ]
+}
+
+/// What llm-proxy published, as far as it means anything here.
+fn provider_params() -> Value {
+    let policy = json!({"enum": ["drop", "allowlist", "passthrough"]});
+    let members = json!({"anthropic_beta_policy": policy, "anthropic_beta_allowlist": {"type": ["array", "string"]}});
+    json!({"type": "object", "properties": members})
 }
 
 fn limits() -> Value {
@@ -237,7 +249,20 @@ fn key() -> Vec<Member> {
 }
 
 fn model() -> Vec<Member> {
+    let percent = json!({"type": "number", "minimum": 0, "maximum": 100});
+    let route = object(vec![
+        ("model", text(), true),
+        ("when", json!({"type": "object"}), false),
+        ("percent", percent.clone(), false),
+    ]);
+    let shadow = object(vec![
+        ("model", text(), true),
+        ("percent", percent, false),
+        ("max_concurrent", count(), false),
+    ]);
     vec![
+        ("routes", json!({"type": "array", "items": route}), false),
+        ("shadow", shadow, false),
         (
             "targets",
             json!({"type": "array", "items": {"type": "object"}}),

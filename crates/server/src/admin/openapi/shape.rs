@@ -114,9 +114,6 @@ fn is_in_range(schema: &Value, value: &Value) -> bool {
             bound("minLength").is_none_or(|least| length >= least)
                 && bound("maxLength").is_none_or(|most| length <= most)
         }
-        Value::Object(members) => {
-            bound("maxProperties").is_none_or(|most| members.len() as f64 <= most)
-        }
         _ => true,
     }
 }
@@ -144,7 +141,6 @@ fn noun(schema: &Value) -> String {
         "number" => format!("a number{}", range(schema)),
         "boolean" => "true or false".to_owned(),
         "array" => "a list".to_owned(),
-        "object" if schema["maxProperties"] == 0 => "an empty object".to_owned(),
         "object" => "an object".to_owned(),
         other => other.to_owned(),
     };
@@ -205,9 +201,9 @@ mod tests {
             ),
             (
                 "NewProvider",
-                json!({"provider_params": {"a": 1}}),
-                "provider_params",
-                "must be an empty object",
+                json!({"provider_params": {"anthropic_beta_policy": "some"}}),
+                "provider_params.anthropic_beta_policy",
+                "must be one of \"drop\", \"allowlist\", \"passthrough\"",
             ),
             (
                 "NewProvider",

@@ -1,0 +1,84 @@
+//! What is known of a call from its first moment on, and of requests that become none.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use polygate_core::Failure;
+use polygate_providers::price::ServiceTier;
+
+use super::Engine;
+use crate::attribution::{self, Attribution};
+use crate::call::{Endpoint, Inbound};
+use crate::expect::Expected;
+use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace, Transformed};
+
+/// What records say until someone is known.
+static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
+static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
+
+impl Engine {
+    /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
+    pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
+        let endpoint = endpoint.map(Endpoint::label);
+        let reason = failure.kind.name();
+        let refused = Refused::new(method, endpoint, reason, failure.status);
+        self.recorders.refused(refused);
+    }
+
+    pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
+        Recorder::new(
+            self.record(inbound),
+            self.clock.clone(),
+            self.recorders.clone(),
+        )
+    }
+
+    /// A record of what came in.
+    pub(super) fn record(&self, inbound: &Inbound) -> CallRecord {
+        let none = NOBODY.clone();
+        CallRecord {
+            id: String::new(),
+            request_id: inbound.request_id.clone(),
+            method: inbound.method.clone(),
+            endpoint: inbound.endpoint.label(),
+            key: inbound.caller.name(),
+            team: inbound.caller.team.as_ref().map(|team| team.name.clone()),
+            key_tags: inbound.caller.tags(),
+            attribution: Attribution::of(&inbound.headers),
+            client: attribution::program(&inbound.headers),
+            model: Box::default(),
+            label: OTHER.clone(),
+            choices: Arc::default(),
+            shadow_of: None,
+            stream: false,
+            provider: none.clone(),
+            credential: none.clone(),
+            upstream_model: none,
+            attempts: Vec::new(),
+            // Until someone says otherwise the client has gone.
+            status: 499,
+            outcome: Outcome::ClientGone,
+            error: None,
+            usage: None,
+            expected: Expected::default(),
+            tier: ServiceTier::Standard,
+            charge: Charge::NOTHING,
+            unpriced: false,
+            transformed: Transformed::default(),
+            looked: None,
+            saved: None,
+            guards: Vec::new(),
+            limits: Vec::new(),
+            considered: Vec::new(),
+            passed_over: Vec::new(),
+            trace: self
+                .telling
+                .sample
+                .map(|sample| Trace::of(&inbound.headers, sample)),
+            began: self.clock.unix_micros(),
+            started: self.clock.now(),
+            first_event: None,
+            duration: Duration::ZERO,
+        }
+    }
+}

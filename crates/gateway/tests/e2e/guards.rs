@@ -1,0 +1,648 @@
+//! Guard rails: what providers get of a request, what clients get of an answer, in every format, both lanes, streaming and not.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Method, StatusCode};
+use polygate_mock_provider::{Behaviour, Mock, Rule};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Gate, Reply, calls, mock, until};
+
+const ADDRESS: &str = "ann.lee@example.com";
+
+/// Upstreams by what they speak; each of them is native to one client.
+const UPSTREAMS: [(&str, &str); 4] = [
+    ("chat", "openai-compatible, wire_api: chat"),
+    ("responses", "response_api"),
+    ("messages", "anthropic"),
+    ("gemini", "gemini"),
+];
+
+/// A client: its name, the path of a question, and the question.
+type Client = (
+    &'static str,
+    fn(&str, bool) -> String,
+    fn(&str, &str, bool) -> Value,
+);
+
+const CLIENTS: [Client; 4] = [
+    (
+        "chat",
+        |_, _| "/v1/chat/completions".to_owned(),
+        |model, text, stream| json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": text}]}),
+    ),
+    (
+        "responses",
+        |_, _| "/v1/responses".to_owned(),
+        |model, text, stream| json!({"model": model, "stream": stream, "input": text}),
+    ),
+    (
+        "messages",
+        |_, _| "/v1/messages".to_owned(),
+        |model, text, stream| json!({"model": model, "stream": stream, "max_tokens": 500, "messages": [{"role": "user", "content": text}]}),
+    ),
+    (
+        "gemini",
+        |model, stream| match stream {
+            true => format!("/v1beta/models/{model}:streamGenerateContent?alt=sse"),
+            false => format!("/v1beta/models/{model}:generateContent"),
+        },
+        |_, text, _| json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
+    ),
+];
+
+fn config(mock: &Mock, more: &str) -> String {
+    let url = mock.url();
+    let provider = |(name, kind): (&str, &str)| {
+        format!(
+            "  - {{name: {name}, type: {kind}, api_base: '{url}', api_key: k, model_mapping: {{{name}-m: m}}}}\n"
+        )
+    };
+    let providers: String = UPSTREAMS.into_iter().map(provider).collect();
+    format!(
+        "providers:\n{providers}health_check: {{enabled: false}}\nguards_key: a-key-of-tests-0123\n{more}"
+    )
+}
+
+/// One guard for each header that asks for it.
+fn guards(rows: &[(&str, &str)]) -> String {
+    let guard = |(name, what): &(&str, &str)| {
+        format!("  - {{name: {name}, when: {{headers: {{x-guard: {name}}}}}, {what}}}\n")
+    };
+    let guards: String = rows.iter().map(guard).collect();
+    format!("guards:\n{guards}")
+}
+
+async fn ask(
+    gate: &Gate,
+    guard: &str,
+    client: &Client,
+    model: &str,
+    text: &str,
+    stream: bool,
+) -> Reply {
+    let (_, path, body) = client;
+    let headers = [("content-type", "application/json"), ("x-guard", guard)];
+    let body = body(model, text, stream).to_string();
+    gate.ask(Method::POST, &path(model, stream), &headers, body)
+        .await
+}
+
+/// The text of an answer, in pieces or whole.
+fn said(client: &str, reply: &Reply, stream: bool) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of = |event: &Value| match (client, stream) {
+        ("chat", true) => text(&event["choices"][0]["delta"]["content"]),
+        ("chat", false) => text(&event["choices"][0]["message"]["content"]),
+        ("responses", true) if event["type"] == "response.output_text.delta" => {
+            text(&event["delta"])
+        }
+        ("responses", true) => String::new(),
+        ("responses", false) => text(&event["output"][0]["content"][0]["text"]),
+        ("messages", true) => text(&event["delta"]["text"]),
+        ("messages", false) => text(&event["content"][0]["text"]),
+        _ => text(&event["candidates"][0]["content"]["parts"][0]["text"]),
+    };
+    if !stream {
+        return of(&reply.json());
+    }
+    let events = reply.events();
+    let events = events.iter().filter(|event| *event != "[DONE]");
+    events
+        .map(|event| of(&serde_json::from_str(event).expect("JSON")))
+        .collect()
+}
+
+fn sent(mock: &Mock) -> String {
+    let last = calls(mock).pop().expect("a call");
+    String::from_utf8_lossy(&last.body.expect("bodies are kept")).into_owned()
+}
+
+/// Asks in every way: client, upstream, stream or not.
+async fn in_every_way(
+    gate: &Gate,
+    guard: &str,
+    text: &str,
+    check: impl Fn(&str, &Reply, bool, &str),
+) {
+    for client in &CLIENTS {
+        for (upstream, _) in UPSTREAMS {
+            for stream in [false, true] {
+                let model = format!("{upstream}-m");
+                let reply = ask(gate, guard, client, &model, text, stream).await;
+                let what = format!(
+                    "{guard}: {} to {upstream}, stream {stream}: {}",
+                    client.0,
+                    reply.text()
+                );
+                check(client.0, &reply, stream, &what);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_action_holds_in_every_format_lane_and_way() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[
+            (
+                "restore",
+                "detect: [email], words: [Ann Lee], action: restore",
+            ),
+            ("redact", "detect: [email], action: redact"),
+            ("late", "on: [answer], detect: [email], action: redact"),
+            ("flag", "detect: [email], action: flag"),
+            ("block", "on: [request], detect: [email], action: block"),
+        ]),
+    ));
+    let prompt = format!("Write to {ADDRESS} for Ann Lee");
+    in_every_way(&gate, "restore", &prompt, |client, reply, stream, what| {
+        let sent = sent(&mock);
+        assert!(
+            !sent.contains(ADDRESS) && !sent.contains("Ann Lee"),
+            "{what} sent {sent}"
+        );
+        assert!(
+            sent.contains("[EMAIL_") && sent.contains("[RESTORE_"),
+            "{what} sent {sent}"
+        );
+        assert!(said(client, reply, stream).contains(&prompt), "{what}");
+        assert!(!reply.text().contains("[EMAIL_"), "{what}");
+        assert_eq!(reply.header("x-polygate-guards"), "restore", "{what}");
+    })
+    .await;
+    in_every_way(&gate, "redact", &prompt, |client, reply, stream, what| {
+        assert!(!sent(&mock).contains(ADDRESS), "{what}");
+        assert!(
+            said(client, reply, stream).contains("Write to [EMAIL_"),
+            "{what}"
+        );
+        assert!(!reply.text().contains(ADDRESS), "{what}");
+    })
+    .await;
+    in_every_way(&gate, "late", &prompt, |client, reply, stream, what| {
+        assert!(sent(&mock).contains(ADDRESS), "{what}");
+        let said = said(client, reply, stream);
+        assert!(
+            said.contains("Write to [EMAIL_") && said.contains("for Ann Lee"),
+            "{what}"
+        );
+        assert!(!reply.text().contains(ADDRESS), "{what}");
+    })
+    .await;
+    in_every_way(&gate, "flag", &prompt, |client, reply, stream, what| {
+        assert!(sent(&mock).contains(ADDRESS), "{what}");
+        assert!(said(client, reply, stream).contains(&prompt), "{what}");
+        assert_eq!(reply.header("x-polygate-guards"), "flag", "{what}");
+    })
+    .await;
+    let before = calls(&mock).len();
+    in_every_way(&gate, "block", &prompt, |_, reply, _, what| {
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{what}");
+        assert!(
+            reply.text().contains("guard 'block'") && !reply.text().contains(ADDRESS),
+            "{what}"
+        );
+        assert_eq!(reply.header("x-polygate-guards"), "block", "{what}");
+    })
+    .await;
+    assert_eq!(calls(&mock).len(), before, "nobody is asked");
+    let page = gate.get("/metrics").await.text();
+    for line in [
+        "polygate_guard_matches_total{guard=\"restore\",action=\"restore\",side=\"request\"} 64",
+        "polygate_guard_matches_total{guard=\"late\",action=\"redact\",side=\"answer\"} 32",
+        "polygate_guard_matches_total{guard=\"flag\",action=\"flag\",side=\"request\"} 32",
+        "polygate_guard_matches_total{guard=\"block\",action=\"block\",side=\"request\"} 32",
+    ] {
+        assert!(page.contains(line), "{line} in {page}");
+    }
+    assert!(
+        !gate.log().contains(ADDRESS),
+        "what was found is never told"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_let_through_ends_and_is_paid_all_the_same() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[(
+            "block",
+            "on: [answer], patterns: ['forbidden-[0-9]+'], action: block",
+        )]),
+    ));
+    let prompt = "Say this, and then forbidden-123 and more";
+    in_every_way(&gate, "block", prompt, |client, reply, stream, what| {
+        assert!(!reply.text().contains("forbidden-1"), "{what}");
+        assert!(reply.text().contains("guard 'block'"), "{what}");
+        if stream {
+            assert_eq!(reply.status, StatusCode::OK, "{what}");
+            assert!(
+                said(client, reply, true).contains("Say this, and then"),
+                "{what}"
+            );
+            let ends = [
+                "[DONE]",
+                "message_stop",
+                "response.completed",
+                "finishReason",
+                "\"finish_reason\":\"stop\"",
+            ];
+            for end in ends {
+                assert!(!reply.text().contains(end), "{what}");
+            }
+        } else {
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{what}");
+            assert_eq!(reply.header("x-polygate-guards"), "block", "{what}");
+        }
+    })
+    .await;
+    assert_eq!(calls(&mock).len(), 32, "nobody is asked again");
+    until("all are in the log", || {
+        gate.log().matches("block:block:answer:1").count() == 32
+    })
+    .await;
+    let log = gate.log();
+    let tokens = log.lines().filter(|line| {
+        line.contains("block:block:answer:1") && line.contains("\"output_tokens\":0")
+    });
+    // Whole answers are paid by what was reported; of streams that were broken off nobody reports.
+    assert!(tokens.count() <= 16, "{log}");
+}
+
+#[tokio::test]
+async fn arrays_of_gemini_are_guarded_as_streams_are() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[
+            ("restore", "detect: [email], action: restore"),
+            ("block", "on: [answer], words: [You said], action: block"),
+        ]),
+    ));
+    for (model, guard) in [
+        ("gemini-m", "restore"),
+        ("chat-m", "restore"),
+        ("gemini-m", "block"),
+        ("chat-m", "block"),
+    ] {
+        let path = format!("/v1beta/models/{model}:streamGenerateContent");
+        let body =
+            json!({"contents": [{"role": "user", "parts": [{"text": ADDRESS}]}]}).to_string();
+        let reply = gate
+            .ask(Method::POST, &path, &[("x-guard", guard)], body)
+            .await;
+        let list = reply.json();
+        let list = list.as_array().expect("an array");
+        let text: String = list
+            .iter()
+            .filter_map(|one| one["candidates"][0]["content"]["parts"][0]["text"].as_str())
+            .collect();
+        match guard {
+            "restore" => assert!(
+                text.contains(ADDRESS) && !sent(&mock).contains(ADDRESS),
+                "{}",
+                reply.text()
+            ),
+            _ => assert!(
+                text.is_empty() && list.last().is_some_and(|last| last["error"].is_object()),
+                "{}",
+                reply.text()
+            ),
+        }
+    }
+}
+
+/// What is kept for later turns is what the client means: it is guarded anew in each.
+#[tokio::test]
+async fn conversations_that_are_gone_on_with_are_guarded_as_one() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        "guards: [{name: mail, detect: [email], action: restore}]",
+    ));
+    let first = gate
+        .post(
+            "/v1/responses",
+            &json!({"model": "messages-m", "input": format!("I am {ADDRESS}")}),
+        )
+        .await;
+    let first_sent = sent(&mock);
+    let id = first.json()["id"].as_str().expect("an id").to_owned();
+    let kept = gate.get(&format!("/v1/responses/{id}")).await;
+    assert!(
+        kept.text().contains(ADDRESS) && !kept.text().contains("[EMAIL_"),
+        "{}",
+        kept.text()
+    );
+    let second = gate.post("/v1/responses", &json!({"model": "messages-m", "input": "And bob@example.com", "previous_response_id": id, "stream": true})).await;
+    let second_sent = sent(&mock);
+    assert!(!second_sent.contains("@example.com"), "{second_sent}");
+    let placeholder = |text: &str| {
+        let at = text.find("[EMAIL_").expect("a placeholder");
+        text[at..]
+            .split_inclusive(']')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert_eq!(
+        placeholder(&first_sent),
+        placeholder(&second_sent),
+        "the same in every turn"
+    );
+    assert!(
+        second.text().contains("bob@example.com"),
+        "{}",
+        second.text()
+    );
+}
+
+#[tokio::test]
+async fn what_is_told_of_calls_says_no_more_than_providers_hear() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(&mock, "
+guards: [{name: mail, detect: [email], action: restore}, {name: no, on: [request], words: [\"do not\"], action: block}]
+jsonl_log: {path: calls.jsonl, content: true}
+"));
+    let told = || std::fs::read_to_string(gate.dir().join("calls.jsonl")).unwrap_or_default();
+    for (number, stream) in [false, true].into_iter().enumerate() {
+        let body = json!({"model": "messages-m", "stream": stream, "messages": [{"role": "user", "content": format!("I am {ADDRESS}")}]});
+        let reply = gate.post("/v1/chat/completions", &body).await;
+        assert!(
+            said("chat", &reply, stream).contains(ADDRESS),
+            "{}",
+            reply.text()
+        );
+        until("it is told", || {
+            told().matches("[EMAIL_").count() >= 2 * (number + 1)
+        })
+        .await;
+    }
+    let body = json!({"model": "messages-m", "messages": [{"role": "user", "content": format!("do not tell {ADDRESS}")}]});
+    assert_eq!(gate.post("/v1/chat/completions", &body).await.status, 400);
+    until("the refusal is told", || {
+        told().contains("no:block:request:1")
+    })
+    .await;
+    assert!(
+        !told().contains(ADDRESS) && !told().contains("do not"),
+        "{}",
+        told()
+    );
+}
+
+#[tokio::test]
+async fn routes_that_pass_unread_are_no_way_around() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[
+            ("restore", "detect: [email], action: restore"),
+            ("flag", "detect: [email], action: flag"),
+            ("block", "on: [answer], words: [never said], action: block"),
+        ]),
+    ));
+    mock.script(Rule {
+        path: Some("/odd".to_owned()),
+        then: Behaviour {
+            body: Some("{\"said\":\"x\"}".to_owned()),
+            content_type: Some("application/json".to_owned()),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let path = "/v1/chat-m/odd";
+    let post = async |guard: &str, body: Vec<u8>| {
+        gate.ask(
+            Method::POST,
+            path,
+            &[("x-guard", guard), ("content-type", "text/plain")],
+            body,
+        )
+        .await
+    };
+    for body in [
+        json!({"x": ADDRESS}).to_string(),
+        format!("plain {ADDRESS}"),
+    ] {
+        let reply = post("restore", body.into_bytes()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(
+            sent(&mock).contains("[EMAIL_") && !sent(&mock).contains(ADDRESS),
+            "{}",
+            sent(&mock)
+        );
+    }
+    let long = vec![b'x'; 2 << 20];
+    let before = calls(&mock).len();
+    // It is refused on its way: who only writes does not hear of it.
+    let mut socket = TcpStream::connect(gate.address())
+        .await
+        .expect("a connection");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nx-guard: restore\r\ncontent-length: {}\r\n\r\n",
+        long.len()
+    );
+    let _ = socket
+        .write_all(&[head.as_bytes(), &long[..1000]].concat())
+        .await;
+    let mut answer = vec![0; 4096];
+    let read = socket.read(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert_eq!(calls(&mock).len(), before);
+    assert_eq!(
+        post("flag", long).await.status,
+        200,
+        "who only tells holds up nobody"
+    );
+    // Embeddings and counts reach models too.
+    let headers = [("x-guard", "restore"), ("content-type", "application/json")];
+    for (path, body) in [
+        (
+            "/v1/embeddings",
+            json!({"model": "chat-m", "input": [ADDRESS]}),
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "chat-m", "prompt": ADDRESS}),
+        ),
+        (
+            "/v1/messages/count_tokens",
+            json!({"model": "messages-m", "messages": [{"role": "user", "content": ADDRESS}]}),
+        ),
+        (
+            "/v1beta/models/gemini-m:embedContent",
+            json!({"content": {"parts": [{"text": ADDRESS}]}}),
+        ),
+    ] {
+        let reply = gate
+            .ask(Method::POST, path, &headers, body.to_string())
+            .await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        assert!(
+            sent(&mock).contains("[EMAIL_") && !sent(&mock).contains(ADDRESS),
+            "{path}: {}",
+            sent(&mock)
+        );
+    }
+}
+
+/// Somebody who is asked: by what is said he blocks, says it otherwise, answers nonsense, or does not answer.
+async fn hook() -> (String, Arc<Mutex<Vec<Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!(
+        "http://{}/secret-path",
+        listener.local_addr().expect("an address")
+    );
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let questions = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(answer_questions(socket, questions.clone()));
+        }
+    });
+    (url, asked)
+}
+
+async fn answer_questions(socket: TcpStream, questions: Arc<Mutex<Vec<Value>>>) {
+    let mut socket = BufReader::new(socket);
+    loop {
+        let (mut length, mut line) = (0, String::new());
+        while socket.read_line(&mut line).await.is_ok_and(|read| read > 0) && line != "\r\n" {
+            if let Some(said) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = said.trim().parse().expect("a length");
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        if length == 0 || socket.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        let question: Value = serde_json::from_slice(&body).expect("a question");
+        let texts = question["texts"].to_string();
+        questions
+            .lock()
+            .expect("nobody panics")
+            .push(question.clone());
+        let says = |word: &str| texts.contains(word);
+        let verdict = match question["side"].as_str() {
+            _ if says("SLOW") => std::future::pending().await,
+            _ if says("ODD") => json!("?"),
+            Some("request") if says("BAD") => json!({"action": "block"}),
+            Some("answer") if says("WORSE") => json!({"action": "block"}),
+            _ if says("SWAP") => {
+                let texts: Value =
+                    serde_json::from_str(&texts.replace("SWAP", "GOOD \\\"é")).expect("texts");
+                json!({"action": "redact", "texts": texts})
+            }
+            _ => json!({"action": "allow"}),
+        };
+        let verdict = verdict.to_string();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{verdict}",
+            verdict.len()
+        );
+        if socket.get_mut().write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn somebody_else_may_be_asked() {
+    let mock = mock("p").await;
+    let (url, asked) = hook().await;
+    let webhook = |failure: &str| {
+        format!(
+            "webhook: {{url: '{url}', headers: {{authorization: Bearer hook-secret}}, timeout: 300ms, on_failure: {failure}}}"
+        )
+    };
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[
+            ("open", &webhook("open")),
+            ("closed", &webhook("closed")),
+            ("late", &format!("on: [answer], {}", webhook("closed"))),
+        ]),
+    ));
+    in_every_way(
+        &gate,
+        "open",
+        "all is well",
+        |client, reply, stream, what| {
+            assert!(
+                said(client, reply, stream).contains("all is well"),
+                "{what}"
+            );
+            assert_eq!(reply.header("x-polygate-guards"), "", "{what}");
+        },
+    )
+    .await;
+    let first = asked.lock().expect("nobody panics")[0].clone();
+    assert_eq!(
+        (first["guard"].as_str(), first["side"].as_str()),
+        (Some("open"), Some("request")),
+        "{first}"
+    );
+    assert_eq!(
+        (first["model"].as_str(), first["texts"][0].as_str()),
+        (Some("chat-m"), Some("all is well")),
+        "{first}"
+    );
+    in_every_way(&gate, "closed", "this is BAD", |_, reply, _, what| {
+        assert!(
+            reply.status == 400 && reply.text().contains("guard 'closed'"),
+            "{what}"
+        );
+    })
+    .await;
+    in_every_way(&gate, "late", "this is WORSE", |_, reply, stream, what| {
+        assert_eq!(reply.status, if stream { 200 } else { 400 }, "{what}");
+        assert!(
+            reply.text().contains("guard 'late'") && !reply.text().contains("WORSE"),
+            "{what}"
+        );
+    })
+    .await;
+    let client = &CLIENTS[0];
+    let swapped = ask(&gate, "closed", client, "messages-m", "a SWAP", false).await;
+    assert!(
+        sent(&mock).contains("a GOOD") && !sent(&mock).contains("SWAP"),
+        "{}",
+        sent(&mock)
+    );
+    assert!(
+        said("chat", &swapped, false).contains("a GOOD \"é"),
+        "{}",
+        swapped.text()
+    );
+    for text in ["SLOW", "ODD"] {
+        let refused = ask(&gate, "closed", client, "chat-m", text, false).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{}",
+            refused.text()
+        );
+        let passed = ask(&gate, "open", client, "chat-m", text, true).await;
+        assert!(
+            said("chat", &passed, true).contains(text),
+            "{}",
+            passed.text()
+        );
+    }
+    until("it is in the log", || {
+        gate.log().matches("webhook did not answer").count() >= 4
+    })
+    .await;
+    for secret in ["secret-path", "hook-secret"] {
+        assert!(!gate.log().contains(secret), "{secret}");
+    }
+}

@@ -1,0 +1,2 @@
+DROP INDEX calls_of_shadows;
+ALTER TABLE calls DROP COLUMN shadow_of;

@@ -1,0 +1,369 @@
+//! Places inside a JSON object, and what is set or taken out there: every byte elsewhere stays as it came.
+//!
+//! Of a body only what is on the way to a place is taken apart, level by level and once, however many changes there are; it is put
+//! together again once.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::value::RawValue;
+
+use super::{Members, quote};
+
+/// The most names that a path may have.
+const DEEPEST: usize = 32;
+
+/// A place: names of members and numbers of list items, outermost first. `-1` is a list's last item, `-` the place behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path(Vec<String>);
+
+/// What is done at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// This JSON text stands there, unless something does: `null` is something.
+    Default(&'a str),
+    /// This JSON text stands there, whatever did.
+    Override(&'a str),
+    /// Nothing stands there.
+    Remove,
+}
+
+/// The way to the place leads through something that has no members or items, or through an item that there is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked;
+
+/// How the names of members are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// As they are.
+    Exact,
+    /// As Google takes its own: `max_output_tokens` is `maxOutputTokens`. Further in there are names of other people, which are exact.
+    Google,
+}
+
+/// So many levels of a body have Google's own names.
+const GOOGLES: usize = 2;
+
+impl Path {
+    /// Reads `a.b.0.c`; a dot that is part of a name is `\.`, and a backslash `\\`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (mut steps, mut step) = (Vec::new(), String::new());
+        let mut letters = text.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '.' => steps.push(std::mem::take(&mut step)),
+                '\\' => match letters.next() {
+                    Some(escaped @ ('.' | '\\')) => step.push(escaped),
+                    _ => return Err(r"'\' stands before '.' or '\' only".to_owned()),
+                },
+                letter => step.push(letter),
+            }
+        }
+        steps.push(step);
+        if steps.iter().any(String::is_empty) {
+            return Err("a name between its dots is empty".to_owned());
+        }
+        if steps.len() > DEEPEST {
+            return Err(format!("it has more than {DEEPEST} names"));
+        }
+        Ok(Self(steps))
+    }
+
+    /// Its names and numbers, outermost first.
+    pub fn steps(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = self
+            .0
+            .iter()
+            .map(|step| step.replace('\\', r"\\").replace('.', r"\."));
+        f.write_str(&escaped.collect::<Vec<_>>().join("."))
+    }
+}
+
+/// A JSON object that is changed in places.
+#[derive(Debug)]
+pub struct Document<'a> {
+    root: Node<'a>,
+    spelling: Spelling,
+}
+
+/// A value.
+#[derive(Debug)]
+enum Node<'a> {
+    /// As it stands.
+    Text(&'a str),
+    /// Taken apart.
+    Open(Open<'a>),
+}
+
+/// An object or a list, its parts with all that stands between them.
+#[derive(Debug)]
+struct Open<'a> {
+    is_list: bool,
+    /// Up to and with the bracket.
+    begin: &'a str,
+    children: Vec<Child<'a>>,
+    /// From the closing bracket on; where there are no children, all behind the first.
+    end: &'a str,
+}
+
+/// A member or an item.
+#[derive(Debug)]
+struct Child<'a> {
+    /// Empty where it is an item.
+    name: Cow<'a, str>,
+    /// What stands between bracket or comma and the value: blanks, and of a member its name.
+    before: Cow<'a, str>,
+    node: Node<'a>,
+    /// Blanks before the next comma or bracket.
+    after: &'a str,
+}
+
+/// Where a step leads.
+enum Found {
+    /// To this one.
+    At(usize),
+    /// To where nothing is yet.
+    Nothing,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl<'a> Document<'a> {
+    /// Of this text; `None` where it is no JSON object.
+    pub fn read(text: &'a str, spelling: Spelling) -> Option<Self> {
+        let root = Open::of(text).filter(|open| !open.is_list)?;
+        Some(Self {
+            root: Node::Open(root),
+            spelling,
+        })
+    }
+
+    /// Changes what stands at a place below these members; whether that makes a difference.
+    pub fn change(
+        &mut self,
+        below: &[&str],
+        path: &Path,
+        change: Change<'a>,
+    ) -> Result<bool, Blocked> {
+        let path = path.0.iter().map(String::as_str);
+        let steps: Vec<&str> = below.iter().copied().chain(path).collect();
+        let googles = match self.spelling {
+            Spelling::Exact => 0,
+            Spelling::Google => below.len() + GOOGLES,
+        };
+        self.root.change(&steps, change, googles)
+    }
+
+    /// The text with all changes.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        self.root.write(&mut out);
+        out
+    }
+}
+
+impl<'a> Node<'a> {
+    fn change(
+        &mut self,
+        steps: &[&str],
+        change: Change<'a>,
+        googles: usize,
+    ) -> Result<bool, Blocked> {
+        let Some((step, deeper)) = steps.split_first() else {
+            return Ok(match change {
+                Change::Override(json) if !self.is(json) => {
+                    *self = Node::Text(json);
+                    true
+                }
+                _ => false,
+            });
+        };
+        let blocked = || match change {
+            Change::Remove => Ok(false),
+            _ => Err(Blocked),
+        };
+        let Some(open) = self.open() else {
+            return blocked();
+        };
+        match (open.find(step, googles > 0), change) {
+            (Found::At(at), Change::Remove) if deeper.is_empty() => {
+                open.children.remove(at);
+                Ok(true)
+            }
+            (Found::At(at), _) => {
+                let child = open.children.get_mut(at).ok_or(Blocked)?;
+                child.node.change(deeper, change, googles.saturating_sub(1))
+            }
+            (Found::Nothing, Change::Default(json) | Change::Override(json)) => {
+                open.add(step, Node::nested(deeper, json));
+                Ok(true)
+            }
+            (Found::Nothing | Found::Nowhere, _) => blocked(),
+        }
+    }
+
+    fn is(&self, json: &str) -> bool {
+        matches!(self, Node::Text(text) if *text == json)
+    }
+
+    /// Takes it apart, where it has parts.
+    fn open(&mut self) -> Option<&mut Open<'a>> {
+        if let Node::Text(text) = self {
+            *self = Node::Open(Open::of(text)?);
+        }
+        match self {
+            Node::Open(open) => Some(open),
+            Node::Text(_) => None,
+        }
+    }
+
+    /// What stands at a place that there is not yet.
+    fn nested(steps: &[&str], json: &'a str) -> Self {
+        let Some((step, deeper)) = steps.split_first() else {
+            return Node::Text(json);
+        };
+        let is_list = *step == BEHIND;
+        let (begin, end) = if is_list { ("[", "]") } else { ("{", "}") };
+        let mut open = Open {
+            is_list,
+            begin,
+            children: Vec::new(),
+            end,
+        };
+        open.add(step, Node::nested(deeper, json));
+        Node::Open(open)
+    }
+
+    fn write(&self, out: &mut String) {
+        let open = match self {
+            Node::Text(text) => return out.push_str(text),
+            Node::Open(open) => open,
+        };
+        out.push_str(open.begin);
+        for (at, child) in open.children.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            out.push_str(&child.before);
+            child.node.write(out);
+            out.push_str(child.after);
+        }
+        out.push_str(open.end);
+    }
+}
+
+/// The place behind a list's last item, and that item.
+const BEHIND: &str = "-";
+const LAST: &str = "-1";
+
+impl<'a> Open<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let begin = text.find(['{', '['])?;
+        let is_list = text.get(begin..)?.starts_with('[');
+        let values: Vec<(Cow<'a, str>, &'a RawValue)> = if is_list {
+            let items: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
+            items
+                .into_iter()
+                .map(|item| (Cow::default(), item))
+                .collect()
+        } else {
+            let members: Members<'a> = serde_json::from_str(text).ok()?;
+            members.0
+        };
+        let mut children = Vec::with_capacity(values.len() + 1);
+        let mut from = begin + 1;
+        let mut end = text.get(from..)?;
+        for (name, value) in values {
+            // It borrows from the text: its address tells where it stands.
+            let start = (value.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+            let behind = text.get(start + value.get().len()..)?;
+            let rest = behind.trim_start();
+            let blanks = behind.len() - rest.len();
+            children.push(Child {
+                name,
+                before: text.get(from..start)?.into(),
+                node: Node::Text(value.get()),
+                after: behind.get(..blanks)?,
+            });
+            from = text.len() - rest.len() + 1;
+            end = rest;
+        }
+        Some(Self {
+            is_list,
+            begin: text.get(..=begin)?,
+            children,
+            end,
+        })
+    }
+
+    fn find(&mut self, step: &str, is_googles: bool) -> Found {
+        if !self.is_list {
+            let at = self.only(|name| name == step || (is_googles && is_alike(name, step)));
+            return at.map_or(Found::Nothing, Found::At);
+        }
+        let length = self.children.len();
+        match step {
+            BEHIND => Found::Nothing,
+            LAST => length.checked_sub(1).map_or(Found::Nowhere, Found::At),
+            _ => match step.parse::<usize>() {
+                Ok(at) if at < length => Found::At(at),
+                Ok(at) if at == length => Found::Nothing,
+                _ => Found::Nowhere,
+            },
+        }
+    }
+
+    /// The member of this name. Of several readers believe the last: the others go.
+    fn only(&mut self, is: impl Fn(&str) -> bool) -> Option<usize> {
+        let last = self.children.iter().rposition(|child| is(&child.name))?;
+        let first = self.children.iter().position(|child| is(&child.name))?;
+        if first == last {
+            return Some(last);
+        }
+        let mut at = 0;
+        self.children.retain(|child| {
+            at += 1;
+            at > last || !is(&child.name)
+        });
+        self.children.iter().position(|child| is(&child.name))
+    }
+
+    /// A member goes first, an item last.
+    fn add(&mut self, step: &str, node: Node<'a>) {
+        let mut child = Child {
+            name: Cow::default(),
+            before: Cow::default(),
+            node,
+            after: "",
+        };
+        if self.is_list {
+            self.children.push(child);
+        } else {
+            child.before = format!("{}:", quote(step)).into();
+            child.name = step.to_owned().into();
+            self.children.insert(0, child);
+        }
+        // Where there was nothing, only blanks stood here.
+        self.end = self.end.trim_start();
+    }
+}
+
+/// Whether a member is the same to Google.
+fn is_alike(one: &str, other: &str) -> bool {
+    let plain = |name: &str| {
+        let letters = name.bytes().filter(|byte| *byte != b'_');
+        letters
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<u8>>()
+    };
+    one.len().abs_diff(other.len()) < 16 && plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests;
