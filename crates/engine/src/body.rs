@@ -1,6 +1,7 @@
 //! The body: it owns the upstream's answer and is polled by the client's connection. Dropping it lets the upstream go;
 //! not polling it slows the upstream; what it has not yet sent is not yet committed.
 
+mod live;
 mod passing;
 mod relay;
 mod replayed;
@@ -15,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use polygate_core::{Failure, Usage};
 use polygate_wire::{Dialect, Frame as Said};
 
+pub use live::{Listener, Live};
 pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
 pub use replayed::Replayed;
@@ -37,6 +39,8 @@ pub enum ReplyBody {
     Waiting(Box<Waiting>),
     /// A stream that was kept.
     Replayed(Box<Replayed>),
+    /// A stream that others get too.
+    Live(Box<Listener>),
 }
 
 /// A whole answer.
@@ -66,6 +70,7 @@ impl ReplyBody {
             ReplyBody::Stream(relay) => relay.stop(failure),
             ReplyBody::Passing(passing) => passing.stop(failure),
             ReplyBody::Waiting(waiting) => waiting.stop(failure),
+            ReplyBody::Live(listener) => listener.stop(failure),
         }
     }
 
@@ -94,6 +99,10 @@ impl ReplyBody {
             ReplyBody::Replayed(replayed) => {
                 recorder.update(|record| record.status = status.as_u16());
                 replayed.release(recorder);
+            }
+            ReplyBody::Live(listener) => {
+                recorder.update(|record| record.status = status.as_u16());
+                listener.release(recorder);
             }
             // It brings its own.
             ReplyBody::Waiting(_) => {}
@@ -124,6 +133,9 @@ impl Body for ReplyBody {
             ReplyBody::Replayed(replayed) => {
                 Poll::Ready(replayed.next().map(|bytes| Ok(Frame::data(bytes))))
             }
+            ReplyBody::Live(listener) => listener
+                .poll_piece(cx)
+                .map(|piece| piece.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -139,7 +151,8 @@ impl Body for ReplyBody {
             ReplyBody::Stream(_)
             | ReplyBody::Passing(_)
             | ReplyBody::Waiting(_)
-            | ReplyBody::Replayed(_) => SizeHint::default(),
+            | ReplyBody::Replayed(_)
+            | ReplyBody::Live(_) => SizeHint::default(),
         }
     }
 }
@@ -191,6 +204,7 @@ impl std::fmt::Debug for ReplyBody {
             ReplyBody::Passing(_) => "Passing",
             ReplyBody::Waiting(_) => "Waiting",
             ReplyBody::Replayed(_) => "Replayed",
+            ReplyBody::Live(_) => "Live",
         })
     }
 }

@@ -26,6 +26,7 @@ use crate::snapshot::{Snapshot, Upstream};
 
 pub use answers::{Answers, Elsewhere, Forgotten, Found, Purged, Size};
 pub use entry::Entry;
+pub(crate) use entry::Head;
 pub(crate) use flights::{Joined, Lead, Turn};
 pub use key::Key;
 pub(crate) use tape::Tape;
@@ -144,6 +145,8 @@ impl Cache {
         } else if is_stateful(call) {
             let why = "it goes on from what a provider keeps, or has it keep something";
             Verdict::Passed(rule, why)
+        } else if hides(call) {
+            Verdict::Passed(rule, "guards hide something in it, and put it back")
         } else {
             Verdict::LookedUp(rule, wish)
         })
@@ -172,7 +175,10 @@ impl Cache {
         };
         Lookup {
             key: key::of(call, body, &around),
-            coalesce: rule.coalesce && wish.takes_any(),
+            // Whom a webhook is asked for is part of the question to it.
+            coalesce: rule.coalesce
+                && wish.takes_any()
+                && !call.guarded.as_ref().is_some_and(|guarded| guarded.asks()),
             ttl: wish.ttl.map_or(rule.ttl, |ttl| ttl.min(rule.ttl)),
             wish,
         }
@@ -251,6 +257,12 @@ fn is_stateful(call: &Call) -> bool {
     let is_kept =
         call.inbound.endpoint == Endpoint::Responses && object.get("store") != Some("false");
     call.continued.is_some() || is_kept || STATEFUL.iter().any(says)
+}
+
+/// Whether guards took something out of the request that is nobody else's business, and put it back into the answer.
+fn hides(call: &Call) -> bool {
+    let guarded = call.guarded.as_ref();
+    guarded.is_some_and(|guarded| guarded.restores())
 }
 
 #[cfg(test)]

@@ -437,13 +437,18 @@ impl Engine {
         trail.end(recorder.record(), self.clock.now());
         match result {
             Ok((place, mut reply)) => {
-                recorder.tapes(tape.and_then(|tape| tape.of(&reply, &begun.call, &trail)));
+                let tape = tape.and_then(|tape| tape.of(&reply, &begun.call, &trail));
+                let showing = tape.as_ref().and_then(Tape::showing);
+                recorder.tapes(tape, showing.as_ref().map(|showing| showing.end.clone()));
                 trail.cost = reply.body.release(recorder, reply.status);
                 let rest = plan.rest();
                 if let ReplyBody::Stream(relay) = &mut reply.body
                     && begun.call.continues
                 {
                     relay.may_continue(Continuation::new(self, begun, place, rest));
+                }
+                if let Some(showing) = showing {
+                    reply.body = showing.show(reply.body);
                 }
                 Answered {
                     result: Ok(reply),

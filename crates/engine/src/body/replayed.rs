@@ -1,6 +1,6 @@
 //! A stream that was kept, given once more: all of it is there, and nobody is waited for.
 
-use std::vec::IntoIter;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -9,18 +9,27 @@ use crate::observe::{Outcome, Recorder};
 
 /// A kept stream on its way.
 pub struct Replayed {
-    pieces: IntoIter<Bytes>,
+    pieces: VecDeque<Bytes>,
     recorder: Option<Recorder>,
 }
 
 impl Replayed {
     /// Of this answer.
     pub(crate) fn new(entry: &Entry) -> Self {
-        let pieces: Vec<Bytes> = entry.pieces().collect();
         Self {
-            pieces: pieces.into_iter(),
+            pieces: entry.pieces().collect(),
             recorder: None,
         }
+    }
+
+    /// What the client gets.
+    pub(crate) fn pieces(&mut self) -> &[Bytes] {
+        self.pieces.make_contiguous()
+    }
+
+    /// It gets this instead.
+    pub(crate) fn replace(&mut self, pieces: Vec<Bytes>) {
+        self.pieces = pieces.into();
     }
 
     pub(super) fn release(&mut self, recorder: Recorder) {
@@ -29,7 +38,7 @@ impl Replayed {
 
     /// The client's next piece.
     pub(super) fn next(&mut self) -> Option<Bytes> {
-        let piece = self.pieces.next();
+        let piece = self.pieces.pop_front();
         match (&piece, &mut self.recorder) {
             (Some(piece), Some(recorder)) => recorder.answers(piece),
             (None, Some(recorder)) => {

@@ -72,20 +72,6 @@ impl Entry {
         now < self.head.since.saturating_add(self.head.ttl)
     }
 
-    /// Its headers as an answer has them.
-    pub(crate) fn headers(&self) -> HeaderMap {
-        let headers = self.head.headers.iter().filter_map(|(name, value)| {
-            let name = HeaderName::try_from(name.as_str()).ok()?;
-            Some((name, HeaderValue::try_from(value.as_str()).ok()?))
-        });
-        headers.collect()
-    }
-
-    /// What translation lost.
-    pub(crate) fn losses(&self) -> Vec<Loss> {
-        self.head.losses.iter().cloned().map(Loss).collect()
-    }
-
     /// Its pieces, in order.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Bytes> {
         let mut start = 0;
@@ -110,6 +96,22 @@ impl Entry {
         // Pieces follow one another, up to the end.
         let is_whole = head.ends.last().copied().unwrap_or_default() == body.len();
         (is_whole && head.ends.is_sorted()).then_some(Self { head, body })
+    }
+}
+
+impl Head {
+    /// Its headers as an answer has them.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            let name = HeaderName::try_from(name.as_str()).ok()?;
+            Some((name, HeaderValue::try_from(value.as_str()).ok()?))
+        });
+        headers.collect()
+    }
+
+    /// What translation lost.
+    pub(crate) fn losses(&self) -> Vec<Loss> {
+        self.losses.iter().cloned().map(Loss).collect()
     }
 }
 

@@ -1,16 +1,17 @@
 //! Calls that ask the same at the same time: one of them asks, and the others wait for its answer.
 //!
 //! Each waits for its turn. Who has it asks; where an answer came of it, all others have that, and where none did, the turn is the
-//! next one's. A flight is known as long as anybody is in it.
+//! next one's. A stream is shown to all from its first good event on. A flight is known as long as anybody is in it.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::entry::Entry;
+use super::entry::{Entry, Head};
 use super::key::Key;
+use crate::body::{Listener, Live};
 
 /// Parts that are locked each by itself.
 const SHARDS: usize = 16;
@@ -29,6 +30,8 @@ struct Flight {
     /// One may ask at a time; closed, there is nothing more to wait for.
     turn: Arc<Semaphore>,
     answer: OnceLock<Arc<Entry>>,
+    /// The stream of who has the turn, from its first good event on, as long as somebody wants it.
+    live: OnceLock<(Weak<Live>, Head)>,
 }
 
 /// A call that is in a flight.
@@ -44,12 +47,17 @@ pub(crate) struct Lead {
     _turn: OwnedSemaphorePermit,
 }
 
+/// Where the stream of who has the turn is shown to the others.
+pub(crate) struct Stage(Weak<Flight>);
+
 /// What comes of waiting.
 pub(crate) enum Turn {
     /// It is this call's turn.
     Lead(Lead),
     /// There is an answer.
     Answer(Arc<Entry>),
+    /// There is a stream of one, as it comes.
+    Live(Listener, Head),
     /// There will be none that could be shared.
     Alone,
 }
@@ -60,6 +68,7 @@ impl Flights {
         let new = || Flight {
             turn: Arc::new(Semaphore::new(1)),
             answer: OnceLock::new(),
+            live: OnceLock::new(),
         };
         let mut shard = self.shard(&name);
         let flight = shard.entry(name).or_insert_with(|| Arc::new(new())).clone();
@@ -105,8 +114,13 @@ impl Joined {
                 joined: self,
                 _turn: turn,
             }),
-            (Err(_), None) => Turn::Alone,
+            (Err(_), None) => self.listen().unwrap_or(Turn::Alone),
         }
+    }
+
+    fn listen(&self) -> Option<Turn> {
+        let (live, head) = self.flight.live.get()?;
+        Some(Turn::Live(live.upgrade()?.listen()?, head.clone()))
     }
 
     /// Whoever comes from now on begins another.
@@ -128,7 +142,21 @@ impl Drop for Joined {
     }
 }
 
+impl Drop for Lead {
+    fn drop(&mut self) {
+        // Whatever became of its stream, there is none for those who come now.
+        if self.joined.flight.live.get().is_some() {
+            self.joined.leave(true);
+        }
+    }
+}
+
 impl Lead {
+    /// Where its stream is shown to the others.
+    pub(crate) fn stage(&self) -> Stage {
+        Stage(Arc::downgrade(&self.joined.flight))
+    }
+
     /// Here is the answer, for all.
     pub(crate) fn answers(self, entry: Arc<Entry>) {
         let _ = self.joined.flight.answer.set(entry);
@@ -139,6 +167,16 @@ impl Lead {
     pub(crate) fn end(self) {
         self.joined.leave(true);
         self.joined.flight.turn.close();
+    }
+}
+
+impl Stage {
+    /// Here it is: those who wait have it, and so has whoever comes while it goes on.
+    pub(crate) fn show(&self, live: &Arc<Live>, head: Head) {
+        if let Some(flight) = self.0.upgrade() {
+            let _ = flight.live.set((Arc::downgrade(live), head));
+            flight.turn.close();
+        }
     }
 }
 

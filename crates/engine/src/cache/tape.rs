@@ -1,6 +1,6 @@
 //! Takes an answer down as it goes to the client, to keep it if it comes to a good end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use polygate_core::Usage;
@@ -8,13 +8,14 @@ use polygate_wire::{Format, dialect};
 
 use super::answers::Answers;
 use super::entry::{Entry, Head};
-use super::flights::Lead;
+use super::flights::{Lead, Stage};
 use super::key::Key;
 use crate::attempt::Reply;
-use crate::body::ReplyBody;
+use crate::body::{Live, ReplyBody};
 use crate::call::Call;
 use crate::config::CacheStore;
 use crate::engine::Trail;
+use crate::observe::End;
 
 /// An answer so far.
 #[derive(Debug)]
@@ -22,6 +23,15 @@ pub(crate) struct Tape {
     parts: Parts,
     head: Head,
     body: Vec<u8>,
+}
+
+/// A stream that is shown to those who ask the same.
+pub(crate) struct Showing {
+    stage: Stage,
+    head: Head,
+    most: usize,
+    /// How it ends.
+    pub end: Arc<OnceLock<End>>,
 }
 
 /// What becomes of it.
@@ -36,6 +46,15 @@ pub(super) struct Parts {
     pub answers: Arc<Answers>,
     /// Others wait for it.
     pub lead: Option<Lead>,
+}
+
+impl Showing {
+    /// It is shown from here on; what its own client gets of it.
+    pub(crate) fn show(self, body: ReplyBody) -> ReplyBody {
+        let live = Live::new(body, self.most, self.end);
+        self.stage.show(&live, self.head);
+        ReplyBody::Live(Box::new(live.listener()))
+    }
 }
 
 impl Tape {
@@ -68,6 +87,17 @@ impl Tape {
             ..Head::default()
         };
         Some(self)
+    }
+
+    /// What it takes to show it to those who ask the same, where it is a stream and they may have it.
+    pub(crate) fn showing(&self) -> Option<Showing> {
+        let lead = self.parts.lead.as_ref().filter(|_| self.head.is_stream)?;
+        Some(Showing {
+            stage: lead.stage(),
+            head: self.head.clone(),
+            most: self.parts.most,
+            end: Arc::default(),
+        })
     }
 
     /// More of it. False: there is too much of it to be kept.
@@ -118,7 +148,10 @@ fn is_keepable(reply: &Reply, format: Format) -> bool {
         && match &reply.body {
             ReplyBody::Stream(relay) => !relay.is_blocked(),
             ReplyBody::Whole(whole) => !whole.is_blocked(dialect(format)),
-            ReplyBody::Passing(_) | ReplyBody::Waiting(_) | ReplyBody::Replayed(_) => false,
+            ReplyBody::Passing(_)
+            | ReplyBody::Waiting(_)
+            | ReplyBody::Replayed(_)
+            | ReplyBody::Live(_) => false,
         }
 }
 

@@ -3,14 +3,24 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use polygate_core::Usage;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answered, Begun, Engine, Trail};
 use crate::attempt::Reply;
-use crate::body::{Hold, Replayed, ReplyBody, Running};
-use crate::cache::{Answers, Asked, Cache, Entry, Joined, Lookup, Turn, Verdict};
+use crate::body::{Hold, Listener, Replayed, ReplyBody, Running};
+use crate::cache::{Answers, Asked, Cache, Entry, Head, Joined, Lookup, Turn, Verdict};
 use crate::expect::{Expected, Metered};
 use crate::observe::{Looked, Recorder};
+
+/// An answer that another call got.
+struct Given {
+    reply: Reply,
+    /// Its tokens, where they are known already.
+    usage: Option<Usage>,
+    /// The way that it went then.
+    trail: Trail,
+}
 
 impl Engine {
     /// Answers that are kept for calls that ask the same.
@@ -63,10 +73,14 @@ impl Engine {
             }
             Ok(Verdict::LookedUp(rule, wish)) => cache.lookup(rule, wish, &begun.asked()),
         };
+        // Joined first: whoever has answered by now has kept that too.
+        let joined = lookup.coalesce.then(|| cache.join(&lookup));
         if let Some(entry) = cache.find(&lookup, self.millis()).await {
-            return self.replay(begun, recorder, &entry, Looked::Hit).await;
+            drop(joined);
+            let given = Given::kept(&entry, self.millis());
+            return self.give(begun, recorder, given, Looked::Hit).await;
         }
-        let lead = match lookup.coalesce.then(|| cache.join(&lookup).lead()) {
+        let lead = match joined.map(Joined::lead) {
             None => None,
             Some(Ok(lead)) => Some(lead),
             Some(Err(joined)) => {
@@ -100,7 +114,12 @@ impl Engine {
         let lead = match turn.await {
             Err(failure) => return Answered::failed(failure, recorder, Trail::default()),
             Ok(Turn::Answer(entry)) => {
-                return self.replay(begun, recorder, &entry, Looked::Shared).await;
+                let given = Given::kept(&entry, self.millis());
+                return self.give(begun, recorder, given, Looked::Shared).await;
+            }
+            Ok(Turn::Live(listener, head)) => {
+                let given = Given::live(listener, &head);
+                return self.give(begun, recorder, given, Looked::Shared).await;
             }
             Ok(Turn::Lead(lead)) => Some(lead),
             Ok(Turn::Alone) => None,
@@ -118,12 +137,12 @@ impl Engine {
         }
     }
 
-    /// Gives an answer that is kept. It counts as a request, and takes nothing else.
-    async fn replay(
+    /// Gives an answer that another call got. It counts as a request, and takes nothing else.
+    async fn give(
         &self,
         mut begun: Begun,
         mut recorder: Recorder,
-        entry: &Entry,
+        given: Given,
         looked: Looked,
     ) -> Answered {
         recorder.update(|record| {
@@ -135,36 +154,25 @@ impl Engine {
         if let Err(failure) = self.reserve(&mut begun, &mut recorder).await {
             return Answered::failed(failure, recorder, Trail::default());
         }
+        let Given {
+            reply,
+            usage,
+            mut trail,
+        } = given;
         recorder.update(|record| {
             record.looked = Some(looked);
-            record.saved = entry.head.usage;
-            record.transformed.losses = entry.losses();
+            record.saved = usage;
+            record.transformed.losses.clone_from(&trail.losses);
         });
-        let mut trail = Trail {
-            provider: Some(entry.head.provider.as_str().into()),
-            model: Some(entry.head.model.as_str().into()),
-            losses: entry.losses(),
-            cost: Some(0),
-            age: Some(entry.age(self.millis())),
-            ..Trail::default()
-        };
-        let mut body = if entry.head.is_stream {
-            ReplyBody::Replayed(Box::new(Replayed::new(entry)))
-        } else {
-            ReplyBody::whole(entry.body.clone(), None)
-        };
+        let mut reply = begun.guarded(reply, &mut recorder).await;
         trail.end(recorder.record(), self.clock.now());
         if looked == Looked::Shared {
             // Most of it was spent waiting for another's provider.
             trail.overhead = None;
         }
-        body.release(recorder, StatusCode::OK);
+        reply.body.release(recorder, reply.status);
         Answered {
-            result: Ok(Reply {
-                status: StatusCode::OK,
-                headers: entry.headers(),
-                body,
-            }),
+            result: Ok(reply),
             trail: Some(trail),
             limits: Vec::new(),
             explanation: None,
@@ -174,6 +182,43 @@ impl Engine {
     /// Milliseconds since 1970.
     fn millis(&self) -> i64 {
         self.clock.unix_micros() / 1000
+    }
+}
+
+impl Given {
+    /// Of what is kept.
+    fn kept(entry: &Entry, now: i64) -> Self {
+        let body = if entry.head.is_stream {
+            ReplyBody::Replayed(Box::new(Replayed::new(entry)))
+        } else {
+            ReplyBody::whole(entry.body.clone(), None)
+        };
+        let mut given = Self::of(&entry.head, body);
+        given.trail.age = Some(entry.age(now));
+        given
+    }
+
+    /// Of what is under way.
+    fn live(listener: Listener, head: &Head) -> Self {
+        Self::of(head, ReplyBody::Live(Box::new(listener)))
+    }
+
+    fn of(head: &Head, body: ReplyBody) -> Self {
+        Self {
+            reply: Reply {
+                status: StatusCode::OK,
+                headers: head.headers(),
+                body,
+            },
+            usage: head.usage,
+            trail: Trail {
+                provider: Some(head.provider.as_str().into()),
+                model: Some(head.model.as_str().into()),
+                losses: head.losses(),
+                cost: Some(0),
+                ..Trail::default()
+            },
+        }
     }
 }
 

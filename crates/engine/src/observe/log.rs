@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::looked::Looked;
-use super::record::{CallRecord, Outcome};
+use super::outcome::Outcome;
+use super::record::CallRecord;
 
 /// Writes the line. Texts from outside are fields, which the subscriber encodes; of control characters JSON leaves those of ISO 6429
 /// as they are.

@@ -1,6 +1,6 @@
 //! The record of one call: built along its way, sent once, by the drop of whatever owned the call last.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
 use super::decision::{Considered, Transformed};
 use super::looked::Looked;
+use super::outcome::{End, Outcome};
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
 use super::row;
@@ -264,28 +265,6 @@ impl AttemptRecord {
     }
 }
 
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Completely.
-    Completed,
-    /// With an error.
-    Failed,
-    /// The client went first.
-    ClientGone,
-}
-
-impl Outcome {
-    /// The word in logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Completed => "completed",
-            Outcome::Failed => "failed",
-            Outcome::ClientGone => "client_gone",
-        }
-    }
-}
-
 /// Carries the record; sends it when dropped. Until someone says otherwise, the client has gone.
 pub struct Recorder {
     record: Option<Box<CallRecord>>,
@@ -309,6 +288,8 @@ pub struct Recorder {
     content: Option<Box<Content>>,
     /// Takes the answer down, where it is to be kept.
     tape: Option<Box<Tape>>,
+    /// Where it is said how the call ended.
+    end: Option<Arc<OnceLock<End>>>,
 }
 
 impl Recorder {
@@ -327,6 +308,7 @@ impl Recorder {
             evidence: Evidence::default(),
             content: None,
             tape: None,
+            end: None,
         }
     }
 
@@ -403,9 +385,10 @@ impl Recorder {
         }
     }
 
-    /// The answer is taken down from here on.
-    pub(crate) fn tapes(&mut self, tape: Option<Tape>) {
+    /// The answer is taken down from here on; how the call ends is said there.
+    pub(crate) fn tapes(&mut self, tape: Option<Tape>, end: Option<Arc<OnceLock<End>>>) {
         self.tape = tape.map(Box::new);
+        self.end = end;
     }
 
     /// All of the answer is with the client, and it is a good one.
@@ -532,6 +515,14 @@ impl Drop for Recorder {
         };
         let now = self.clock.now();
         record.duration = now.saturating_sub(record.started);
+        if let Some(end) = self.end.take() {
+            let (outcome, error, usage) = (record.outcome, record.error, record.usage);
+            let _ = end.set(End {
+                outcome,
+                error,
+                usage,
+            });
+        }
         let given_up = |attempt: &&mut AttemptRecord| attempt.outcome == GIVEN_UP;
         let attempts = record.attempts.iter_mut();
         attempts
