@@ -186,15 +186,18 @@ impl Cache {
 
     /// The answer that is kept, where there is one that the call takes. The moment is in milliseconds since 1970.
     pub(crate) async fn find(&self, lookup: &Lookup, now: i64) -> Option<Arc<Entry>> {
-        if lookup.wish.is_fresh_wanted {
-            return None;
+        if self.store == CacheStore::Memory || lookup.wish.is_fresh_wanted {
+            return self.find_here(lookup, now);
         }
-        let found = match self.store {
-            CacheStore::Memory => self.answers.here(&lookup.key),
-            // In a box: most calls do without.
-            CacheStore::Redis => Box::pin(self.answers.there(&lookup.key)).await,
-        };
-        found.filter(|entry| entry.is_good(now) && lookup.wish.takes(entry.age(now)))
+        // In a box: most calls do without.
+        let found = Box::pin(self.answers.there(&lookup.key)).await;
+        found.filter(|entry| lookup.takes(entry, now))
+    }
+
+    /// The same in memory.
+    pub(crate) fn find_here(&self, lookup: &Lookup, now: i64) -> Option<Arc<Entry>> {
+        let found = self.answers.here(&lookup.key);
+        found.filter(|entry| lookup.takes(entry, now))
     }
 
     /// Joins those who ask the same.
@@ -214,6 +217,13 @@ impl Cache {
             answers: self.answers.clone(),
             lead,
         })
+    }
+}
+
+impl Lookup {
+    /// Whether this answer is one for it.
+    fn takes(&self, entry: &Entry, now: i64) -> bool {
+        !self.wish.is_fresh_wanted && entry.is_good(now) && self.wish.takes(entry.age(now))
     }
 }
 

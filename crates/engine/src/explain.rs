@@ -237,7 +237,7 @@ impl Engine {
         explanation.strict = call.strict;
         explanation.routes = choose::looked(snapshot, call, route);
         explanation.has_affinity = key.is_some();
-        match self.cached(call) {
+        match self.cached(snapshot, call, route) {
             Ok(cached) => explanation.cache = cached,
             Err(failure) => explanation.refusal = Some(Refusal::of(failure)),
         }

@@ -2,7 +2,7 @@
 //! nobody anything: calls are made as if nothing were kept.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +38,11 @@ pub struct SharedCache {
 }
 
 #[derive(Default)]
-struct Silent(Mutex<Option<Instant>>);
+struct Silent {
+    until: Mutex<Option<Instant>>,
+    /// How often it was asked, or given something, in vain.
+    failures: AtomicU64,
+}
 
 /// An answer to be written.
 struct Job {
@@ -77,7 +81,7 @@ impl fmt::Debug for SharedCache {
 
 impl Silent {
     fn is(&self) -> bool {
-        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
 
@@ -88,7 +92,10 @@ impl Silent {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("Redis does not answer".to_owned()),
         };
-        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_some() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         match (&trouble, until.is_some()) {
             (Some(trouble), false) => {
                 tracing::warn!(trouble, "answers kept in Redis cannot be looked for");
@@ -123,7 +130,12 @@ impl Elsewhere for SharedCache {
         let job = Job { key, entry, ttl };
         if before.saturating_add(size) > QUEUED_BYTES || self.jobs.try_send(job).is_err() {
             self.queued.fetch_sub(size, Ordering::Relaxed);
+            self.silent.failures.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn failures(&self) -> u64 {
+        self.silent.failures.load(Ordering::Relaxed)
     }
 
     fn find<'a>(&'a self, key: String) -> Found<'a> {

@@ -125,5 +125,6 @@ fn standing(state: &State) -> Standing {
         calls: state.calls.taken(),
         most_calls: most.unwrap_or(state.bearable),
         cached: state.engine.answers().size(),
+        cache_failures: state.engine.answers().failures(),
     }
 }

@@ -37,6 +37,8 @@ pub trait Elsewhere: fmt::Debug + Send + Sync {
     fn keep(&self, key: String, entry: Bytes, ttl: Duration);
     /// One that is kept. A call waits for it: not for long, and for nobody who is known to be silent.
     fn find<'a>(&'a self, key: String) -> Found<'a>;
+    /// How often it was asked, or given something, in vain.
+    fn failures(&self) -> u64;
     /// Forgets those whose keys begin so; how many.
     fn forget<'a>(&'a self, beginning: String) -> Forgotten<'a>;
 }
@@ -125,6 +127,11 @@ impl Answers {
             count += elsewhere.forget(beginning).await?;
         }
         Ok(Purged { count })
+    }
+
+    /// How often those whom replicas share answers at were asked, or given something, in vain.
+    pub fn failures(&self) -> u64 {
+        self.elsewhere.get().map_or(0, |shared| shared.failures())
     }
 
     /// How much is kept in memory.

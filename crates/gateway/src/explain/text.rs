@@ -105,11 +105,18 @@ fn cached(rule: u64, cache: &Value) -> String {
     let of = |name: &str| said(&cache[name]);
     match cache["why_not"].as_str() {
         Some(why) => format!("Cache: rule {rule}, but it is not looked up: {why}"),
-        None => format!(
-            "Cache: rule {rule}, answers are good for {} s and shared by {}",
-            of("ttl_seconds"),
-            of("share")
-        ),
+        None => {
+            let found = match cache["is_found"].as_bool() {
+                Some(true) => format!("; there is one, {} s old", of("age_seconds")),
+                Some(false) => "; there is none".to_owned(),
+                None => String::new(),
+            };
+            format!(
+                "Cache: rule {rule}, answers are good for {} s and shared by {}{found}",
+                of("ttl_seconds"),
+                of("share")
+            )
+        }
     }
 }
 

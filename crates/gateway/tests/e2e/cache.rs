@@ -1,8 +1,10 @@
 //! The response cache: what was answered once is answered again to the byte, to those who may have it, for nothing.
 
+mod alike;
+mod together;
+
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use http::Method;
 use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
 use polygate_store::usage::{CallRow, State};
@@ -319,109 +321,6 @@ async fn only_what_comes_to_a_good_end_is_kept() {
     assert_eq!(seen(&asks(&gate, &[], &body).await), "miss");
 }
 
-#[tokio::test]
-async fn a_thousand_that_ask_the_same_at_once_are_one_call() {
-    let mock = mock("p").await;
-    mock.script(Rule {
-        then: Behaviour {
-            latency_ms: 1500,
-            ..Behaviour::default()
-        },
-        ..Rule::default()
-    });
-    let gate = Gate::start(&config(&mock, "{rules: [{coalesce: true}]}", ""));
-    for (at, stream) in [false, true].into_iter().enumerate() {
-        let body = chat("m", stream);
-        let replies = join_all((0..1000).map(|_| asks(&gate, &[], &body))).await;
-        let count = |word: &str| replies.iter().filter(|reply| seen(reply) == word).count();
-        assert_eq!(count("miss"), 1, "{stream}");
-        assert_eq!(count("shared") + count("hit"), 999, "{stream}");
-        assert!(count("shared") > 0, "{stream}");
-        assert!(replies.iter().all(|reply| reply.body == replies[0].body));
-        assert_eq!(calls(&mock).len(), at + 1, "{stream}");
-    }
-}
-
-#[tokio::test]
-async fn where_the_first_goes_or_fails_one_other_asks_for_the_rest() {
-    let mock = mock("p").await;
-    let more = "retry: {max_retries: 0, breaker_threshold: 1000}";
-    let gate = Gate::start(&config(&mock, "{rules: [{coalesce: true}]}", more));
-    let slowly = |status| Behaviour {
-        latency_ms: 700,
-        status,
-        ..Behaviour::default()
-    };
-    mock.script(Rule {
-        times: Some(1),
-        then: slowly(Some(500)),
-        ..Rule::default()
-    });
-    mock.script(Rule {
-        then: slowly(None),
-        ..Rule::default()
-    });
-    let body = chat("m", false);
-    let replies = join_all((0..50).map(|_| asks(&gate, &[], &body))).await;
-    let good = replies.iter().filter(|reply| reply.status == 200).count();
-    assert_eq!((good, calls(&mock).len()), (49, 2));
-    // Who goes leaves it to the next.
-    let body = chat("other", true);
-    let long = Behaviour {
-        token_ms: 20,
-        tokens: Some(300),
-        ..Behaviour::default()
-    };
-    mock.clear();
-    mock.script(Rule {
-        times: Some(1),
-        then: long,
-        ..Rule::default()
-    });
-    let others = async {
-        let is_asked = || calls(&mock).len() == 3;
-        until("the first asks", is_asked).await;
-        join_all((0..20).map(|_| asks(&gate, &[], &body))).await
-    };
-    let (_, replies) = tokio::join!(leaves(&gate, &body), others);
-    assert!(replies.iter().all(|reply| reply.status == 200));
-    assert_eq!(
-        replies.iter().filter(|reply| seen(reply) == "miss").count(),
-        1
-    );
-    assert_eq!(calls(&mock).len(), 4);
-}
-
-#[tokio::test]
-async fn a_call_waits_for_another_no_longer_than_for_a_provider() {
-    let mock = mock("p").await;
-    mock.script(Rule {
-        times: Some(1),
-        then: Behaviour {
-            fault: Some(Fault::StallAfter(3)),
-            ..Behaviour::default()
-        },
-        ..Rule::default()
-    });
-    let gate = Gate::start(&config(&mock, "{rules: [{coalesce: true}]}", ""));
-    let body = chat("m", true);
-    let text = body.to_string();
-    let headers = [("content-type", "application/json")];
-    let _first = gate
-        .send(Method::POST, "/v1/chat/completions", &headers, text)
-        .await;
-    let patience = [("x-polygate-first-event-timeout", "200ms")];
-    let start = Instant::now();
-    let second = asks(&gate, &patience, &body).await;
-    assert_eq!(
-        (second.status.as_u16(), seen(&second)),
-        (200, "miss"),
-        "{}",
-        second.text()
-    );
-    assert!(start.elapsed() < Duration::from_secs(5));
-}
-
 async fn metric(gate: &Gate, series: &str) -> u64 {
     let text = gate.get("/metrics").await.text();
     let mut lines = text.lines();
@@ -582,7 +481,7 @@ async fn an_explanation_names_the_rule_or_says_why_not() {
             .json()["cache"]
             .clone()
     };
-    let expected = json!({"rule": 2, "when": "models m", "ttl_seconds": 60, "share": "key", "coalesce": true, "why_not": null});
+    let expected = json!({"rule": 2, "when": "models m", "ttl_seconds": 60, "share": "key", "coalesce": true, "why_not": null, "is_found": false, "age_seconds": null});
     assert_eq!(explained(chat("m", false)).await, expected);
     let mut body = chat("m", false);
     body["store"] = true.into();

@@ -1,6 +1,9 @@
 //! The gateway as it is when metrics are read: which configuration is in force, whether its store answers, how full it is.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -29,6 +32,8 @@ pub struct Standing {
     pub most_calls: usize,
     /// What the cache keeps in memory.
     pub cached: Size,
+    /// How often the cache of the replicas did not do what it should.
+    pub cache_failures: u64,
 }
 
 /// The gauges.
@@ -42,6 +47,7 @@ pub(super) struct Gauges {
     most_calls: Gauge,
     cached_entries: Gauge,
     cached_bytes: Gauge,
+    cache_failures: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,6 +89,7 @@ impl Gauges {
             most_calls: register(registry, "polygate_calls_max", Gauge::default()),
             cached_entries: register(registry, "polygate_cache_entries", Gauge::default()),
             cached_bytes: register(registry, "polygate_cache_bytes", Gauge::default()),
+            cache_failures: register(registry, "polygate_cache_failures", Counter::default()),
         }
     }
 
@@ -102,6 +109,8 @@ impl Gauges {
         ] {
             gauge.set(value);
         }
+        let failures = self.cache_failures.inner();
+        failures.store(now.cache_failures, Ordering::Relaxed);
         for (source, is_refused) in [
             ("file", now.is_file_refused),
             ("database", now.are_documents_refused),

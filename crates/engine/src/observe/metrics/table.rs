@@ -79,6 +79,7 @@ pub const TABLE: &[Described] = &[
     row("polygate_cache_saved_tokens", Counter, &["model", "kind"], "Tokens of answers that were kept and given again, by kind input and output: they are in no other metric, and in no sum of the ledger"),
     row("polygate_cache_entries", Gauge, &[], "Answers that are kept in memory"),
     row("polygate_cache_bytes", Gauge, &[], "Bytes of these"),
+    row("polygate_cache_failures", Counter, &[], "Times that Redis was asked for a kept answer, or given one to keep, in vain: it was away, or too slow, or too much was waiting"),
     row("polygate_shadow_calls", Counter, &["model", "outcome"], "Shadow calls, which no client waits for: completed, failed, client_gone (the gateway ended first), dropped (as many under way as there may be; model is then the one that has the shadow)"),
     row("polygate_guard_matches", Counter, &["guard", "action", "side"], "What guards found: action block, redact, restore or flag; side request or answer"),
     row("polygate_records_dropped", Counter, &[], "Call records lost to a full queue: missing in metrics and log, never in the ledger"),

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::cache;
 use super::fallbacks::{CAUSES, pairs};
 use super::groups::Groups;
 use super::{is_on, is_reference, number, text, time};
@@ -22,7 +23,7 @@ const STRATEGIES: [(&str, &str); 7] = [
 const STRONGER: &str = "router_settings says otherwise, which is stronger";
 
 /// Keys of these sections that have a word of their own.
-const WORDS: [(&str, &str); 26] = [
+const WORDS: [(&str, &str); 24] = [
     (
         "database_url",
         "set DB_URL; keys, teams and models that LiteLLM keeps there are not carried: make new ones",
@@ -33,11 +34,6 @@ const WORDS: [(&str, &str); 26] = [
         "no request waits for the database",
     ),
     ("allow_requests_on_db_unavailable", "that is always so"),
-    ("cache", "write cache: {rules: [{}]}"),
-    (
-        "cache_params",
-        "write cache: {store: redis, ttl: …, rules: [{}]}",
-    ),
     (
         "drop_params",
         "what a provider does not take is left out and named in x-polygate-dropped; a model's or key's strict: true refuses it",
@@ -118,6 +114,9 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
     for section in [&router, &library].into_iter().flatten() {
         reader.fallbacks(section);
     }
+    if let Some(library) = &library {
+        reader.out.extend(cache::read(library, reader.notes));
+    }
     if let Some(aliases) = router.as_ref().and_then(|at| at.get("model_group_alias")) {
         reader.aliases(&aliases);
     }
@@ -140,7 +139,9 @@ impl Reader<'_> {
             | "context_window_fallbacks"
             | "content_policy_fallbacks"
             | "default_fallbacks"
-            | "model_group_alias" => {}
+            | "model_group_alias"
+            | "cache"
+            | "cache_params" => {}
             "routing_strategy" => self.strategy(at),
             "num_retries" => self.number(at, "retry", "max_retries", ""),
             "allowed_fails" => self.allowed_fails(at),
