@@ -143,14 +143,51 @@ fn of_model(model: &Model) -> impl std::fmt::Debug {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Fallbacks;
+    use crate::condition::Condition;
+    use crate::config::{Action, By, Fallbacks, Guard, Looks, ModelRoute, Shadow};
+    use crate::payload::{Kind, Rule};
     use crate::status::tests::config;
 
     #[test]
     fn what_shapes_answers_changes_it_and_nothing_else_does() {
         type Change = fn(&mut Config);
         let before = shaping(&config());
-        let shapes: [Change; 6] = [
+        let shapes: [Change; 10] = [
+            |config| {
+                config.payload.push(Rule {
+                    kind: Kind::Filter,
+                    number: 0,
+                    targets: Vec::new(),
+                    when: Condition::default(),
+                    params: Vec::new(),
+                });
+            },
+            |config| {
+                config.guards.list.push(Guard {
+                    name: "g".to_owned(),
+                    when: Condition::default(),
+                    requests: true,
+                    answers: true,
+                    by: By::Looks(Looks {
+                        action: Action::Block,
+                        detectors: Vec::new(),
+                        patterns: Vec::new(),
+                        words: vec!["w".to_owned()],
+                        case_sensitive: false,
+                    }),
+                });
+            },
+            |config| {
+                config.models[0].routes.push(ModelRoute {
+                    when: Condition::default(),
+                    percent: None,
+                    model: "n".to_owned(),
+                });
+            },
+            |config| {
+                let headers = &mut config.providers[0].credentials[0].headers;
+                headers.insert("openai-organization".to_owned(), "o".to_owned());
+            },
             |config| config.models[0].targets[0].model = Some("n".to_owned()),
             |config| {
                 config.models[0].fallbacks = Fallbacks {
@@ -168,7 +205,14 @@ mod tests {
             change(&mut config);
             assert_ne!(shaping(&config), before, "{at}");
         }
-        let others: [Change; 3] = [
+        let others: [Change; 4] = [
+            |config| {
+                config.models[0].shadow = Some(Shadow {
+                    model: "n".to_owned(),
+                    percent: crate::config::Percent::ALL,
+                    max_concurrent: 1,
+                });
+            },
             |config| config.providers[0].weight = 7,
             |config| config.models[0].max_concurrent = Some(7),
             |config| config.metrics_open = false,

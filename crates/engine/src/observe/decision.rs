@@ -7,6 +7,7 @@ use polygate_wire::{Format, Loss};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::looked::Looked;
 use super::record::CallRecord;
 use crate::explain::Scores;
 use crate::guard::Acted;
@@ -71,6 +72,7 @@ pub(super) fn text(record: &CallRecord) -> String {
         ),
         ("altered", json!(altered)),
         ("rules", json!(transformed.rules)),
+        ("cache", json!(record.looked.map(Looked::name))),
         ("guards", guards.into()),
     ];
     let is_said =

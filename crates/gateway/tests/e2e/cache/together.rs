@@ -78,7 +78,7 @@ async fn a_call_waits_for_another_no_longer_than_for_a_provider() {
     let text = body.to_string();
     let headers = [("content-type", "application/json")];
     let mut first = pin!(gate.send(Method::POST, "/v1/chat/completions", &headers, text));
-    let is_asked = until("the first asks", || calls(&mock).len() == 1);
+    let is_asked = pin!(until("the first asks", || calls(&mock).len() == 1));
     assert!(matches!(
         select(is_asked, &mut first).await,
         Either::Left(_)

@@ -192,6 +192,11 @@ fn explained_call() -> Value {
         ("key", text()),
         ("team", text()),
         ("refusal", json!({"type": ["object", "null"]})),
+        (
+            "cache",
+            json!({"type": ["string", "null"], "enum": ["hit", "shared", "miss", "bypass", null]}),
+        ),
+        ("saved_tokens", json!({"type": ["object", "null"]})),
         ("routes", list(json!({"type": "object"}))),
         ("limits", list(json!({"type": "object"}))),
         ("considered", list(json!({"type": "object"}))),
