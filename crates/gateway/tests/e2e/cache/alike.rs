@@ -6,7 +6,7 @@ use polygate_mock_provider::{Behaviour, Mock, Rule};
 use serde_json::{Value, json};
 
 use super::{asks, config, seen};
-use crate::support::{ADMIN_KEY, Gate, calls, chat, mock};
+use crate::support::{ADMIN_KEY, Gate, calls, chat, mock, until};
 
 const ADDRESS: &str = "ann.lee@example.com";
 
@@ -139,7 +139,7 @@ async fn a_hit_has_no_shadow_and_is_given_where_a_budget_is_spent() {
 models:
   shown: {{targets: [{{provider: p, model: m}}], shadow: {{model: tried}}}}
   tried: {{targets: [{{provider: q, model: tried}}]}}
-master_keys: [{{name: k, key: sk-k, limits: {{tokens_per_day: 120}}}}]"
+master_keys: [{{name: k, key: sk-k, limits: {{tokens_per_day: 250}}}}]"
     );
     let config = config(&mock, "{rules: [{}]}", &more).replace(
         "cache:",
@@ -150,19 +150,24 @@ master_keys: [{{name: k, key: sk-k, limits: {{tokens_per_day: 120}}}}]"
     );
     let gate = Gate::start(&config);
     let key = [("authorization", "Bearer sk-k")];
+    mock.script(Rule {
+        then: Behaviour {
+            tokens: Some(150),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
     let mut body = chat("shown", false);
-    body["max_tokens"] = 100.into();
-    assert_eq!(seen(&asks(&gate, &key, &body).await), "miss");
-    crate::support::until("the shadow", || calls(&other).len() == 1).await;
+    body["max_tokens"] = 160.into();
+    let first = asks(&gate, &key, &body).await;
+    assert_eq!(seen(&first), "miss", "{}", first.text());
+    until("the shadow", || calls(&other).len() == 1).await;
     for _ in 0..5 {
         assert_eq!(seen(&asks(&gate, &key, &body).await), "hit");
     }
-    body["max_tokens"] = 119.into();
-    assert_eq!(
-        asks(&gate, &key, &body).await.status,
-        429,
-        "there are not so many left"
-    );
+    // The same of another call is too much.
+    body["seed"] = 1.into();
+    assert_eq!(asks(&gate, &key, &body).await.status, 429);
     assert_eq!((calls(&mock).len(), calls(&other).len()), (1, 1));
 }
 
