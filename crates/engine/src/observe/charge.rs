@@ -157,6 +157,9 @@ impl CallRecord {
 
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
+        if self.is_replayed() {
+            return State::Reported;
+        }
         let is_guessed = AttemptRecord::is_guessed;
         let mut answers = self.attempts.iter().rev();
         match answers.find(|one| one.answered).map(|one| one.charge.state) {
@@ -224,6 +227,8 @@ pub(super) mod tests {
             limits: Vec::new(),
             considered: Vec::new(),
             passed_over: Vec::new(),
+            looked: None,
+            saved: None,
             transformed: Transformed::default(),
             trace: None,
             began: 1_700_000_000_000_000,

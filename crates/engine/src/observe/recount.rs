@@ -222,9 +222,9 @@ impl Ended {
         !self.evidence.is_empty() && self.record.is_guessed()
     }
 
-    /// Settles by what the record says. A call that nobody was asked for never was.
+    /// Settles by what the record says. A call that nobody was asked for never was, unless its answer was kept.
     pub(super) fn finish(self) {
-        if !self.record.attempts.is_empty() {
+        if !self.record.attempts.is_empty() || self.record.is_replayed() {
             self.reserved.settle(self.record.charge.amounts());
         }
         for (number, reserved) in self.reserved_for {

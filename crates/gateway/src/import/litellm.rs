@@ -1,5 +1,6 @@
 //! LiteLLM's `config.yaml`: deployments become providers with the names they serve, groups of deployments become models.
 
+mod cache;
 mod callbacks;
 mod defaults;
 mod deployment;

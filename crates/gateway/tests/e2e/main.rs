@@ -13,6 +13,7 @@ mod attribution;
 mod bad_input;
 mod bedrock;
 mod budgets;
+mod cache;
 mod canary;
 mod cancel;
 mod clients;

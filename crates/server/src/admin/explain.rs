@@ -231,6 +231,8 @@ fn past(row: &CallRow) -> Value {
         "key": row.key,
         "team": row.team,
         "refusal": refusal(row),
+        "cache": decided("cache"),
+        "saved_tokens": row.saved,
         "routes": routes,
         "limits": limits,
         "considered": considered,

@@ -75,6 +75,9 @@ impl CallFilter {
                 .tag
                 .as_ref()
                 .is_none_or(|tag| call.tag_list().contains(tag))
+            && self
+                .cached
+                .is_none_or(|cached| cached == call.cached.is_some())
             && self.status.is_none_or(|status| status == call.status)
             && self.stream.is_none_or(|stream| stream == call.stream)
             && self

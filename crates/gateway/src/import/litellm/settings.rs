@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
+use super::cache;
 use super::callbacks::Callbacks;
 use super::fallbacks::{CAUSES, pairs};
 use super::groups::Groups;
@@ -25,7 +26,7 @@ const STRATEGIES: [(&str, &str); 7] = [
 const STRONGER: &str = "router_settings says otherwise, which is stronger";
 
 /// Keys of these sections that have a word of their own.
-const WORDS: [(&str, &str); 35] = [
+const WORDS: [(&str, &str); 33] = [
     (
         "database_url",
         "set DB_URL; keys, teams and models that LiteLLM keeps there are not carried: make new ones",
@@ -36,8 +37,6 @@ const WORDS: [(&str, &str); 35] = [
         "no request waits for the database",
     ),
     ("allow_requests_on_db_unavailable", "that is always so"),
-    ("cache", "answers are not cached"),
-    ("cache_params", "answers are not cached"),
     (
         "drop_params",
         "what a provider does not take is left out and named in x-polygate-dropped; a model's or key's strict: true refuses it",
@@ -152,6 +151,9 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
     for section in [&router, &library].into_iter().flatten() {
         reader.fallbacks(section);
     }
+    if let Some(library) = &library {
+        reader.out.extend(cache::read(library, reader.notes));
+    }
     if let Some(aliases) = router.as_ref().and_then(|at| at.get("model_group_alias")) {
         reader.aliases(&aliases);
     }
@@ -177,7 +179,9 @@ impl Reader<'_> {
             | "content_policy_fallbacks"
             | "default_fallbacks"
             | "model_group_alias"
-            | "allowed_ips" => {}
+            | "allowed_ips"
+            | "cache"
+            | "cache_params" => {}
             "routing_strategy" => self.strategy(at),
             "num_retries" => self.number(at, "retry", "max_retries", ""),
             "allowed_fails" => self.allowed_fails(at),
