@@ -57,7 +57,7 @@ pub(crate) enum Turn {
     /// There is an answer.
     Answer(Arc<Entry>),
     /// There is a stream of one, as it comes.
-    Live(Listener, Head),
+    Live(Listener, Box<Head>),
     /// There will be none that could be shared.
     Alone,
 }
@@ -120,7 +120,10 @@ impl Joined {
 
     fn listen(&self) -> Option<Turn> {
         let (live, head) = self.flight.live.get()?;
-        Some(Turn::Live(live.upgrade()?.listen()?, head.clone()))
+        Some(Turn::Live(
+            live.upgrade()?.listen()?,
+            Box::new(head.clone()),
+        ))
     }
 
     /// Whoever comes from now on begins another.
@@ -203,11 +206,7 @@ mod tests {
     }
 
     async fn waiting(flights: &Arc<Flights>) -> tokio::task::JoinHandle<Turn> {
-        let joined = flights
-            .join((key(1), 0))
-            .lead()
-            .err()
-            .expect("somebody asks");
+        let joined = flights.join((key(1), 0)).lead().expect_err("somebody asks");
         let waiting = tokio::spawn(joined.turn());
         tokio::task::yield_now().await;
         waiting

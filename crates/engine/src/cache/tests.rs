@@ -9,10 +9,11 @@ use http_body_util::BodyExt;
 use polygate_core::FixedClock;
 use proptest::prelude::*;
 
+use super::entry::tests::entry;
 use super::*;
 use crate::admit::Caller;
 use crate::attempt::{Answering, Attempt, Reply, StandIn};
-use crate::body::ReplyBody;
+use crate::body::{Listener, Live, Replayed, ReplyBody};
 use crate::condition::Condition;
 use crate::engine::{Answered, Engine};
 use crate::pattern::Pattern;
@@ -20,6 +21,7 @@ use crate::status::tests::{config, engine_of};
 use crate::{Inbound, InboundBody};
 
 const S: Duration = Duration::from_secs(1);
+const NONE: Duration = Duration::ZERO;
 const TEXT: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
 
 /// A key like no other.
@@ -48,7 +50,7 @@ impl StandIn for Counter {
 fn rule() -> CacheRule {
     CacheRule {
         when: Condition::default(),
-        ttl: 60 * S,
+        ttl: 6NONE,
         share: Share::Key,
         coalesce: false,
         on_request: false,
@@ -111,17 +113,17 @@ async fn an_answer_is_given_for_its_time_and_no_longer() {
     let (engine, clock) = engine(vec![rule()]);
     let none = &[][..];
     for (after, headers, expected) in [
-        (0 * S, none, ("1", "miss")),
-        (0 * S, none, ("1", "hit")),
+        (NONE, none, ("1", "miss")),
+        (NONE, none, ("1", "hit")),
         (59 * S, none, ("1", "hit")),
-        (0 * S, &[("cache-control", "max-age=30")], ("2", "miss")),
-        (0 * S, none, ("2", "hit")),
-        (0 * S, &[("cache-control", "no-cache")], ("3", "miss")),
-        (0 * S, &[("cache-control", "no-store")], ("4", "bypass")),
-        (0 * S, none, ("3", "hit")),
-        (60 * S, none, ("5", "miss")),
+        (NONE, &[("cache-control", "max-age=30")], ("2", "miss")),
+        (NONE, none, ("2", "hit")),
+        (NONE, &[("cache-control", "no-cache")], ("3", "miss")),
+        (NONE, &[("cache-control", "no-store")], ("4", "bypass")),
+        (NONE, none, ("3", "hit")),
+        (6NONE, none, ("5", "miss")),
         (
-            0 * S,
+            NONE,
             &[("cache-control", "no-cache"), ("x-polygate-cache", "10s")],
             ("6", "miss"),
         ),
@@ -352,4 +354,50 @@ proptest! {
         headers.insert(wish::HEADER, value);
         let _ = Wish::read(&headers);
     }
+}
+
+/// What there is for a listener: its pieces, and how it ends.
+async fn heard(listener: Listener) -> (String, Result<(), u16>) {
+    let mut body = ReplyBody::Live(Box::new(listener));
+    let mut text = String::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let piece = frame.into_data().expect("data");
+                text += std::str::from_utf8(&piece).expect("text");
+            }
+            Err(failure) => return (text, Err(failure.status)),
+        }
+    }
+    (text, Ok(()))
+}
+
+#[tokio::test]
+async fn who_does_not_read_holds_up_nobody_and_is_cut_off_beyond_what_is_held() {
+    let source = || ReplyBody::Replayed(Box::new(Replayed::new(&entry(&["one,", "two,", "six"]))));
+    for (most, late, joins) in [
+        (11, ("one,two,six", Ok(())), true),
+        (10, ("", Err(408)), false),
+        (0, ("", Err(408)), false),
+    ] {
+        let live = Live::new(source(), most, Arc::default());
+        let (one, other) = (live.listener(), live.listener());
+        let (text, end) = heard(one).await;
+        assert_eq!((&*text, end), ("one,two,six", Ok(())), "{most}");
+        assert_eq!(live.listen().is_some(), joins, "{most}");
+        let (text, end) = heard(other).await;
+        assert_eq!((&*text, end), late, "{most}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_read_on_by_whoever_is_left() {
+    let source = || ReplyBody::Replayed(Box::new(Replayed::new(&entry(&["one,", "two"]))));
+    let live = Live::new(source(), 100, Arc::default());
+    let (one, other) = (live.listener(), live.listener());
+    let mut one = ReplyBody::Live(Box::new(one));
+    let first = one.frame().await.expect("a piece").expect("no failure");
+    assert_eq!(first.into_data().expect("data"), "one,");
+    drop(one);
+    assert_eq!(heard(other).await, ("one,two".to_owned(), Ok(())));
 }

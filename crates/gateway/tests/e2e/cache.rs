@@ -466,33 +466,6 @@ async fn answers_are_purged_and_that_is_written_down() {
     assert_eq!(wrong.status, 400);
 }
 
-#[tokio::test]
-async fn an_explanation_names_the_rule_or_says_why_not() {
-    let mock = mock("p").await;
-    let rules =
-        "{rules: [{when: {models: [other]}}, {when: {models: [m]}, ttl: 1m, coalesce: true}]}";
-    let gate = Gate::start(&config(&mock, rules, ""));
-    let explained = async |body: Value| {
-        let key = format!("Bearer {ADMIN_KEY}");
-        let headers = [("authorization", &*key)];
-        let path = "/admin/v1/explain";
-        gate.ask(Method::POST, path, &headers, body.to_string())
-            .await
-            .json()["cache"]
-            .clone()
-    };
-    let expected = json!({"rule": 2, "when": "models m", "ttl_seconds": 60, "share": "key", "coalesce": true, "why_not": null, "is_found": false, "age_seconds": null});
-    assert_eq!(explained(chat("m", false)).await, expected);
-    let mut body = chat("m", false);
-    body["store"] = true.into();
-    let why = explained(body).await["why_not"].clone();
-    assert!(
-        why.as_str().is_some_and(|why| why.contains("keep")),
-        "{why}"
-    );
-    assert!(calls(&mock).is_empty());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_answers_in_redis_and_miss_it_only_while_it_is_away() {
     let Some(mut redis) = Redis::start() else {

@@ -1,5 +1,5 @@
 //! What keeps two calls apart that say the same: guards, routes and rules of payloads that are for one and not for the other; and what
-//! guards make of answers that are kept.
+//! guards make of answers that are kept. What explanations say of it.
 
 use http::Method;
 use polygate_mock_provider::{Behaviour, Mock, Rule};
@@ -171,23 +171,41 @@ master_keys: [{{name: k, key: sk-k, limits: {{tokens_per_day: 250}}}}]"
     assert_eq!((calls(&mock).len(), calls(&other).len()), (1, 1));
 }
 
+/// What an explanation says of the cache.
+async fn explained(gate: &Gate, body: &Value) -> Value {
+    let key = format!("Bearer {ADMIN_KEY}");
+    let headers = [("authorization", &*key)];
+    let path = "/admin/v1/explain";
+    let reply = gate.ask(Method::POST, path, &headers, body.to_string());
+    reply.await.json()["cache"].clone()
+}
+
 #[tokio::test]
 async fn an_explanation_says_whether_there_is_an_answer() {
     let mock = mock("p").await;
     let gate = Gate::start(&config(&mock, "{share: all, rules: [{}]}", ""));
-    let explained = async |body: &Value| {
-        let key = format!("Bearer {ADMIN_KEY}");
-        let headers = [("authorization", &*key)];
-        let path = "/admin/v1/explain";
-        gate.ask(Method::POST, path, &headers, body.to_string())
-            .await
-            .json()["cache"]
-            .clone()
-    };
     let body = chat("m", false);
-    assert_eq!(explained(&body).await["is_found"], false);
+    assert_eq!(explained(&gate, &body).await["is_found"], false);
     asks(&gate, &[], &body).await;
-    let found = explained(&body).await;
+    let found = explained(&gate, &body).await;
     assert_eq!(found["is_found"], true, "{found}");
     assert!(found["age_seconds"].is_u64(), "{found}");
+}
+
+#[tokio::test]
+async fn an_explanation_names_the_rule_or_says_why_not() {
+    let mock = mock("p").await;
+    let rules =
+        "{rules: [{when: {models: [other]}}, {when: {models: [m]}, ttl: 1m, coalesce: true}]}";
+    let gate = Gate::start(&config(&mock, rules, ""));
+    let expected = json!({"rule": 2, "when": "models m", "ttl_seconds": 60, "share": "key", "coalesce": true, "why_not": null, "is_found": false, "age_seconds": null});
+    assert_eq!(explained(&gate, &chat("m", false)).await, expected);
+    let mut body = chat("m", false);
+    body["store"] = true.into();
+    let why = explained(&gate, &body).await["why_not"].clone();
+    assert!(
+        why.as_str().is_some_and(|why| why.contains("keep")),
+        "{why}"
+    );
+    assert!(calls(&mock).is_empty());
 }

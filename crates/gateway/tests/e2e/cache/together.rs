@@ -216,12 +216,12 @@ async fn a_stream_that_breaks_ends_badly_for_all_and_is_asked_for_anew() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_holds_up_nobody_and_what_is_too_long_is_shared_no_further() {
+async fn what_is_too_long_to_be_kept_is_shared_to_its_end_and_joined_no_more() {
     let mock = mock("p").await;
     mock.script(Rule {
         then: Behaviour {
             token_ms: 1,
-            tokens: Some(4000),
+            tokens: Some(600),
             ..Behaviour::default()
         },
         ..Rule::default()
@@ -232,12 +232,12 @@ async fn who_does_not_read_holds_up_nobody_and_what_is_too_long_is_shared_no_fur
         "",
     ));
     let body = chat("m", true);
-    // It takes the head, and then nothing.
-    let _first = begins(&gate, &body).await;
+    let mut first = begins(&gate, &body).await;
     let mut second = begins(&gate, &body).await;
     assert_eq!(second.headers()["x-polygate-cache"], "shared");
     let text = reads(&mut second, usize::MAX).await;
-    assert!(text.trim_end().ends_with("data: [DONE]"), "{}", text.len());
+    assert!(text.len() > 16 * 1024 && text.trim_end().ends_with("data: [DONE]"));
+    assert_eq!(reads(&mut first, usize::MAX).await, text);
     assert_eq!(calls(&mock).len(), 1);
     assert_eq!(seen(&asks(&gate, &[], &body).await), "miss");
 }
