@@ -21,6 +21,7 @@ use crate::kept::Continued;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
+use crate::unread;
 
 /// How many endpoints there are.
 pub const ENDPOINTS: usize = 10;
@@ -116,6 +117,17 @@ impl Endpoint {
             Endpoint::Responses | Endpoint::ResponsesCount => Format::OpenaiResponses,
             Endpoint::Messages | Endpoint::CountTokens => Format::AnthropicMessages,
             Endpoint::Generate { .. } | Endpoint::GeminiMethod(_) => Format::Gemini,
+        }
+    }
+
+    /// Whether anybody can tell how many tokens its calls are: what else Google has is paid by other measures.
+    pub fn is_counted(&self) -> bool {
+        match self {
+            Endpoint::GeminiMethod(method) => {
+                ["countTokens", "embedContent", "batchEmbedContents"].contains(&&**method)
+            }
+            Endpoint::Proxy(_) => false,
+            _ => true,
         }
     }
 
@@ -257,6 +269,12 @@ impl Call {
     /// Understands a request. The body is handed back: the proxy's may be sent only once.
     pub fn read(snapshot: &Snapshot, mut inbound: Inbound) -> Result<(Self, InboundBody), Failure> {
         let body = std::mem::replace(&mut inbound.body, InboundBody::Whole(Bytes::new()));
+        let body = match (&inbound.endpoint, body) {
+            (Endpoint::Proxy(_), InboundBody::Whole(bytes)) => {
+                InboundBody::Whole(unread::plain(bytes)?)
+            }
+            (_, body) => body,
+        };
         let object = match (&inbound.endpoint, &body) {
             (Endpoint::Proxy(_), _) | (_, InboundBody::Passing(_)) => None,
             (_, InboundBody::Whole(body)) => Some(RawObject::parse(body.clone())?),

@@ -38,6 +38,7 @@ pub mod pulse;
 pub mod quota;
 pub mod route;
 pub mod seats;
+mod secrets;
 mod shape;
 pub mod signals;
 pub mod snapshot;
@@ -45,6 +46,7 @@ pub mod status;
 pub mod tariff;
 mod tls;
 pub mod transport;
+mod unread;
 
 pub use call::{Endpoint, Inbound, InboundBody};
 pub use config::Config;

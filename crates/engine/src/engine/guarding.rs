@@ -158,22 +158,23 @@ impl Begun {
                 None => Ok(()),
             };
         }
-        let Some((upstream, idle)) = passing.open() else {
-            return Ok(());
-        };
-        // As long as a whole answer may take, and no longer.
-        let until = Instant::now() + self.snapshot.config.timeouts.request;
-        let bytes = match read_capped(upstream, ANSWER_LIMIT, idle, until).await? {
-            Read::Whole(bytes) => bytes,
-            Read::Over { head, rest } if strict.is_none() => {
-                *passing = Passing::new(head, rest, idle);
-                return Ok(());
-            }
-            Read::Over { .. } => {
-                return Err(unseen(
-                    strict.map_or("", |guard| guard),
-                    "so long an answer",
-                ));
+        let bytes = match (passing.held(), passing.open()) {
+            (Some(bytes), _) => bytes,
+            (None, None) => return Ok(()),
+            (None, Some((upstream, idle))) => {
+                // As long as a whole answer may take, and no longer.
+                let until = Instant::now() + self.snapshot.config.timeouts.request;
+                match read_capped(upstream, ANSWER_LIMIT, idle, until).await? {
+                    Read::Whole(bytes) => bytes,
+                    Read::Over { head, rest } if strict.is_none() => {
+                        *passing = Passing::new(head, rest, idle);
+                        return Ok(());
+                    }
+                    Read::Over { .. } => {
+                        let guard = strict.map_or("", |guard| guard);
+                        return Err(unseen(guard, "so long an answer"));
+                    }
+                }
             }
         };
         let replaced = guard_whole(guarded, &bytes, recorder).await?;

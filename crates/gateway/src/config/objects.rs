@@ -173,6 +173,7 @@ fn condition(when: &Condition) -> Value {
         "tags": said(&when.tags),
         "headers": Some(headers).filter(|headers| !headers.is_empty()),
         "formats": Some(formats).filter(|formats| !formats.is_empty()),
+        "endpoints": said(&when.endpoints),
         "stream": when.stream,
         "tools": when.tools,
         "images": when.images,

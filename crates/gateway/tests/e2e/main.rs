@@ -59,6 +59,7 @@ mod support;
 mod telemetry;
 mod telemetry_memory;
 mod tls;
+mod unread;
 mod usage;
 mod virtual_models;
 mod wall;

@@ -8,7 +8,6 @@ use polygate_core::{Failure, Usage};
 use tokio::sync::oneshot;
 
 use super::{KEEPALIVE, Relay, Silence};
-use crate::attempt::redact;
 use crate::engine::{Asking, Continuation, Cut, Further, Lent, out_of_time};
 use crate::observe::Recorder;
 
@@ -67,7 +66,7 @@ impl Relay {
         else {
             return false;
         };
-        redact(&mut failure, &self.parts.candidate.credential.secret);
+        self.parts.candidate.credential.secrets.redact(&mut failure);
         self.parts.rest(&failure);
         recorder.land();
         recorder.update(|record| record.usage = usage);
