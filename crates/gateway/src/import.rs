@@ -301,6 +301,16 @@ impl Notes {
         self.note(at, Fate::NoCounterpart, message);
     }
 
+    /// The same of what several refer to: it is said once.
+    fn once(&mut self, at: &At<'_>, message: &str) {
+        let is_said = self.0.iter().any(|known| {
+            known.place == at.place && known.path == at.path && known.message == message
+        });
+        if !is_said {
+            self.missing(at, message);
+        }
+    }
+
     /// Something that stands nowhere in the file.
     fn general(&mut self, path: &str, message: &str) {
         self.0.push(Finding {

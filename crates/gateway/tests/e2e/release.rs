@@ -68,8 +68,12 @@ fn packing_twice_makes_the_same_bytes_and_all_is_in_there() {
     assert!(lost.is_empty(), "{lost:?}");
     let readme = std::fs::read_to_string(inside.join("README.md")).expect("README.md");
     let version = env!("CARGO_PKG_VERSION");
-    let elsewhere = format!("](https://github.com/polygate/polygate/blob/v{version}/ARCHITECTURE.md)");
-    assert!(readme.contains(&elsewhere) && readme.contains("](docs/"), "{readme}");
+    let elsewhere =
+        format!("](https://github.com/polygate/polygate/blob/v{version}/ARCHITECTURE.md)");
+    assert!(
+        readme.contains(&elsewhere) && readme.contains("](docs/"),
+        "{readme}"
+    );
     let completions = std::fs::read_dir(inside.join("completions")).expect("completions");
     let sizes = completions.map(|file| file.expect("a file").metadata().expect("its size").len());
     let sizes: Vec<u64> = sizes.collect();
@@ -112,7 +116,10 @@ fn archives_go_where_the_caller_says_from_where_it_is() {
         .env("SOURCE_DATE_EPOCH", "1767225600"));
     let archive = String::from_utf8(said.stdout).expect("text");
     let archive = Path::new(archive.trim());
-    assert!(archive.starts_with(out.path().join("here/below")), "{archive:?}");
+    assert!(
+        archive.starts_with(out.path().join("here/below")),
+        "{archive:?}"
+    );
     assert!(archive.is_file());
 }
 

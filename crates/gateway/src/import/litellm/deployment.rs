@@ -71,6 +71,20 @@ const WORDS: [(&str, &str); 16] = [
     ("aws_role_name", "AWS is asked with keys, by no role"),
 ];
 
+/// What is taken of a named credential.
+const OF_CREDENTIALS: [&str; 10] = [
+    "api_key",
+    "api_base",
+    "base_url",
+    "api_version",
+    "custom_llm_provider",
+    "aws_region_name",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_bedrock_runtime_endpoint",
+];
+
 /// Of any other.
 const UNKNOWN: &str = "it is not known here: if its provider is to get it, write it into payload.default, at the place that it has there";
 
@@ -180,6 +194,14 @@ fn credential<'a>(params: &At<'a>, top: &At<'a>, notes: &mut Notes) -> Option<At
     let values = found.and_then(|found| found.get("credential_values"));
     if values.is_none() {
         notes.missing(&named, "credential_list has none of this name: set api_key");
+    }
+    for (key, at) in values.iter().flat_map(At::entries) {
+        if !OF_CREDENTIALS.contains(&key) {
+            notes.once(
+                &at,
+                "nothing of a credential but its address and keys is read",
+            );
+        }
     }
     values
 }

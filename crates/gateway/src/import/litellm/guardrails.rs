@@ -57,6 +57,11 @@ pub fn read(section: &At<'_>, notes: &mut Notes) -> Vec<Value> {
 }
 
 fn guard(entry: &At<'_>, guards: &mut Vec<Value>, notes: &mut Notes) {
+    for (key, at) in entry.entries() {
+        if !["guardrail_name", "litellm_params"].contains(&key) {
+            notes.missing(&at, "guards have none of this");
+        }
+    }
     let params = entry.get("litellm_params");
     let kind = params.as_ref().and_then(|params| params.get("guardrail"));
     let Some((params, kind)) = params.zip(kind) else {

@@ -22,6 +22,22 @@ const STRATEGIES: [(&str, &str); 7] = [
     ("provider-budget-routing", "cheapest"),
 ];
 
+/// What is read when all else is, where it means something.
+const LATER: [&str; 12] = [
+    "router_settings.fallbacks",
+    "router_settings.context_window_fallbacks",
+    "router_settings.content_policy_fallbacks",
+    "router_settings.default_fallbacks",
+    "router_settings.model_group_alias",
+    "litellm_settings.fallbacks",
+    "litellm_settings.context_window_fallbacks",
+    "litellm_settings.content_policy_fallbacks",
+    "litellm_settings.default_fallbacks",
+    "litellm_settings.cache",
+    "litellm_settings.cache_params",
+    "general_settings.allowed_ips",
+];
+
 /// Of what is said twice.
 const STRONGER: &str = "router_settings says otherwise, which is stronger";
 
@@ -174,14 +190,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn setting(&mut self, key: &str, at: &At<'_>) {
         match key {
-            "fallbacks"
-            | "context_window_fallbacks"
-            | "content_policy_fallbacks"
-            | "default_fallbacks"
-            | "model_group_alias"
-            | "allowed_ips"
-            | "cache"
-            | "cache_params" => {}
+            _ if LATER.contains(&at.path.as_str()) => {}
             "routing_strategy" => self.strategy(at),
             "num_retries" => self.number(at, "retry", "max_retries", ""),
             "allowed_fails" => self.allowed_fails(at),
