@@ -1,8 +1,10 @@
 //! The body: it owns the upstream's answer and is polled by the client's connection. Dropping it lets the upstream go;
 //! not polling it slows the upstream; what it has not yet sent is not yet committed.
 
+mod live;
 mod passing;
 mod relay;
+mod replayed;
 mod waiting;
 
 use std::pin::Pin;
@@ -12,9 +14,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use polygate_core::{Failure, Usage};
+use polygate_wire::{Dialect, Frame as Said};
 
+pub use live::{Listener, Live};
 pub use passing::Passing;
 pub use relay::{Relay, RelayParts};
+pub use replayed::Replayed;
 pub use waiting::{Hold, Running, Waiting};
 
 use crate::observe::{Outcome, Recorder};
@@ -32,6 +37,10 @@ pub enum ReplyBody {
     Passing(Box<Passing>),
     /// No answer yet.
     Waiting(Box<Waiting>),
+    /// A stream that was kept.
+    Replayed(Box<Replayed>),
+    /// A stream that others get too.
+    Live(Box<Listener>),
 }
 
 /// A whole answer.
@@ -57,10 +66,11 @@ impl ReplyBody {
     /// Ends it before its time: a stream with this failure as its last event, other bytes with a break. What is whole stays whole.
     pub fn stop(&mut self, failure: Failure) {
         match self {
-            ReplyBody::Whole(_) => {}
+            ReplyBody::Whole(_) | ReplyBody::Replayed(_) => {}
             ReplyBody::Stream(relay) => relay.stop(failure),
             ReplyBody::Passing(passing) => passing.stop(failure),
             ReplyBody::Waiting(waiting) => waiting.stop(failure),
+            ReplyBody::Live(listener) => listener.stop(failure),
         }
     }
 
@@ -85,6 +95,14 @@ impl ReplyBody {
                 recorder.update(|record| record.status = status.as_u16());
                 recorder.of_answer(|attempt| attempt.status = status.as_u16());
                 passing.release(recorder);
+            }
+            ReplyBody::Replayed(replayed) => {
+                recorder.update(|record| record.status = status.as_u16());
+                replayed.release(recorder);
+            }
+            ReplyBody::Live(listener) => {
+                recorder.update(|record| record.status = status.as_u16());
+                listener.release(recorder);
             }
             // It brings its own.
             ReplyBody::Waiting(_) => {}
@@ -112,6 +130,12 @@ impl Body for ReplyBody {
                 .poll_piece(cx)
                 .map(|piece| piece.map(|bytes| bytes.map(Frame::data))),
             ReplyBody::Waiting(waiting) => waiting.poll_piece(cx),
+            ReplyBody::Replayed(replayed) => {
+                Poll::Ready(replayed.next().map(|bytes| Ok(Frame::data(bytes))))
+            }
+            ReplyBody::Live(listener) => listener
+                .poll_piece(cx)
+                .map(|piece| piece.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -124,9 +148,11 @@ impl Body for ReplyBody {
             ReplyBody::Whole(whole) => {
                 SizeHint::with_exact(whole.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            ReplyBody::Stream(_) | ReplyBody::Passing(_) | ReplyBody::Waiting(_) => {
-                SizeHint::default()
-            }
+            ReplyBody::Stream(_)
+            | ReplyBody::Passing(_)
+            | ReplyBody::Waiting(_)
+            | ReplyBody::Replayed(_)
+            | ReplyBody::Live(_) => SizeHint::default(),
         }
     }
 }
@@ -154,8 +180,19 @@ impl Whole {
                     Outcome::Failed
                 }
             });
+            recorder.ends_well();
         }
         Some(bytes)
+    }
+
+    /// Whether it says no more than that the provider did not let the prompt through.
+    pub(crate) fn is_blocked(&self, dialect: &dyn Dialect) -> bool {
+        let data = self.bytes.as_deref().unwrap_or_default();
+        let said = Said {
+            event: None,
+            data: data.into(),
+        };
+        dialect.sniff(&said).is_blocked
     }
 }
 
@@ -166,6 +203,8 @@ impl std::fmt::Debug for ReplyBody {
             ReplyBody::Stream(_) => "Stream",
             ReplyBody::Passing(_) => "Passing",
             ReplyBody::Waiting(_) => "Waiting",
+            ReplyBody::Replayed(_) => "Replayed",
+            ReplyBody::Live(_) => "Live",
         })
     }
 }

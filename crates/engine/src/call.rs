@@ -144,6 +144,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether its streams are elements of one JSON array.
+    pub fn is_array(&self) -> bool {
+        let Endpoint::Generate { stream, sse } = self else {
+            return false;
+        };
+        *stream && !sse
+    }
+
     /// Whether its callers send a conversation, to which turns may be added.
     pub fn is_of_messages(&self) -> bool {
         *self != Endpoint::Completions && self.ingress().is_some()

@@ -183,7 +183,7 @@ impl Choices {
     }
 
     /// By what the route is remembered: the name, and what was decided, whose order follows from it.
-    fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         let mut key = format!("{name}:");
         for choice in &*self.0 {
             // Writing to a string does not fail.

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod cache;
 mod cloak;
 mod credential;
 mod guard;
@@ -31,6 +32,7 @@ use crate::payload::Rule;
 pub use crate::transport::Proxy;
 pub use access::{Access, Allowance, Bounds, Key, Network, Previous, RateLimit, Role, Team};
 pub use audit::Audit;
+pub use cache::{Cache, CacheRule, CacheStore, Share};
 pub use cloak::{Cloak, CloakMode, UserId};
 pub use credential::Credential;
 pub use guard::{Action, By, Detector, Guard, Guards, Looks, Webhook};
@@ -73,6 +75,8 @@ pub struct Config {
     pub catalogue: Arc<Catalogue>,
     /// Where a newer list is fetched.
     pub price_list: Option<PriceList>,
+    /// Which answers are kept for calls that ask the same; `None`: none.
+    pub cache: Option<Cache>,
     /// What is changed in the bodies that providers are sent, in the order in which it is.
     pub payload: Vec<Rule>,
     /// How calls are accounted for.
@@ -465,6 +469,7 @@ impl Default for Config {
             price_overrides: Vec::new(),
             catalogue: Catalogue::built_in(),
             price_list: None,
+            cache: None,
             payload: Vec::new(),
             ledger: Ledger::default(),
             audit: Audit::default(),

@@ -10,8 +10,11 @@ use bytes::Bytes;
 use polygate_wire::canon::{
     Block, ChatRequest, ChatResponse, Given, Media, MediaSource, OutputShape, Part, ToolInput,
 };
+use polygate_wire::openai_completions::OpenaiCompletions;
+use polygate_wire::raw::Edit;
 use polygate_wire::{Format, Ingress, RawObject, egress};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::call::Endpoint;
 pub use heard::Heard;
@@ -39,6 +42,8 @@ const CALL: u64 = 4;
 pub enum Question {
     /// As a turn of a chat, in the client's words.
     Chat(&'static dyn Ingress, Format),
+    /// As a text that is gone on with.
+    Completion,
     /// As texts to embed.
     Embeddings,
 }
@@ -64,6 +69,9 @@ impl Question {
         if *endpoint == Endpoint::Embeddings {
             return Some(Question::Embeddings);
         }
+        if *endpoint == Endpoint::Completions {
+            return Some(Question::Completion);
+        }
         let ingress = endpoint.ingress()?;
         Some(Question::Chat(ingress, endpoint.format()))
     }
@@ -75,6 +83,10 @@ impl Question {
             Question::Chat(ingress, _) => {
                 Some(request(&ingress.decode_request(&object).ok()?, model))
             }
+            Question::Completion => Some(request(
+                &OpenaiCompletions.decode_request(&object).ok()?,
+                model,
+            )),
             Question::Embeddings => Some(embedded(object.get("input")?, model)),
         }
     }
@@ -83,12 +95,35 @@ impl Question {
     pub fn count_answer(self, body: &Bytes, model: &str) -> Option<u64> {
         match self {
             Question::Chat(_, format) => {
-                let response = egress(format).decode_response(body).ok()?;
-                Some(answer(&response, model)).filter(|tokens| *tokens > 0)
+                let mut tokens = 0;
+                for body in choices(body) {
+                    tokens += answer(&egress(format).decode_response(&body).ok()?, model);
+                }
+                Some(tokens)
             }
+            Question::Completion => completed(body, model),
             Question::Embeddings => Some(0),
         }
     }
+}
+
+/// An answer as so many as it has choices: who reads it takes the first.
+fn choices(body: &Bytes) -> Vec<Bytes> {
+    let one = || vec![body.clone()];
+    let Ok(object) = RawObject::parse(body.clone()) else {
+        return one();
+    };
+    let lists = ["choices", "candidates"].into_iter();
+    let mut lists = lists.filter_map(|name| {
+        let list: Vec<&RawValue> = serde_json::from_str(object.get(name)?).ok()?;
+        (list.len() > 1).then_some((name, list))
+    });
+    let Some((name, list)) = lists.next() else {
+        return one();
+    };
+    let list = list.into_iter();
+    list.map(|choice| object.edit(&[Edit::Set(name, &format!("[{choice}]"))]))
+        .collect()
 }
 
 /// A request's tokens, for this model.
@@ -113,6 +148,28 @@ pub fn answer(response: &ChatResponse, model: &str) -> u64 {
         return 0;
     }
     family.text(texts) + calls * family.call + family.answer
+}
+
+/// The texts that a prompt was gone on with.
+#[derive(Deserialize)]
+struct Completed {
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    text: String,
+}
+
+fn completed(body: &Bytes, model: &str) -> Option<u64> {
+    let said: Completed = serde_json::from_slice(body).ok()?;
+    let mut counter = Counter::new();
+    let texts = said
+        .choices
+        .iter()
+        .map(|choice| counter.count(&choice.text));
+    Some(family(model).text(texts.sum()))
 }
 
 /// What may be embedded: texts, or what is already tokens.

@@ -1,6 +1,7 @@
 //! The story of a call: understand, admit, find a route, ask one candidate after another, answer.
 
 mod attempts;
+mod cached;
 mod continuation;
 mod guarding;
 mod recording;
@@ -20,7 +21,8 @@ use tokio::time::Instant;
 
 use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
-use crate::body::{Hold, ReplyBody, Running};
+use crate::body::ReplyBody;
+use crate::cache::Tape;
 use crate::call::{Call, Inbound, InboundBody};
 use crate::choose;
 use crate::cloak::Pseudonyms;
@@ -32,7 +34,7 @@ use crate::health::HealthBook;
 use crate::hedge::Hedges;
 use crate::hops;
 use crate::kept::{Elsewhere, Kept};
-use crate::observe::{CallRecord, Metrics, Outcome, Recorder, Recorders};
+use crate::observe::{CallRecord, Looked, Metrics, Outcome, Recorder, Recorders};
 use crate::plan::taking::Taking;
 use crate::quota::{self, Quota};
 use crate::route::{Candidate, Route};
@@ -111,6 +113,10 @@ pub struct Trail {
     pub cost: Option<u64>,
     /// The gateway's own time until the head.
     pub overhead: Option<Duration>,
+    /// What the cache had, where it was asked.
+    pub cache: Option<&'static str>,
+    /// How old the answer is that it had.
+    pub age: Option<Duration>,
 }
 
 /// A call that is understood and admitted.
@@ -128,6 +134,8 @@ struct Begun {
     taking: Taking,
     /// How long it waits for leases.
     patience: Patience,
+    /// Takes its answer down, where that is to be kept.
+    tape: Option<Tape>,
     /// The tokens that there has to be room for, where anybody asks.
     needs: u64,
 }
@@ -143,6 +151,7 @@ impl Trail {
         if let Some(record) = record {
             self.ignored = record.attribution.ignored().to_vec();
             self.overhead = Some(record.overhead(now));
+            self.cache = record.looked.map(Looked::name);
             self.guard(record);
         }
     }
@@ -330,23 +339,6 @@ impl Engine {
         answered
     }
 
-    async fn run(self: &Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
-        let ready = match self.guard(&mut begun, &mut recorder).await {
-            Ok(()) => self.reserve(&mut begun, &mut recorder).await,
-            refused => refused,
-        };
-        if let Err(failure) = ready {
-            return Answered::failed(failure, recorder, Trail::default());
-        }
-        self.mirror(&begun, &recorder);
-        let hold = Hold::of(&begun.call, &begun.snapshot.config.timeouts);
-        let going: Running = Box::pin(self.clone().go(begun, recorder));
-        match hold {
-            Some(hold) => hold.wait(going).await,
-            None => going.await,
-        }
-    }
-
     /// Understands a call, admits it, and finds its route.
     fn begin(&self, inbound: Inbound, recorder: &mut Recorder) -> Result<Begun, Failure> {
         hops::check(&inbound.headers)?;
@@ -399,6 +391,7 @@ impl Engine {
             until: total.map(|total| Instant::now() + total),
             taking: Taking::default(),
             patience: Patience::default(),
+            tape: None,
         })
     }
 
@@ -420,7 +413,7 @@ impl Engine {
     /// Asks one candidate after another.
     async fn go(self: Arc<Self>, mut begun: Begun, mut recorder: Recorder) -> Answered {
         let mut trail = Trail::default();
-        let upload = begun.upload.take();
+        let (upload, tape) = (begun.upload.take(), begun.tape.take());
         let mut plan = begun.plan();
         if upload.is_some() {
             plan = plan.once();
@@ -446,12 +439,18 @@ impl Engine {
         trail.end(recorder.record(), self.clock.now());
         match result {
             Ok((place, mut reply)) => {
+                let tape = tape.and_then(|tape| tape.of(&reply, &begun.call, &trail));
+                let showing = tape.as_ref().and_then(Tape::showing);
+                recorder.tapes(tape, showing.as_ref().map(|showing| showing.end.clone()));
                 trail.cost = reply.body.release(recorder, reply.status);
                 let rest = plan.rest();
                 if let ReplyBody::Stream(relay) = &mut reply.body
                     && begun.call.continues
                 {
                     relay.may_continue(Continuation::new(self, begun, place, rest));
+                }
+                if let Some(showing) = showing {
+                    reply.body = showing.show(reply.body);
                 }
                 Answered {
                     result: Ok(reply),

@@ -1,5 +1,6 @@
 //! What a call would meet if it came now, as data: understood, admitted and routed by the code that serves calls, and nothing taken.
 
+mod cached;
 mod candidate;
 mod line;
 
@@ -26,6 +27,7 @@ use crate::quota::Quota;
 use crate::route::{Looking, Route};
 use crate::snapshot::Snapshot;
 
+pub use cached::Cached;
 use candidate::Sent;
 pub use candidate::{Explained, Lane, Scores};
 pub use line::line;
@@ -60,6 +62,8 @@ pub struct Explanation {
     pub input_tokens: u64,
     /// The tokens of its answer, at most.
     pub output_tokens: u64,
+    /// The rule of the cache that is for it.
+    pub cache: Option<Cached>,
     /// Why nobody is asked at all.
     pub refusal: Option<Refusal>,
     /// What limits the key, its team and the model.
@@ -252,6 +256,10 @@ impl Engine {
         explanation.strict = call.strict;
         explanation.routes = choose::looked(snapshot, call, route);
         explanation.has_affinity = key.is_some();
+        match self.cached(snapshot, call, route) {
+            Ok(cached) => explanation.cache = cached,
+            Err(failure) => explanation.refusal = Some(Refusal::of(failure)),
+        }
         explanation
             .limits
             .extend(limits(route.quotas.iter(), seconds));
@@ -307,6 +315,7 @@ impl Explanation {
             has_affinity: false,
             input_tokens: expected.input,
             output_tokens: expected.output,
+            cache: None,
             refusal: None,
             limits: limits(caller.quotas(), moment.seconds),
             guards: Vec::new(),

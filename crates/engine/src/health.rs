@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cache::Answers;
 use crate::cloak::Pseudonyms;
 use crate::config::Retry;
 use crate::pulse::Pulses;
@@ -227,6 +228,8 @@ pub struct HealthBook {
     pub quotas: Arc<Book>,
     /// What replicas tell one another.
     pub signals: Arc<Signals>,
+    /// Answers that are kept for calls that ask the same.
+    pub answers: Arc<Answers>,
     /// What providers call end users.
     pub pseudonyms: Pseudonyms,
 }

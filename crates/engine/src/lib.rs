@@ -8,6 +8,7 @@ mod affinity;
 pub mod attempt;
 pub mod attribution;
 pub mod body;
+pub mod cache;
 pub mod call;
 pub mod catalogue;
 pub mod chance;

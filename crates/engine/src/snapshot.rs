@@ -11,6 +11,7 @@ use polygate_providers::{Price, Provider, Row, Settings};
 use polygate_wire::Format;
 use rustls::ClientConfig;
 
+use crate::cache::Cache;
 use crate::choose::Choices;
 use crate::cloak::Cloak;
 use crate::config::{self, Config, Fallbacks, ModelRoute, Percent, Strategy, Way, WireApi};
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Models that name their targets.
     pub models: HashMap<String, Model>,
+    /// Answers that are kept, where any are.
+    pub cache: Option<Arc<Cache>>,
     /// One of them leads to others by what a call is.
     pub(crate) has_routes: bool,
     /// What is looked for in requests and answers.
@@ -182,6 +185,9 @@ impl Snapshot {
                 )
             })
             .collect();
+        let cache = Cache::compile(&config, &upstreams, &book.answers);
+        book.answers
+            .make_room(cache.as_ref().map_or(0, Cache::room));
         let generation = before.map_or(1, |before| before.generation + 1);
         Ok(Self {
             config,
@@ -189,6 +195,7 @@ impl Snapshot {
             upstreams,
             has_routes: models.values().any(|model| !model.routes.is_empty()),
             models,
+            cache: cache.map(Arc::new),
             guards,
             routes: RouteCache::default(),
             chosen: RouteCache::default(),

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::cache::SharedCache;
 use crate::cli;
 use crate::config::database::Database;
 use crate::config::documents::Base;
@@ -119,6 +120,9 @@ pub async fn serve(mut loaded: Loaded, mut start: Start) -> anyhow::Result<()> {
     });
     if let Some((answers, _)) = &kept {
         engine = engine.keeping(answers.clone());
+    }
+    if let Some(redis) = &redis {
+        engine.answers().share(SharedCache::start(redis));
     }
     let engine = Arc::new(engine);
     let sharing = words.map(|store| Sharing::start(&engine, &store));

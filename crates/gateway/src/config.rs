@@ -124,6 +124,8 @@ pub fn load(flags: &Flags, environment: &Environment, directory: &Path) -> Resul
     overrides::apply(flags, environment, &mut parsed.config, findings);
     let admin_key = overrides::admin_key(environment, findings);
     let storage = database::read(environment, directory, findings);
+    let without_redis = native::cache::without_redis(&parsed.config, storage.redis.is_some());
+    findings.errors.extend(without_redis);
     if let Some(complaint) = environment.complaint() {
         findings.warn("", complaint);
     }

@@ -17,7 +17,12 @@ use polygate_engine::Engine;
 use polygate_engine::observe::{Metrics, Recorders};
 use polygate_engine::transport::UpstreamBody;
 use polygate_server::admin::supposed;
-use serde_json::{Map, Value, json};
+use polygate_wire::RawObject;
+use polygate_wire::raw::{Edit, quote};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::cli::Explain;
 use crate::config::Loaded;
@@ -48,8 +53,8 @@ pub async fn online(args: &Explain, url: &Uri, key: &Secret) -> anyhow::Result<(
             Bytes::new(),
         ),
         None => {
-            let body = Value::Object(call(args)?).to_string();
-            (Method::POST, "/admin/v1/explain".to_owned(), body.into())
+            let body = call(args)?;
+            (Method::POST, "/admin/v1/explain".to_owned(), body)
         }
     };
     let request = Request::builder()
@@ -92,18 +97,20 @@ pub fn admin_key(loaded: &Loaded) -> anyhow::Result<Secret> {
     Ok(Secret::new(key.trim()))
 }
 
-/// The call that is described.
-fn call(args: &Explain) -> anyhow::Result<Map<String, Value>> {
+/// The call that is described; its body as it is in the file, byte by byte.
+fn call(args: &Explain) -> anyhow::Result<Bytes> {
     let body = match &args.body {
         Some(path) => read(path)?,
-        None => json!({"messages": [{"role": "user", "content": "Hello"}]}),
+        None => r#"{"messages": [{"role": "user", "content": "Hello"}]}"#.to_owned(),
     };
-    let Value::Object(mut body) = body else {
+    let Ok(object) = RawObject::parse(body.into()) else {
         bail!("the body of a call is a JSON object");
     };
-    if let Some(model) = &args.model {
-        body.insert("model".to_owned(), model.as_str().into());
-    }
+    let body = match &args.model {
+        Some(model) => object.edit(&[Edit::Set("model", &quote(model))]),
+        None => object.bytes().clone(),
+    };
+    let body: &RawValue = serde_json::from_slice(&body)?;
     let mut headers = Map::new();
     for header in &args.headers {
         let (name, value) = header
@@ -111,15 +118,25 @@ fn call(args: &Explain) -> anyhow::Result<Map<String, Value>> {
             .with_context(|| format!("'{header}' is no header: name: value"))?;
         headers.insert(name.trim().to_owned(), value.trim().into());
     }
-    let mut call = Map::new();
-    call.insert("endpoint".to_owned(), args.endpoint.as_str().into());
-    call.insert("key".to_owned(), args.key.clone().into());
-    call.insert("headers".to_owned(), headers.into());
-    call.insert("body".to_owned(), body.into());
-    Ok(call)
+    let called = Called {
+        endpoint: &args.endpoint,
+        key: args.key.as_deref(),
+        headers,
+        body,
+    };
+    Ok(serde_json::to_vec(&called)?.into())
 }
 
-fn read(path: &Path) -> anyhow::Result<Value> {
+/// What the admin API is asked.
+#[derive(Serialize)]
+struct Called<'a> {
+    endpoint: &'a str,
+    key: Option<&'a str>,
+    headers: Map<String, Value>,
+    body: &'a RawValue,
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -127,7 +144,9 @@ fn read(path: &Path) -> anyhow::Result<Value> {
         std::fs::read_to_string(path)
     };
     let text = text.with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+    let is_json: Result<IgnoredAny, _> = serde_json::from_str(&text);
+    is_json.with_context(|| format!("{} is no JSON", path.display()))?;
+    Ok(text)
 }
 
 /// An id in a path.

@@ -117,7 +117,11 @@ impl Imported {
 fn problems(document: &Value, environment: &Environment) -> Vec<Problem> {
     let mut document = document.clone();
     stand_in(&mut document, "", environment);
-    let names = variables(&document);
+    // A default stands in for what is not set.
+    let mut names = BTreeSet::new();
+    collect(&document, &mut names, &|text| {
+        environment.expand(text).is_err()
+    });
     let values = names
         .iter()
         .map(|name| (name.as_str(), environment.get(name).unwrap_or("1")));
@@ -160,7 +164,15 @@ pub fn read(file: &Path) -> Result<Imported, Report> {
         let problem = Problem::general("", format!("cannot be read: {error}"));
         Report::new(Some(file.to_path_buf()), vec![problem])
     })?;
-    import(&text).map_err(|report| Report {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let imported = parsed(&text).and_then(|mut node| {
+        if litellm::is(&node) || node.get("include").is_some() {
+            litellm::include(&mut node, directory)
+                .map_err(|problem| Report::new(None, vec![problem]))?;
+        }
+        imported(&node)
+    });
+    imported.map_err(|report| Report {
         file: Some(file.to_path_buf()),
         ..report
     })
@@ -168,17 +180,24 @@ pub fn read(file: &Path) -> Result<Imported, Report> {
 
 /// Reads a file of any system that is known, and writes it in native keys.
 pub fn import(text: &str) -> Result<Imported, Report> {
-    let node = yaml::parse(text).map_err(|error| {
+    imported(&parsed(text)?)
+}
+
+fn parsed(text: &str) -> Result<Node, Report> {
+    yaml::parse(text).map_err(|error| {
         let problem = Problem {
             place: error.place,
             ..Problem::general("", error.message)
         };
         Report::new(None, vec![problem])
-    })?;
-    let mut imported = if litellm::is(&node) {
-        litellm::import(&node)
+    })
+}
+
+fn imported(node: &Node) -> Result<Imported, Report> {
+    let mut imported = if litellm::is(node) {
+        litellm::import(node)
     } else {
-        published::import(&node, Dialect::of(&node))
+        published::import(node, Dialect::of(node))
     };
     let is_empty = |key| {
         let there = imported.document.get(key);
@@ -228,20 +247,30 @@ fn problem(finding: &Finding) -> Problem {
 /// Variables that any text of a configuration refers to.
 pub fn variables(value: &Value) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    collect(value, &mut names);
+    collect(value, &mut names, &|_| true);
     names
 }
 
-fn collect(value: &Value, names: &mut BTreeSet<String>) {
+/// Of those texts that are wanted.
+fn collect(value: &Value, names: &mut BTreeSet<String>, is_wanted: &dyn Fn(&str) -> bool) {
     match value {
+        Value::String(text) if !is_wanted(text) => {}
         Value::String(text) => {
             for piece in text.split("${").skip(1) {
                 let end = piece.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
                 names.extend(end.and_then(|end| piece.get(..end)).map(str::to_owned));
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, names)),
-        Value::Object(members) => members.values().for_each(|member| collect(member, names)),
+        Value::Array(items) => {
+            for item in items {
+                collect(item, names, is_wanted);
+            }
+        }
+        Value::Object(members) => {
+            for member in members.values() {
+                collect(member, names, is_wanted);
+            }
+        }
         _ => {}
     }
 }
@@ -270,6 +299,16 @@ impl Notes {
 
     fn missing(&mut self, at: &At<'_>, message: impl Into<String>) {
         self.note(at, Fate::NoCounterpart, message);
+    }
+
+    /// The same of what several refer to: it is said once.
+    fn once(&mut self, at: &At<'_>, message: &str) {
+        let is_said = self.0.iter().any(|known| {
+            known.place == at.place && known.path == at.path && known.message == message
+        });
+        if !is_said {
+            self.missing(at, message);
+        }
     }
 
     /// Something that stands nowhere in the file.

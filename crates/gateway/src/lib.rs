@@ -1,6 +1,7 @@
 //! The binary's parts: command line, configuration, and how everything is joined.
 
 pub mod boot;
+mod cache;
 pub mod cli;
 pub mod config;
 pub mod explain;

@@ -121,6 +121,8 @@ pub(crate) fn aborted(intents: &[Intent<'_>]) -> Option<CallRow> {
         session: None,
         metadata: None,
         passed_over: None,
+        cached: None,
+        saved: None,
         decision: None,
         shadow_of: first.shadow_of.as_deref().map(str::to_owned),
         attempts,

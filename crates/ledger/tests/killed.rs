@@ -228,6 +228,8 @@ fn row(id: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        cached: None,
+        saved: None,
         decision: None,
         shadow_of: None,
         attempts: Vec::new(),

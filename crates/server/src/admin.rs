@@ -4,6 +4,7 @@ mod asked;
 mod audit;
 mod body;
 mod brake;
+mod cache;
 pub mod configuration;
 mod documents;
 mod explain;
@@ -129,6 +130,7 @@ pub fn routes() -> Vec<Route> {
     routes.extend(usage::routes());
     routes.extend(logs::routes());
     routes.extend(explain::routes());
+    routes.extend(cache::routes());
     routes
 }
 

@@ -124,5 +124,7 @@ fn standing(state: &State) -> Standing {
         is_store_up: now.is_store_up,
         calls: state.calls.taken(),
         most_calls: most.unwrap_or(state.bearable),
+        cached: state.engine.answers().size(),
+        cache_failures: state.engine.answers().failures(),
     }
 }

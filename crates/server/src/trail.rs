@@ -18,6 +18,7 @@ const GUARDS: HeaderName = HeaderName::from_static("x-polygate-guards");
 const IGNORED: HeaderName = HeaderName::from_static("x-polygate-ignored");
 const COST: HeaderName = HeaderName::from_static("x-polygate-cost");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-polygate-overhead-ms");
+const CACHE: HeaderName = HeaderName::from_static("x-polygate-cache");
 
 /// LiteLLM's callers.
 const LITELLM: &str = "x-litellm-";
@@ -50,6 +51,11 @@ pub fn show_trail(trail: &Trail, headers: &mut HeaderMap) {
         (IGNORED, ignored.as_deref().and_then(text)),
         (COST, trail.cost.and_then(|cost| text(&dollars(cost)))),
         (OVERHEAD, trail.overhead.and_then(|own| text(&millis(own)))),
+        (CACHE, trail.cache.and_then(text)),
+        (
+            http::header::AGE,
+            trail.age.and_then(|age| text(&age.as_secs().to_string())),
+        ),
     ];
     for (name, value) in texts {
         if let Some(value) = value {

@@ -1,6 +1,7 @@
-//! Redis or Valkey, where replicas have one: limited amounts that they lease, and words that they tell one another. It may forget; who
-//! leases tells it again, and words were hints.
+//! Redis or Valkey, where replicas have one: limited amounts that they lease, words that they tell one another, and answers that they
+//! keep. It may forget; who leases tells it again, words were hints, and answers can be asked for.
 
+mod answers;
 mod quota;
 mod signals;
 

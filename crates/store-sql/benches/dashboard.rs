@@ -107,6 +107,8 @@ fn call(n: i64, rows: i64) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        cached: None,
+        saved: None,
         decision: None,
         shadow_of: None,
         attempts: vec![AttemptRow {

@@ -10,7 +10,7 @@ use crate::error::{from_sqlx, refused};
 use crate::pool::Pool;
 
 /// Number, name, up, down.
-const STEPS: [(i64, &str, &str, &str); 10] = [
+const STEPS: [(i64, &str, &str, &str); 11] = [
     (
         1,
         "first",
@@ -58,6 +58,12 @@ const STEPS: [(i64, &str, &str, &str); 10] = [
         "attribution",
         include_str!("../migrations/0008_attribution.up.sql"),
         include_str!("../migrations/0008_attribution.down.sql"),
+    ),
+    (
+        9,
+        "cached",
+        include_str!("../migrations/0009_cached.up.sql"),
+        include_str!("../migrations/0009_cached.down.sql"),
     ),
     (
         10,

@@ -68,6 +68,8 @@ where
             session: maybe("session")?,
             metadata: maybe("metadata")?,
             passed_over: maybe("passed_over")?,
+            cached: maybe("cached")?,
+            saved: maybe("saved")?.map(|text| tokens(&text)).transpose()?,
             decision: maybe("decision")?,
             shadow_of: maybe("shadow_of")?,
             attempts: Vec::new(),
@@ -197,7 +199,7 @@ const ROWS: usize = 500;
 
 const CALL_COLUMNS: &str = "INSERT INTO calls (id, request_id, started, duration, first_event, endpoint, key_name, team, model, label, \
     provider, credential, upstream_model, client, stream, status, outcome, error, state, tokens, cost, price, losses, tags, \
-    end_user, session, metadata, passed_over, decision, shadow_of) ";
+    end_user, session, metadata, passed_over, cached, saved, decision, shadow_of) ";
 
 const ATTEMPT_COLUMNS: &str = "INSERT INTO attempts (call_id, number, provider, credential, model, outcome, status, duration, state, \
     tokens, cost, started) ";
@@ -208,6 +210,7 @@ where
     String: Encode<'a, DB> + Type<DB>,
     &'a str: Encode<'a, DB> + Type<DB>,
     Option<&'a str>: Encode<'a, DB> + Type<DB>,
+    Option<String>: Encode<'a, DB> + Type<DB>,
     i64: Encode<'a, DB> + Type<DB>,
     Option<i64>: Encode<'a, DB> + Type<DB>,
 {
@@ -215,39 +218,49 @@ where
         .iter()
         .map(|call| json(&call.usage))
         .collect::<Result<_>>()?;
+    let saved = calls
+        .iter()
+        .map(|call| call.saved.as_ref().map(json).transpose());
+    let saved: Vec<Option<String>> = saved.collect::<Result<_>>()?;
+    let texts = tokens.into_iter().zip(saved);
     let mut query = QueryBuilder::new(CALL_COLUMNS);
-    query.push_values(calls.iter().zip(tokens), |mut row, (call, tokens)| {
-        row.push_bind(&*call.id)
-            .push_bind(&*call.request_id)
-            .push_bind(call.started)
-            .push_bind(call.duration)
-            .push_bind(call.first_event)
-            .push_bind(&*call.endpoint)
-            .push_bind(&*call.key)
-            .push_bind(&*call.team)
-            .push_bind(&*call.model)
-            .push_bind(&*call.label)
-            .push_bind(&*call.provider)
-            .push_bind(&*call.credential)
-            .push_bind(&*call.upstream_model)
-            .push_bind(&*call.client)
-            .push_bind(i64::from(call.stream))
-            .push_bind(i64::from(call.status))
-            .push_bind(&*call.outcome)
-            .push_bind(call.error.as_deref())
-            .push_bind(call.state.as_str())
-            .push_bind(tokens)
-            .push_bind(call.cost)
-            .push_bind(call.price.as_deref())
-            .push_bind(call.losses.as_deref())
-            .push_bind(call.tags.as_deref())
-            .push_bind(call.end_user.as_deref())
-            .push_bind(call.session.as_deref())
-            .push_bind(call.metadata.as_deref())
-            .push_bind(call.passed_over.as_deref())
-            .push_bind(call.decision.as_deref())
-            .push_bind(call.shadow_of.as_deref());
-    });
+    query.push_values(
+        calls.iter().zip(texts),
+        |mut row, (call, (tokens, saved))| {
+            row.push_bind(&*call.id)
+                .push_bind(&*call.request_id)
+                .push_bind(call.started)
+                .push_bind(call.duration)
+                .push_bind(call.first_event)
+                .push_bind(&*call.endpoint)
+                .push_bind(&*call.key)
+                .push_bind(&*call.team)
+                .push_bind(&*call.model)
+                .push_bind(&*call.label)
+                .push_bind(&*call.provider)
+                .push_bind(&*call.credential)
+                .push_bind(&*call.upstream_model)
+                .push_bind(&*call.client)
+                .push_bind(i64::from(call.stream))
+                .push_bind(i64::from(call.status))
+                .push_bind(&*call.outcome)
+                .push_bind(call.error.as_deref())
+                .push_bind(call.state.as_str())
+                .push_bind(tokens)
+                .push_bind(call.cost)
+                .push_bind(call.price.as_deref())
+                .push_bind(call.losses.as_deref())
+                .push_bind(call.tags.as_deref())
+                .push_bind(call.end_user.as_deref())
+                .push_bind(call.session.as_deref())
+                .push_bind(call.metadata.as_deref())
+                .push_bind(call.passed_over.as_deref())
+                .push_bind(call.cached.as_deref())
+                .push_bind(saved)
+                .push_bind(call.decision.as_deref())
+                .push_bind(call.shadow_of.as_deref());
+        },
+    );
     query.push(" ON CONFLICT (id) DO NOTHING");
     Ok(query)
 }

@@ -66,6 +66,8 @@ fn row(id: i64) -> CallRow {
         session: None,
         metadata: None,
         passed_over: None,
+        cached: None,
+        saved: None,
         decision: None,
         shadow_of: None,
         attempts: vec![attempt],

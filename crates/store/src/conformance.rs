@@ -12,7 +12,7 @@ pub mod dashboard;
 mod kept;
 pub mod quota;
 pub mod signals;
-mod usage;
+pub(crate) mod usage;
 
 use std::sync::Arc;
 

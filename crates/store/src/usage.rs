@@ -86,6 +86,12 @@ pub struct CallRow {
     /// Who was not asked though it would have been their turn, and why; JSON.
     #[serde(default)]
     pub passed_over: Option<String>,
+    /// How the cache answered it, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<String>,
+    /// Tokens of the answer that the cache had: nobody paid them again, and no sum has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Usage>,
     /// What it was held to, what its first choice was between and what became of its request, JSON; `None`: nobody noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
@@ -158,6 +164,8 @@ pub struct CallFilter {
     pub session: Option<String>,
     /// With this tag.
     pub tag: Option<String>,
+    /// Answered by the cache, or not.
+    pub cached: Option<bool>,
     /// Shadows of others, or not.
     pub shadow: Option<bool>,
     /// Only those with an error.

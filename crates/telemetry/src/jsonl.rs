@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use polygate_engine::config::Jsonl;
-use polygate_engine::observe::{AttemptRecord, Finished, Sink, Told};
+use polygate_engine::observe::{AttemptRecord, Finished, Looked, Sink, Told};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -169,6 +169,8 @@ fn line(call: &Waiting) -> Value {
         "dropped": record.transformed.losses.iter().map(|loss| &loss.0).collect::<Vec<_>>(),
         "guards": record.guards.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "passed_over": &record.passed_over,
+        "cache": record.looked.map(Looked::name),
+        "saved": record.saved.as_ref().map(usage),
         "routes": &*record.choices,
         "shadow_of": record.shadow_of,
         "usage": usage(&record.charge.usage),

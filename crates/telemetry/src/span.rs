@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use polygate_core::Usage;
-use polygate_engine::observe::{AttemptRecord, CallRecord, Outcome, Trace};
+use polygate_engine::observe::{AttemptRecord, CallRecord, Looked, Outcome, Trace};
 use prost::Message;
 use serde_json::Value;
 
@@ -242,6 +242,8 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     attributes.number("polygate.attempts", record.attempts.len());
     attributes.number("polygate.cost_micro_usd", record.charge.cost);
     attributes.text("polygate.usage_state", record.charge.state.as_str());
+    let looked = record.looked.map(Looked::name).unwrap_or_default();
+    attributes.text("polygate.cache", looked);
     attributes.list("polygate.tags", record.tags().into_iter());
     for (key, value) in record.attribution.metadata().into_iter().flatten() {
         attributes.text(&format!("polygate.metadata.{key}"), shown(&value));

@@ -352,6 +352,9 @@ impl Relay {
                 };
                 record.error = failure.as_ref().map(|failure| failure.kind.name());
             });
+            if failure.is_none() {
+                recorder.ends_well();
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::tokenizer::Counter;
 use crate::expect::tokens;
 
-/// So much of the text is kept. What is longer counts as its beginning does.
+/// So much of the text is kept, of its first piece too. What is longer counts as its beginning does.
 const SAMPLE: usize = 2048;
 
 /// An answer's length, and the beginning of its text.
@@ -42,12 +42,21 @@ impl Heard {
 
     fn hear<'a>(&mut self, written: usize, text: impl FnOnce() -> Option<Cow<'a, str>>) {
         // All of the sample is from the beginning: what is missing in it would not count like the rest.
-        let is_first = self.sampled == self.written && written <= SAMPLE - self.sampled;
+        let is_first = self.sampled == self.written && self.sampled < SAMPLE;
         self.written += written;
-        if let Some(text) = is_first.then(text).flatten() {
-            self.sample.push_str(&text);
-            self.sampled += written;
-        }
+        let Some(text) = is_first.then(text).flatten() else {
+            return;
+        };
+        let room = SAMPLE - self.sampled;
+        let near = text
+            .get(..text.floor_char_boundary(room))
+            .unwrap_or_default();
+        self.sample.push_str(near);
+        // As many of the bytes that were written as the part is of the text.
+        self.sampled += match near.len() == text.len() {
+            true => written,
+            false => written.saturating_mul(near.len()) / text.len(),
+        };
     }
 
     /// Bytes of its text, as they were written.
@@ -89,7 +98,29 @@ mod tests {
         assert!(heard.sample.len() <= SAMPLE && heard.sample.capacity() <= 2 * SAMPLE);
         let (all, once) = (heard.count("gpt-4o"), short.count("gpt-4o"));
         assert_eq!(once, 12, "ten words, a full stop, the space, and the end");
-        assert!(all.abs_diff(11_000) <= 1000, "{all}");
+        let read = Counter::new().count(&line.repeat(1000));
+        assert!(all.abs_diff(read) <= read / 100, "{all} {read}");
+    }
+
+    #[test]
+    fn a_long_piece_counts_as_its_beginning() {
+        let text = "语言模型".repeat(1000);
+        let json: String = text
+            .chars()
+            .map(|c| format!("\\u{:04x}", c as u32))
+            .collect();
+        let (mut plain, mut quoted) = (Heard::default(), Heard::default());
+        plain.text(&text);
+        quoted.quoted(format!("\"{json}\"").as_bytes());
+        let expected = Counter::new().count(&text);
+        for heard in [plain, quoted] {
+            assert!(heard.sample.len() <= SAMPLE, "{}", heard.sample.len());
+            let count = heard.count("gpt-4o");
+            assert!(
+                count.abs_diff(expected) < expected / 20,
+                "{count} {expected}"
+            );
+        }
     }
 
     #[test]

@@ -93,6 +93,23 @@ fn answers_count_by_all_that_they_say() {
         Some(6 + 1 + 1 + family("gpt-4o").call + family("gpt-4o").answer)
     );
     assert_eq!(count(&Bytes::from_static(b"{\"choices\": [")), None);
+    let choice = |text: &str| json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"});
+    let body = |choices: Vec<serde_json::Value>| {
+        Bytes::from(
+            json!({"id": "c", "object": "chat.completion", "model": "m", "choices": choices})
+                .to_string(),
+        )
+    };
+    let one = count(&body(vec![choice("Hello world")])).expect("tokens");
+    let two = count(&body(vec![choice("Hello world"), choice("Hello world")]));
+    assert_eq!(
+        (two, count(&body(vec![choice("")]))),
+        (Some(2 * one), Some(0))
+    );
+    let completion =
+        json!({"choices": [{"text": "Hello world"}, {"text": " and all", "index": 1}]}).to_string();
+    let completion = question(&Endpoint::Completions).count_answer(&completion.into(), "gpt-4o");
+    assert_eq!(completion, Some(2 + 2));
 }
 
 const ENDPOINTS: [Endpoint; 3] = [Endpoint::Chat, Endpoint::Responses, Endpoint::Messages];

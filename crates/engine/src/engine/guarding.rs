@@ -1,5 +1,7 @@
 //! Guards in a call's story: what is asked is looked through before anything is reserved, what is answered before anything of it goes out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
@@ -13,6 +15,7 @@ use crate::body::{Passing, ReplyBody};
 use crate::call::Endpoint;
 use crate::cloak::{Cloak, Cloaked};
 use crate::guard::{Doings, Guarded, insists, unseen};
+use crate::lane::Output;
 use crate::observe::{CallRecord, Content, Recorder};
 use crate::route::Candidate;
 
@@ -126,11 +129,28 @@ impl Begun {
                 if let Err(failure) = self.read(guarded, passing, &reply.headers, recorder).await {
                     passing.hold(self.refusal(&failure, recorder));
                     reply.status = status(&failure);
-                    let json = http::HeaderValue::from_static("application/json");
-                    reply.headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+                    reply.headers = json();
                 }
             }
-            ReplyBody::Waiting(_) => {}
+            ReplyBody::Replayed(replayed) => {
+                let is_array = self.call.inbound.endpoint.is_array();
+                let pieces = guard_kept(guarded, replayed.pieces(), is_array, recorder).await;
+                match pieces {
+                    Ok(pieces) => replayed.replace(pieces),
+                    // Nothing of it has gone out.
+                    Err(failure) => {
+                        let refusal = self.refusal(&failure, recorder);
+                        reply = Reply {
+                            status: status(&failure),
+                            headers: json(),
+                            body: ReplyBody::whole(refusal, None),
+                            guarded: None,
+                        };
+                    }
+                }
+            }
+            // What is shown to several was looked through once, by guards that are all of theirs.
+            ReplyBody::Waiting(_) | ReplyBody::Live(_) => {}
         }
         reply
     }
@@ -215,6 +235,34 @@ async fn guard_whole(
     let (acted, result) = guarded.ask(replaced.as_ref().unwrap_or(bytes)).await;
     recorder.update(|record| record.guards.extend(acted));
     Ok(result?.or(replaced))
+}
+
+/// The same with all of a stream that was kept.
+async fn guard_kept(
+    guarded: &Arc<Guarded>,
+    pieces: &[Bytes],
+    is_array: bool,
+    recorder: &mut Recorder,
+) -> Result<Vec<Bytes>, Failure> {
+    let (mut stream, mut out) = (guarded.stream(is_array), Output::default());
+    let mut pieces = pieces.iter().cloned();
+    let passed = pieces.try_for_each(|piece| stream.block(piece, &mut out));
+    let passed = passed.and_then(|()| stream.finish(&mut out));
+    note(recorder, stream.doings());
+    passed?;
+    let pieces: Vec<Bytes> = std::iter::from_fn(|| out.pop()).collect();
+    if guarded.asks() {
+        let all = pieces.concat().into();
+        let (acted, result) = guarded.clone().ask_of_stream(all, is_array).await;
+        recorder.update(|record| record.guards.extend(acted));
+        result?;
+    }
+    Ok(pieces)
+}
+
+fn json() -> HeaderMap {
+    let json = http::HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([(CONTENT_TYPE, json)])
 }
 
 fn note(recorder: &mut Recorder, doings: &Doings) {

@@ -65,6 +65,8 @@ impl Engine {
             charge: Charge::NOTHING,
             unpriced: false,
             transformed: Transformed::default(),
+            looked: None,
+            saved: None,
             guards: Vec::new(),
             limits: Vec::new(),
             considered: Vec::new(),

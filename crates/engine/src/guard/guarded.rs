@@ -109,6 +109,11 @@ impl Guarded {
         self.answers.is_empty() && self.asking.is_empty()
     }
 
+    /// Whether something was taken out of the request that is put back into the answer.
+    pub fn restores(&self) -> bool {
+        !self.answers.restoring.is_empty()
+    }
+
     /// A guard that has to see what is answered, by its name: what nobody can look through is not let through.
     pub fn insists(&self) -> Option<&Arc<str>> {
         let rules = self.answers.rules.iter().map(|rule| &rule.guard);

@@ -1,6 +1,7 @@
 //! A stream on one of the lanes: whole frames in, the client's bytes out, and how far it is.
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use polygate_core::{Failure, Kind, Usage};
 use polygate_wire::array::{ArrayCutter, elements};
 use polygate_wire::event_stream::EventStream;
@@ -44,8 +45,8 @@ enum Reading {
 
 /// A stream whose frames pass.
 struct Passage {
-    /// The format.
-    format: Format,
+    /// Where text is in its frames.
+    texts: &'static [Vec<Finder<'static>>],
     /// What knows it.
     dialect: &'static dyn Dialect,
     /// We asked for a usage frame that the client did not want.
@@ -56,7 +57,7 @@ struct Passage {
 
 impl Passage {
     fn block(&mut self, block: Bytes, meter: &mut Meter, out: &mut Output) -> Result<(), Failure> {
-        text::hear(self.format, &block, &mut meter.heard);
+        text::hear(self.texts, &block, &mut meter.heard);
         let marks = self.dialect.marks();
         let has_mark = |mark: &&[u8]| memchr::memmem::find(&block, mark).is_some();
         if meter.good && !marks.iter().any(has_mark) {
@@ -155,7 +156,7 @@ impl StreamLane {
             Lane::Native(native) => Self {
                 cutter: Cutter::of(format),
                 reading: Reading::Native(Passage {
-                    format,
+                    texts: text::texts(format, endpoint),
                     dialect: dialect(format),
                     drop_usage_frame: native.drop_usage_frame,
                     last: Bytes::new(),
@@ -330,7 +331,11 @@ fn array_block(
     meter: &mut Meter,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    text::hear(Format::Gemini, &block, &mut meter.heard);
+    text::hear(
+        text::texts(Format::Gemini, &Endpoint::Chat),
+        &block,
+        &mut meter.heard,
+    );
     for element in elements(&block) {
         let frame = Frame {
             event: None,

@@ -6,38 +6,60 @@ use memchr::memchr2;
 use memchr::memmem::Finder;
 use polygate_wire::Format;
 
+use crate::call::Endpoint;
 use crate::count::Heard;
 
-/// The members that hold text, thoughts and arguments, by format. Others' are translated, and need no search.
+/// The members that hold text, thoughts, refusals and arguments, by what streams. Others' are translated, and need no search.
 static MEMBERS: LazyLock<Members> = LazyLock::new(|| Members {
-    chat: finders(["\"content\":", "\"reasoning_content\":", "\"arguments\":"]),
-    responses: finders(["\"delta\":"]),
-    anthropic: finders(["\"text\":", "\"thinking\":", "\"partial_json\":"]),
-    gemini: finders(["\"text\":"]),
+    chat: finders([
+        &["\"content\":"],
+        &["\"reasoning_content\":", "\"reasoning\":"],
+        &["\"refusal\":"],
+        &["\"arguments\":"],
+    ]),
+    completions: finders([&["\"text\":"]]),
+    responses: finders([&["\"delta\":"]]),
+    anthropic: finders([&["\"text\":"], &["\"thinking\":"], &["\"partial_json\":"]]),
+    gemini: finders([&["\"text\":"]]),
 });
 
 struct Members {
-    chat: Vec<Finder<'static>>,
-    responses: Vec<Finder<'static>>,
-    anthropic: Vec<Finder<'static>>,
-    gemini: Vec<Finder<'static>>,
+    chat: Texts,
+    completions: Texts,
+    responses: Texts,
+    anthropic: Texts,
+    gemini: Texts,
 }
 
-fn finders<const N: usize>(members: [&'static str; N]) -> Vec<Finder<'static>> {
-    members.map(Finder::new).into()
+/// Members by what they hold. Names of one thing stand together: some providers write it under both, and it is heard once.
+type Texts = Vec<Vec<Finder<'static>>>;
+
+fn finders<const N: usize>(members: [&[&'static str]; N]) -> Texts {
+    let names = |names: &[&'static str]| names.iter().map(|name| Finder::new(*name)).collect();
+    members.map(names).into()
 }
 
-/// Hears the text in frames of this format.
-pub(super) fn hear(format: Format, frames: &[u8], heard: &mut Heard) {
-    let members = match format {
+/// Where text is in streams of this format, from this endpoint.
+pub(super) fn texts(format: Format, endpoint: &Endpoint) -> &'static [Vec<Finder<'static>>] {
+    match format {
+        Format::OpenaiChat if *endpoint == Endpoint::Completions => &MEMBERS.completions,
         Format::OpenaiChat => &MEMBERS.chat,
         Format::OpenaiResponses => &MEMBERS.responses,
         Format::AnthropicMessages => &MEMBERS.anthropic,
         Format::Gemini => &MEMBERS.gemini,
-        _ => return,
-    };
-    for member in members {
-        hear_member(member, frames, heard);
+        _ => &[],
+    }
+}
+
+/// Hears the text in frames.
+pub(super) fn hear(texts: &[Vec<Finder<'_>>], frames: &[u8], heard: &mut Heard) {
+    for names in texts {
+        let before = heard.bytes();
+        for name in names {
+            if heard.bytes() == before {
+                hear_member(name, frames, heard);
+            }
+        }
     }
 }
 
@@ -92,13 +114,39 @@ data: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","
             (Format::AnthropicMessages, anthropic, 5 + 2),
             (Format::OpenaiResponses, responses, 4),
             (Format::Gemini, r#"[{"parts": [{"text": "abcd"}]}"#, 4),
+            (
+                Format::OpenaiChat,
+                r#"data: {"choices":[{"index":0,"delta":{"content":"abc"}},{"index":1,"delta":{"content":"de"}}]}"#,
+                5,
+            ),
+            (
+                Format::OpenaiChat,
+                r#"data: {"choices":[{"delta":{"content":null,"refusal":"I cannot"}}]}"#,
+                8,
+            ),
+            (
+                Format::OpenaiChat,
+                r#"data: {"choices":[{"delta":{"content":"","reasoning":"Hm"}}]}"#,
+                2,
+            ),
+            (
+                Format::OpenaiChat,
+                r#"data: {"choices":[{"delta":{"reasoning":"Hm","reasoning_content":"Hm"}}]}"#,
+                2,
+            ),
             (Format::OpenaiChat, r#"data: {"content":"cut off"#, 0),
             (Format::OpenaiChat, r#"data: {"content":"cut off\"#, 0),
             (Format::OpenaiChat, r#"data: {"content":"#, 0),
         ] {
             let mut heard = Heard::default();
-            hear(format, frames.as_bytes(), &mut heard);
+            let texts = texts(format, &Endpoint::Chat);
+            hear(texts, frames.as_bytes(), &mut heard);
             assert_eq!(heard.bytes(), expected, "{frames}");
         }
+        let mut heard = Heard::default();
+        let completions = texts(Format::OpenaiChat, &Endpoint::Completions);
+        let frames = r#"data: {"choices":[{"text":"once","index":0},{"text":" more","index":1}]}"#;
+        hear(completions, frames.as_bytes(), &mut heard);
+        assert_eq!(heard.bytes(), 4 + 5);
     }
 }

@@ -79,18 +79,35 @@ impl AttemptRecord {
             (Metered::Nothing, _) => (State::Reported, nothing),
             (Metered::Unread, _) if self.status >= 400 => (State::Failed, nothing),
             (Metered::Unread, _) => (State::Estimated, nothing),
-            (Metered::Tokens, Some(usage)) if self.complete => (State::Reported, usage),
+            (Metered::Tokens, Some(usage)) if self.complete && self.is_told(expected) => {
+                (State::Reported, usage)
+            }
             (Metered::Tokens, usage) => {
                 let state = if self.complete {
                     State::Estimated
                 } else {
                     State::Aborted
                 };
-                let most = if expected.output == 0 { 0 } else { self.came };
+                let usage = usage.unwrap_or_default();
+                // Of a whole answer what its provider says stands, where it says anything.
+                let is_said = self.complete && usage.output > 0;
+                let most = if expected.output == 0 || is_said {
+                    0
+                } else {
+                    self.came
+                };
                 let input = self.sent.unwrap_or(expected.input);
-                (state, aborted(usage.unwrap_or_default(), input, most))
+                (state, aborted(usage, input, most))
             }
         }
+    }
+
+    /// Its provider reported both halves: a prompt is never nothing, nor is an answer that says something.
+    pub(super) fn is_told(&self, expected: Expected) -> bool {
+        self.usage.is_some_and(|usage| {
+            let is_answered = usage.output > 0 || expected.output == 0 || self.came == 0;
+            usage.input > 0 && is_answered
+        })
     }
 
     /// What it is charged is not what its provider said.
@@ -140,6 +157,9 @@ impl CallRecord {
 
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
+        if self.is_replayed() {
+            return State::Reported;
+        }
         let is_guessed = AttemptRecord::is_guessed;
         let mut answers = self.attempts.iter().rev();
         match answers.find(|one| one.answered).map(|one| one.charge.state) {
@@ -207,6 +227,8 @@ pub(super) mod tests {
             limits: Vec::new(),
             considered: Vec::new(),
             passed_over: Vec::new(),
+            looked: None,
+            saved: None,
             transformed: Transformed::default(),
             trace: None,
             began: 1_700_000_000_000_000,
@@ -294,6 +316,33 @@ pub(super) mod tests {
                 answered(Some(counts(9, 0)), false),
                 State::Aborted,
                 counts(9, 7),
+            ),
+            (
+                "zeros",
+                answered(Some(counts(0, 0)), true),
+                State::Estimated,
+                counts(100, 7),
+            ),
+            (
+                "the prompt alone",
+                answered(Some(counts(9, 0)), true),
+                State::Estimated,
+                counts(9, 7),
+            ),
+            (
+                "the answer alone",
+                answered(Some(counts(0, 5)), true),
+                State::Estimated,
+                counts(100, 5),
+            ),
+            (
+                "the prompt alone, and nothing was said",
+                AttemptRecord {
+                    came: 0,
+                    ..answered(Some(counts(9, 0)), true)
+                },
+                State::Reported,
+                counts(9, 0),
             ),
         ] {
             let mut call = call(vec![attempt]);
@@ -386,6 +435,13 @@ pub(super) mod tests {
         embedding.expected.output = 0;
         embedding.settle();
         assert_eq!(embedding.charge.usage, counts(100, 0));
+        embedding.attempts[0].usage = Some(counts(9, 0));
+        embedding.settle();
+        let charge = embedding.charge;
+        assert_eq!(
+            (charge.state, charge.usage),
+            (State::Reported, counts(9, 0))
+        );
         let mut proxied = call(vec![answered(None, true)]);
         proxied.expected.metered = Metered::Unread;
         proxied.settle();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use polygate_wire::{Format, Loss};
 use serde::Serialize;
 
+use super::looked::Looked;
 use super::record::CallRecord;
 use crate::choose::Choice;
 use crate::explain::{Limit, Scores};
@@ -67,6 +68,8 @@ struct Decision<'a> {
     altered: Vec<String>,
     #[serde(skip_serializing_if = "is_empty")]
     rules: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     guards: Vec<Guarded<'a>>,
 }
@@ -95,6 +98,7 @@ pub(super) fn text(record: &CallRecord) -> String {
         translated: transformed.translated.map(Format::name),
         altered: altered.map(|name| format!("/{name}")).collect(),
         rules: &transformed.rules,
+        cache: record.looked.map(Looked::name),
         guards: record.guards.iter().map(Guarded::of).collect(),
     };
     serde_json::to_string(&decision).unwrap_or_default()

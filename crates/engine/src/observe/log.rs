@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::record::{CallRecord, Outcome};
+use super::looked::Looked;
+use super::outcome::Outcome;
+use super::record::CallRecord;
 
 /// Writes the line. Texts from outside are fields, which the subscriber encodes; of control characters JSON leaves those of ISO 6429
 /// as they are.
@@ -51,6 +53,8 @@ pub(super) fn write(record: &CallRecord) {
                 output_tokens = usage.output,
                 cache_read_tokens = usage.cache_read,
                 reasoning_tokens = usage.reasoning,
+                cache = record.looked.map(Looked::name).unwrap_or_default(),
+                saved_tokens = record.saved.unwrap_or_default().total(),
                 usage_state = record.charge.state.as_str(),
                 cost_micro_usd = record.charge.cost,
                 losses = record.transformed.losses.len(),

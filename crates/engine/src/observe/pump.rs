@@ -136,7 +136,7 @@ impl Recorders {
         content: Option<Box<Content>>,
         mut slot: Option<Slot>,
     ) {
-        if record.attempts.is_empty() {
+        if record.attempts.is_empty() && !record.is_replayed() {
             slot = self
                 .ledger
                 .as_ref()

@@ -1,6 +1,6 @@
 //! The record of one call: built along its way, sent once, by the drop of whatever owned the call last.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +13,14 @@ use polygate_providers::price::ServiceTier;
 use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
 use super::decision::{Considered, Transformed};
+use super::looked::Looked;
+use super::outcome::{End, Outcome};
 use super::pump::Recorders;
 use super::recount::{Ended, Evidence, Said};
 use super::row;
 use super::trace::Trace;
 use crate::attribution::Attribution;
+use crate::cache::Tape;
 use crate::call::Call;
 use crate::choose::Choice;
 use crate::count::{Heard, Question};
@@ -87,6 +90,10 @@ pub struct CallRecord {
     pub unpriced: bool,
     /// What became of the request, for whom was asked last.
     pub transformed: Transformed,
+    /// What the cache had, where it was asked.
+    pub looked: Option<Looked>,
+    /// Token counts of an answer that was kept, which nobody pays again.
+    pub saved: Option<Usage>,
     /// Guards that did something.
     pub guards: Vec<Acted>,
     /// What it was held to, and what was left of that once it had its part.
@@ -107,42 +114,10 @@ pub struct CallRecord {
     pub duration: Duration,
 }
 
-/// Programs that metrics name; every other is `other`, so that callers cannot grow the series.
-const CLIENTS: [(&str, &str); 16] = [
-    ("claude-cli", "claude-code"),
-    ("codex", "codex"),
-    ("geminicli", "gemini-cli"),
-    ("opencode", "opencode"),
-    ("cline", "cline"),
-    ("aider", "aider"),
-    ("litellm", "litellm"),
-    ("langchain", "langchain"),
-    ("ai-sdk", "ai-sdk"),
-    ("anthropic", "anthropic-sdk"),
-    ("openai", "openai-sdk"),
-    ("google-genai", "google-genai"),
-    ("curl", "curl"),
-    ("python", "python"),
-    ("node", "node"),
-    ("mozilla", "browser"),
-];
-
 impl CallRecord {
-    /// The client program by a name that callers cannot choose.
-    pub fn program(&self) -> &'static str {
-        let Some(agent) = &self.client else {
-            return "unknown";
-        };
-        let agent: Vec<u8> = agent
-            .as_bytes()
-            .iter()
-            .take(200)
-            .map(u8::to_ascii_lowercase)
-            .collect();
-        let known = CLIENTS
-            .iter()
-            .find(|(sign, _)| memchr::memmem::find(&agent, sign.as_bytes()).is_some());
-        known.map_or("other", |(_, name)| name)
+    /// Its answer was kept from another call: nobody was asked, and nothing is paid.
+    pub fn is_replayed(&self) -> bool {
+        self.looked.is_some_and(Looked::is_answered)
     }
 
     /// What it is tagged with: by its key, its team and its caller, each tag once.
@@ -290,28 +265,6 @@ impl AttemptRecord {
     }
 }
 
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Completely.
-    Completed,
-    /// With an error.
-    Failed,
-    /// The client went first.
-    ClientGone,
-}
-
-impl Outcome {
-    /// The word in logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Completed => "completed",
-            Outcome::Failed => "failed",
-            Outcome::ClientGone => "client_gone",
-        }
-    }
-}
-
 /// Carries the record; sends it when dropped. Until someone says otherwise, the client has gone.
 pub struct Recorder {
     record: Option<Box<CallRecord>>,
@@ -333,6 +286,10 @@ pub struct Recorder {
     evidence: Evidence,
     /// What is said, where somebody is told.
     pub(super) content: Option<Box<Content>>,
+    /// Takes the answer down, where it is to be kept.
+    tape: Option<Box<Tape>>,
+    /// Where it is said how the call ended.
+    end: Option<Arc<OnceLock<End>>>,
 }
 
 impl Recorder {
@@ -350,6 +307,8 @@ impl Recorder {
             slot: None,
             evidence: Evidence::default(),
             content: None,
+            tape: None,
+            end: None,
         }
     }
 
@@ -373,7 +332,13 @@ impl Recorder {
         self.of_answer(|attempt| {
             (attempt.usage, attempt.came, attempt.complete) = (usage, came, true);
         });
-        if usage.is_some() {
+        let expected = self.record.as_ref().map(|record| record.expected);
+        let attempt = self.record.as_ref().zip(self.answers);
+        let attempt = attempt.and_then(|(record, number)| record.attempts.get(number));
+        let is_told = attempt
+            .zip(expected)
+            .is_some_and(|(attempt, expected)| attempt.is_told(expected));
+        if is_told {
             // Nobody has to count what was reported, unless somebody else was asked too.
             if self
                 .record
@@ -417,6 +382,26 @@ impl Recorder {
     pub(crate) fn answers(&mut self, piece: &[u8]) {
         if let Some(content) = &mut self.content {
             content.answer(piece);
+        }
+        if let Some(tape) = &mut self.tape
+            && !tape.take(piece)
+        {
+            tape.stop();
+            self.tape = None;
+        }
+    }
+
+    /// The answer is taken down from here on; how the call ends is said there.
+    pub(crate) fn tapes(&mut self, tape: Option<Tape>, end: Option<Arc<OnceLock<End>>>) {
+        self.tape = tape.map(Box::new);
+        self.end = end;
+    }
+
+    /// All of the answer is with the client, and it is a good one.
+    pub(crate) fn ends_well(&mut self) {
+        if let Some(tape) = self.tape.take() {
+            let usage = self.record.as_ref().and_then(|record| record.usage);
+            tape.end(usage, self.clock.unix_micros() / 1000);
         }
     }
 
@@ -536,6 +521,14 @@ impl Drop for Recorder {
         };
         let now = self.clock.now();
         record.duration = now.saturating_sub(record.started);
+        if let Some(end) = self.end.take() {
+            let (outcome, error, usage) = (record.outcome, record.error, record.usage);
+            let _ = end.set(End {
+                outcome,
+                error,
+                usage,
+            });
+        }
         let given_up = |attempt: &&mut AttemptRecord| attempt.outcome == GIVEN_UP;
         let attempts = record.attempts.iter_mut();
         attempts

@@ -187,10 +187,16 @@ impl Evidence {
             if let Some((question, body)) = self.asked.as_ref().filter(|_| !is_told) {
                 attempt.sent = question.count(&body.bytes, &attempt.model);
             }
+            if attempt.complete && attempt.usage.is_some_and(|usage| usage.output > 0) {
+                continue;
+            }
             let mut said = self.said.iter();
             let came = said
                 .find(|(of, _)| *of == number)
                 .and_then(|(_, said)| self.came(said, &attempt.model));
+            // An answer in which nothing is found to count may be of a shape that is not known here, unless its provider counts nothing
+            // either.
+            let came = came.filter(|came| *came > 0 || attempt.usage.is_some());
             attempt.came = came.unwrap_or(attempt.came);
         }
     }
@@ -216,9 +222,9 @@ impl Ended {
         !self.evidence.is_empty() && self.record.is_guessed()
     }
 
-    /// Settles by what the record says. A call that nobody was asked for never was.
+    /// Settles by what the record says. A call that nobody was asked for never was, unless its answer was kept.
     pub(super) fn finish(self) {
-        if !self.record.attempts.is_empty() {
+        if !self.record.attempts.is_empty() || self.record.is_replayed() {
             self.reserved.settle(self.record.charge.amounts());
         }
         for (number, reserved) in self.reserved_for {

@@ -102,6 +102,11 @@ pub(super) fn row(record: &CallRecord) -> CallRow {
         session: record.attribution.session().map(str::to_owned),
         metadata: described(record),
         passed_over: passed_over(&record.passed_over),
+        cached: record
+            .looked
+            .filter(|looked| looked.is_answered())
+            .map(|looked| looked.name().to_owned()),
+        saved: record.saved,
         decision: Some(decision::text(record)),
         shadow_of: record.shadow_of.clone(),
         attempts: record

@@ -28,8 +28,7 @@ const fn elsewhere(key: &'static str, what: &'static str) -> Later {
     }
 }
 
-const TABLE: [Later; 14] = [
-    feature("cache", "cached answers"),
+const TABLE: [Later; 13] = [
     elsewhere("conditions", "routes: [{when: {…}, model: …}]"),
     feature("database", "configuration in a database"),
     feature("db_url", "configuration in a database"),

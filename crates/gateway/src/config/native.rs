@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod accounts;
+pub(super) mod cache;
 mod guards;
 mod limits;
 pub(super) mod models;
@@ -169,6 +170,7 @@ pub fn read(top: Section<'_>, dialect: Dialect) -> Config {
     if let Some(section) = top.section("price_list") {
         config.price_list = accounts::price_list(section);
     }
+    config.cache = top.section("cache").and_then(cache::cache);
     config.payload = payload::rules(&top);
     if let Some(section) = top.section("ledger") {
         accounts::ledger(section, &mut config.ledger);

@@ -8,7 +8,7 @@ use polygate_engine::config::{
 use polygate_engine::pattern::Pattern;
 use polygate_providers::Forward;
 use polygate_providers::base::Base;
-use polygate_providers::price::Rates;
+use polygate_providers::price::{Price, Rates};
 use polygate_server::admin::configuration::FileObject;
 use polygate_store::config::Kind;
 use serde_json::{Map, Value, json};
@@ -224,20 +224,24 @@ fn price(price: &PriceOverride) -> FileObject {
         Some(provider) => format!("{provider}/{model}"),
         None => model.to_owned(),
     };
-    let long = price.price.long.as_ref();
-    let mut amounts = dollars(&price.price.rates);
-    if let Some(long) = long {
+    let body = json!({
+        "model": model,
+        "provider": price.provider,
+        "price": amounts(&price.price),
+        "date": Some(&price.date).filter(|date| !date.is_empty()),
+    });
+    object(&name, body)
+}
+
+/// A price as files say it.
+pub fn amounts(price: &Price) -> Map<String, Value> {
+    let mut amounts = dollars(&price.rates);
+    if let Some(long) = &price.long {
         let mut of_long = dollars(&long.rates);
         of_long.insert("above".to_owned(), long.above.into());
         amounts.insert("long_prompt".to_owned(), of_long.into());
     }
-    let body = json!({
-        "model": model,
-        "provider": price.provider,
-        "price": amounts,
-        "date": Some(&price.date).filter(|date| !date.is_empty()),
-    });
-    object(&name, body)
+    amounts
 }
 
 /// In USD per million tokens, as files say it.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use polygate_engine::config::{
-    Affinity, By, Cloak, Config, Credential, Guard, HeaderPolicy, Looks, Model, ModelRoute,
-    Provider, Retry, Way, WireApi,
+    Affinity, By, CacheStore, Cloak, Config, Credential, Guard, HeaderPolicy, Looks, Model,
+    ModelRoute, Provider, Retry, Way, WireApi,
 };
 use polygate_engine::pattern::Pattern;
 use polygate_engine::payload::Rule;
@@ -32,6 +32,7 @@ pub fn summary(loaded: &Loaded) -> String {
     lines.push(("rests", rests(&config.retry)));
     lines.push(("timeouts", timeouts(config)));
     lines.push(("health", health(config)));
+    lines.extend(cache(config).into_iter().map(|text| ("cache", text)));
     let guards = config.guards.list.iter();
     lines.extend(guards.map(|guard| ("guard", guard_line(guard))));
     if let Way::Through(proxy) = &config.way {
@@ -452,6 +453,36 @@ fn health(config: &Config) -> String {
     } else {
         "not checked".to_owned()
     }
+}
+
+fn cache(config: &Config) -> Vec<String> {
+    let Some(cache) = &config.cache else {
+        return Vec::new();
+    };
+    let place = match cache.store {
+        CacheStore::Memory => format!("in memory, {} bytes", cache.max_bytes),
+        CacheStore::Redis => "in Redis".to_owned(),
+    };
+    let place = format!("{place}, answers of up to {} bytes", cache.max_entry);
+    let rules = cache.rules.iter().map(|rule| {
+        let whom = match rule.when.to_string() {
+            all if all.is_empty() => "every call".to_owned(),
+            some => some,
+        };
+        let mut out = format!(
+            "{whom}: {}, shared by {}",
+            time(rule.ttl),
+            rule.share.name()
+        );
+        for (is, word) in [
+            (rule.coalesce, ", coalesced"),
+            (rule.on_request, ", on request"),
+        ] {
+            out.push_str(if is { word } else { "" });
+        }
+        out
+    });
+    std::iter::once(place).chain(rules).collect()
 }
 
 fn time(duration: Duration) -> String {

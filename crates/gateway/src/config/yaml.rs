@@ -93,6 +93,61 @@ impl Node {
         }
     }
 
+    /// Takes the members of another mapping: its lists are added to those of the same name, anything else replaces what there was.
+    /// They lose their places, which are in another text.
+    pub fn include(&mut self, other: Node) {
+        let (Kind::Map(members), Kind::Map(others)) = (&mut self.kind, other.kind) else {
+            return;
+        };
+        for (mut key, mut node) in others {
+            key.place = Place::default();
+            node.forget_places();
+            let known = members.iter_mut().find(|(known, _)| known.text == key.text);
+            match (known, node.kind) {
+                (None, kind) => members.push((key, Node { kind, ..node })),
+                (
+                    Some((
+                        _,
+                        Node {
+                            kind: Kind::List(items),
+                            ..
+                        },
+                    )),
+                    Kind::List(more),
+                ) => {
+                    items.extend(more);
+                }
+                (Some((_, known)), kind) => known.kind = kind,
+            }
+        }
+    }
+
+    /// Nothing stands behind this key any more.
+    pub fn clear(&mut self, key: &str) {
+        if let Kind::Map(members) = &mut self.kind
+            && let Some((_, node)) = members.iter_mut().find(|(known, _)| known.text == key)
+        {
+            node.kind = Kind::Scalar {
+                text: String::new(),
+                plain: true,
+            };
+        }
+    }
+
+    fn forget_places(&mut self) {
+        self.place = Place::default();
+        match &mut self.kind {
+            Kind::Scalar { .. } => {}
+            Kind::List(items) => items.iter_mut().for_each(Node::forget_places),
+            Kind::Map(members) => {
+                for (key, node) in members {
+                    key.place = Place::default();
+                    node.forget_places();
+                }
+            }
+        }
+    }
+
     /// The value of a key, where this is a mapping that has it.
     pub fn get(&self, key: &str) -> Option<&Node> {
         let mut members = self.members().iter();

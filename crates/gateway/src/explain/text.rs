@@ -12,6 +12,9 @@ pub fn of(explanation: &Value) -> String {
         let message = said(&explanation["refusal"]["message"]);
         let _ = writeln!(text, "Refused: {code} {message}");
     }
+    if let Some(rule) = explanation["cache"]["rule"].as_u64() {
+        let _ = writeln!(text, "{}", cached(rule, &explanation["cache"]));
+    }
     list(&mut text, "Routes", &explanation["routes"], |one, _| {
         route(one)
     });
@@ -98,6 +101,25 @@ fn list(text: &mut String, heading: &str, items: &Value, line: impl Fn(&Value, u
     let _ = writeln!(text, "{heading}:");
     for (at, item) in items.iter().enumerate() {
         let _ = writeln!(text, "  {}", line(item, at + 1));
+    }
+}
+
+fn cached(rule: u64, cache: &Value) -> String {
+    let of = |name: &str| said(&cache[name]);
+    match cache["why_not"].as_str() {
+        Some(why) => format!("Cache: rule {rule}, but it is not looked up: {why}"),
+        None => {
+            let found = match cache["is_found"].as_bool() {
+                Some(true) => format!("; there is one, {} s old", of("age_seconds")),
+                Some(false) => "; there is none".to_owned(),
+                None => String::new(),
+            };
+            format!(
+                "Cache: rule {rule}, answers are good for {} s and shared by {}{found}",
+                of("ttl_seconds"),
+                of("share")
+            )
+        }
     }
 }
 

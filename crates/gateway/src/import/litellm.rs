@@ -1,14 +1,24 @@
 //! LiteLLM's `config.yaml`: deployments become providers with the names they serve, groups of deployments become models.
 
+mod cache;
+mod callbacks;
+mod defaults;
 mod deployment;
 mod fallbacks;
 mod groups;
+mod guardrails;
+mod model_name;
+mod price;
+mod rules;
 mod settings;
+
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::{At, Imported, Notes};
-use crate::config::yaml::Node;
+use crate::config::Problem;
+use crate::config::yaml::{Kind, Node, parse, shown};
 use groups::Groups;
 
 /// The keys of its files.
@@ -28,29 +38,68 @@ pub fn is(top: &Node) -> bool {
     has(&SECTIONS) && !has(&NATIVE)
 }
 
+/// Puts the files that a file includes into it, as LiteLLM does: lists grow, anything else is replaced. They stand in its directory, as a rule.
+pub fn include(top: &mut Node, directory: &Path) -> Result<(), Problem> {
+    let Some(names) = top.get("include").cloned() else {
+        return Ok(());
+    };
+    for name in names.items() {
+        let Kind::Scalar { text: name, .. } = &name.kind else {
+            continue;
+        };
+        let refused = |why: String| Problem {
+            place: names.place,
+            ..Problem::general("include", format!("{}: {why}", shown(name)))
+        };
+        let text = std::fs::read_to_string(directory.join(name));
+        let text = text.map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let node = parse(&text)
+            .map_err(|error| refused(format!("line {}: {}", error.place.line, error.message)))?;
+        top.include(node);
+    }
+    top.clear("include");
+    Ok(())
+}
+
 /// Reads a file.
 pub fn import(node: &Node) -> Imported {
     let top = At::top(node);
     let mut notes = Notes::default();
     let mut groups = Groups::default();
+    let mut guards = Vec::new();
     for (key, section) in top.entries() {
         match key {
             "model_list" => groups.read(&section, &top, &mut notes),
             "litellm_settings" | "router_settings" | "general_settings" => {}
             "environment_variables" => environment(&section, &mut notes),
+            "guardrails" => guards = guardrails::read(&section, &mut notes),
+            "callback_settings" => notes.missing(
+                &section,
+                "otlp.content and langfuse.content say whether prompts and answers are told",
+            ),
             "credential_list" => notes.carried(&section, "where deployments name them"),
+            "include" if section.node.is_null() => {
+                notes.carried(&section, "read with it; what it says has no line here")
+            }
             "include" => notes.missing(&section, "import each file, and put the parts together"),
             _ => notes.missing(&section, "Polygate has none of this"),
         }
     }
     let mut document = Map::new();
     let read = settings::read(&top, &mut groups, &mut notes);
+    let rules = groups.rules(&mut notes);
     let (providers, models) = groups.finish();
     document.insert("providers".to_owned(), Value::Array(providers));
     if !models.is_empty() {
         document.insert("models".to_owned(), Value::Object(models));
     }
     document.extend(read);
+    if !rules.is_empty() {
+        document.insert("payload".to_owned(), one("default", Value::Array(rules)));
+    }
+    if !guards.is_empty() {
+        document.insert("guards".to_owned(), Value::Array(guards));
+    }
     if !document.contains_key("master_keys") {
         notes.general(
             "general_settings.master_key",

@@ -1,5 +1,6 @@
 //! Configuration: texts in, the canonical model or a report out.
 
+mod cache;
 mod callers;
 mod cloak;
 mod dialects;

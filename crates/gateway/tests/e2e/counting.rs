@@ -134,19 +134,45 @@ const SAID: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// An answer that does not say how many tokens it was.
 fn silent(is_stream: bool) -> Behaviour {
-    let (body, content_type) = if is_stream {
-        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": SAID}, "finish_reason": null}]});
-        let last = json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-        let body = format!("data: {chunk}\n\ndata: {last}\n\ndata: [DONE]\n\n");
-        (body, "text/event-stream")
-    } else {
-        let message = json!({"role": "assistant", "content": SAID});
-        let answer = json!({"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]});
-        (answer.to_string(), "application/json")
+    telling(is_stream, &json!({}))
+}
+
+/// An answer with these members beside its choices.
+fn telling(is_stream: bool, members: &Value) -> Behaviour {
+    let with = |object: &str, choice: Value| {
+        let mut answer = json!({"id": "c", "object": object, "choices": [choice]});
+        for (name, value) in members.as_object().into_iter().flatten() {
+            answer[name] = value.clone();
+        }
+        answer
     };
+    if is_stream {
+        let object = "chat.completion.chunk";
+        let chunk = json!({"id": "c", "object": object, "choices": [{"index": 0, "delta": {"content": SAID}, "finish_reason": null}]});
+        let last = with(
+            object,
+            json!({"index": 0, "delta": {}, "finish_reason": "stop"}),
+        );
+        return events(&[chunk, last]);
+    }
+    let message = json!({"role": "assistant", "content": SAID});
+    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
     Behaviour {
-        body: Some(body),
-        content_type: Some(content_type.to_owned()),
+        body: Some(with("chat.completion", choice).to_string()),
+        content_type: Some("application/json".to_owned()),
+        ..Behaviour::default()
+    }
+}
+
+/// A stream of these.
+fn events(chunks: &[Value]) -> Behaviour {
+    let chunks: String = chunks
+        .iter()
+        .map(|chunk| format!("data: {chunk}\n\n"))
+        .collect();
+    Behaviour {
+        body: Some(format!("{chunks}data: [DONE]\n\n")),
+        content_type: Some("text/event-stream".to_owned()),
         ..Behaviour::default()
     }
 }
@@ -208,4 +234,131 @@ async fn what_is_not_reported_is_counted() {
         (5.0..50.0).contains(&(loaded - before)),
         "{before} {loaded}"
     );
+}
+
+fn compatible(mock: &Mock) -> Gate {
+    Gate::start(&format!(
+        "providers: [{{name: p, type: openai-compatible, wire_api: chat, api_base: '{}', api_key: k, model_mapping: [gpt-4o]}}]\nhealth_check: {{enabled: false}}",
+        mock.url()
+    ))
+}
+
+/// Of what a provider reports a half that is nothing is counted, unless it is nothing.
+#[tokio::test]
+async fn halves_that_are_missing_are_counted() {
+    let mock = mock("p").await;
+    let gate = compatible(&mock);
+    let mut number = 0;
+    for (input, output, state, counted) in [
+        (0, 0, "estimated", (13, 11)),
+        (9, 0, "estimated", (9, 11)),
+        (0, 5, "estimated", (13, 5)),
+        (9, 5, "reported", (9, 5)),
+    ] {
+        let usage = json!({"usage": {"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output}});
+        for is_stream in [false, true] {
+            mock.clear();
+            mock.script(Rule {
+                then: telling(is_stream, &usage),
+                ..Rule::default()
+            });
+            for path in ["/v1/chat/completions", "/v1/messages"] {
+                let asked = json!({"model": "gpt-4o", "stream": is_stream, "max_tokens": 99, "messages": [{"role": "user", "content": "tiktoken is great!"}]});
+                let reply = gate.post(path, &asked).await;
+                assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+                number += 1;
+                let row = row(&gate, number).await;
+                assert_eq!(
+                    (&row["state"], &row["input_tokens"], &row["output_tokens"]),
+                    (&json!(state), &json!(counted.0), &json!(counted.1)),
+                    "{path} {is_stream} {usage}: {row}"
+                );
+            }
+        }
+    }
+    mock.clear();
+    let empty = json!({"usage": {"prompt_tokens": 9, "completion_tokens": 0}, "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]});
+    mock.script(Rule {
+        then: telling(false, &empty),
+        ..Rule::default()
+    });
+    let asked =
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Say nothing."}]});
+    assert_eq!(gate.post("/v1/chat/completions", &asked).await.status, 200);
+    let row = row(&gate, number + 1).await;
+    assert_eq!(
+        (&row["state"], &row["output_tokens"]),
+        (&json!("reported"), &json!(0)),
+        "an answer that says nothing: {row}"
+    );
+}
+
+/// Whatever a stream says is counted where nobody reports it: in all choices, as a refusal, as thoughts, as a text that goes on, in one
+/// long piece.
+#[tokio::test]
+async fn all_that_streams_say_is_counted() {
+    let mock = mock("p").await;
+    let gate = compatible(&mock);
+    let chat =
+        |choices: Value| json!({"id": "c", "object": "chat.completion.chunk", "choices": choices});
+    let end = chat(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]));
+    let long = "语言模型".repeat(600);
+    let mut number = 0;
+    for (what, path, said, tokens) in [
+        (
+            "two choices",
+            "/v1/chat/completions",
+            chat(
+                json!([{"index": 0, "delta": {"content": SAID}}, {"index": 1, "delta": {"content": SAID}}]),
+            ),
+            20..23,
+        ),
+        (
+            "a refusal",
+            "/v1/chat/completions",
+            chat(json!([{"index": 0, "delta": {"refusal": SAID}}])),
+            11..12,
+        ),
+        (
+            "thoughts",
+            "/v1/chat/completions",
+            chat(json!([{"index": 0, "delta": {"reasoning": SAID, "content": null}}])),
+            11..12,
+        ),
+        (
+            "thoughts under two names",
+            "/v1/chat/completions",
+            chat(json!([{"index": 0, "delta": {"reasoning": SAID, "reasoning_content": SAID}}])),
+            11..12,
+        ),
+        (
+            "a text that goes on",
+            "/v1/completions",
+            json!({"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": SAID, "finish_reason": "stop"}]}),
+            11..12,
+        ),
+        (
+            "a long piece",
+            "/v1/chat/completions",
+            chat(json!([{"index": 0, "delta": {"content": long}}])),
+            1150..1260,
+        ),
+    ] {
+        mock.clear();
+        mock.script(Rule {
+            then: events(&[said, end.clone()]),
+            ..Rule::default()
+        });
+        let asked = json!({"model": "gpt-4o", "stream": true, "prompt": "Go on", "messages": [{"role": "user", "content": "Hi"}]});
+        let reply = gate.post(path, &asked).await;
+        assert_eq!(reply.status, 200, "{what}: {}", reply.text());
+        number += 1;
+        let row = row(&gate, number).await;
+        let counted = row["output_tokens"].as_u64().unwrap_or_default();
+        assert!(
+            row["state"] == "estimated" && tokens.contains(&counted),
+            "{what}: {row}"
+        );
+    }
 }

@@ -303,6 +303,57 @@ fn printed(gate: &Gate, words: &[&str]) -> (bool, String) {
     (output.status.success(), text)
 }
 
+/// What a body says twice is explained as it is sent: what decides who may do what is refused, of all else the bytes pass.
+#[tokio::test]
+async fn a_member_that_is_there_twice_is_explained_as_a_call_has_it() {
+    let (a, b) = (mock("a").await, mock("b").await);
+    let gate = Gate::start(&config(&a, &b));
+    let admin = format!("Bearer {ADMIN_KEY}");
+    let headers = [
+        ("authorization", &*admin),
+        ("content-type", "application/json"),
+    ];
+    let twice = r#"{"model": "smart", "model": "poor", "messages": []}"#;
+    let wrapped = format!(r#"{{"endpoint": "/v1/chat/completions", "body": {twice}}}"#);
+    for body in [twice.to_owned(), wrapped] {
+        let reply = gate
+            .ask(Method::POST, "/admin/v1/explain", &headers, body)
+            .await;
+        assert_eq!(reply.status, 422, "{}", reply.text());
+        assert!(reply.text().contains("body.model"), "{}", reply.text());
+    }
+    let body = r#"{"model": "smart", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50, "max_tokens": 4000}"#;
+    let before = gate
+        .ask(Method::POST, "/admin/v1/explain", &headers, body.to_owned())
+        .await;
+    assert_eq!(before.status, 200, "{}", before.text());
+    let own = [
+        ("authorization", "Bearer sk-dev-0123456789"),
+        ("x-polygate-explain", "1"),
+    ];
+    let reply = gate
+        .ask(Method::POST, "/v1/chat/completions", &own, body.to_owned())
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let told: Value = serde_json::from_str(reply.header("x-polygate-explain")).expect("JSON");
+    assert_eq!(
+        before.json()["output_tokens"],
+        told["output_tokens"],
+        "{told}"
+    );
+    let sent = calls(&a).last().and_then(|entry| entry.body.clone());
+    let sent = String::from_utf8(sent.expect("a body").to_vec()).expect("text");
+    assert!(
+        sent.contains(r#""max_tokens": 50, "max_tokens": 4000"#),
+        "{sent}"
+    );
+    let described_twice = format!(r#"{{"body": {body}, "body": {body}}}"#);
+    let reply = gate
+        .ask(Method::POST, "/admin/v1/explain", &headers, described_twice)
+        .await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+}
+
 #[tokio::test]
 async fn the_command_line_says_the_same_to_people() {
     let (a, b) = (mock("a").await, mock("b").await);

@@ -60,10 +60,20 @@ fn packing_twice_makes_the_same_bytes_and_all_is_in_there() {
         String::from_utf8_lossy(&version),
         format!("polygate {}\n", env!("CARGO_PKG_VERSION"))
     );
-    for file in ["LICENSE", "README.md", "config.example.yaml"] {
+    for file in ["LICENSE", "config.example.yaml"] {
         let of = |folder: &Path| std::fs::read(folder.join(file)).expect(file);
         assert!(of(&inside) == of(&root()), "{file}");
     }
+    let lost = lost_links(&inside);
+    assert!(lost.is_empty(), "{lost:?}");
+    let readme = std::fs::read_to_string(inside.join("README.md")).expect("README.md");
+    let version = env!("CARGO_PKG_VERSION");
+    let elsewhere =
+        format!("](https://github.com/polygate/polygate/blob/v{version}/ARCHITECTURE.md)");
+    assert!(
+        readme.contains(&elsewhere) && readme.contains("](docs/"),
+        "{readme}"
+    );
     let completions = std::fs::read_dir(inside.join("completions")).expect("completions");
     let sizes = completions.map(|file| file.expect("a file").metadata().expect("its size").len());
     let sizes: Vec<u64> = sizes.collect();
@@ -71,6 +81,46 @@ fn packing_twice_makes_the_same_bytes_and_all_is_in_there() {
         sizes.len() == 5 && sizes.iter().all(|size| *size > 1000),
         "{sizes:?}"
     );
+}
+
+/// Links of its documents that lead to nothing in there.
+fn lost_links(inside: &Path) -> Vec<String> {
+    let files = [inside.to_owned(), inside.join("docs")]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(folder).expect("a folder"))
+        .map(|entry| entry.expect("an entry").path());
+    let documents = files.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let lost = documents.flat_map(|path| {
+        let text = std::fs::read_to_string(&path).expect("a document");
+        let folder = path.parent().expect("a folder").to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| {
+            let target = rest.split([')', '#']).next()?;
+            let is_here = !target.is_empty() && !target.contains(':');
+            let is_lost = is_here && !folder.join(target).exists();
+            is_lost.then(|| format!("{}: {target}", path.display()))
+        });
+        links.collect::<Vec<_>>()
+    });
+    lost.collect()
+}
+
+#[test]
+fn archives_go_where_the_caller_says_from_where_it_is() {
+    let out = tempfile::tempdir().expect("a directory");
+    let said = run(Command::new(root().join("deploy/release"))
+        .arg("--pack")
+        .arg(env!("CARGO_BIN_EXE_polygate"))
+        .current_dir(out.path())
+        .env("OUT", "here/below")
+        .env("TARGET", "some-target")
+        .env("SOURCE_DATE_EPOCH", "1767225600"));
+    let archive = String::from_utf8(said.stdout).expect("text");
+    let archive = Path::new(archive.trim());
+    assert!(
+        archive.starts_with(out.path().join("here/below")),
+        "{archive:?}"
+    );
+    assert!(archive.is_file());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use polygate::config::env::Environment;
 use polygate::config::parse;
-use polygate::import::{Imported, import, variables};
+use polygate::import::{Imported, import, read, variables};
 
 fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/cases")
@@ -30,14 +30,18 @@ fn imported(text: &str) -> Imported {
     imported.expect("a file that can be imported")
 }
 
+/// Variables that say numbers, in the cases.
+const NUMBERS: [&str; 3] = ["WHISPER_TIMEOUT", "RETRIES", "WIDE_TEMPERATURE"];
+
 /// Every variable that it refers to, with a value.
 fn environment(imported: &Imported) -> Environment {
     let names: Vec<String> = variables(&imported.document).into_iter().collect();
-    let value = |name: &String| match name.contains("BASE") {
+    let value = |name: &String| match name.contains("BASE") || name == "LANGFUSE_HOST" {
         true => format!(
             "https://{}.example/v1",
             name.to_lowercase().replace('_', "-")
         ),
+        false if NUMBERS.contains(&name.as_str()) => "2".to_owned(),
         false => format!("value-of-{name}"),
     };
     let values: Vec<String> = names.iter().map(value).collect();
@@ -144,6 +148,23 @@ fn the_published_systems_files_mean_the_same() {
     }
 }
 
+/// Lists of included files are added, their other keys replace; what cannot be read is told at its place.
+#[test]
+fn included_files_are_read_from_the_directory_of_the_file() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/included");
+    let imported = read(&directory.join("whole.yaml")).map_err(|report| report.to_string());
+    let imported = imported.expect("a file that can be imported");
+    golden(&directory.join("whole.native.yaml"), &imported.text());
+    golden(&directory.join("whole.report.txt"), &imported.report());
+    shown(&imported.text(), &environment(&imported));
+    let report = read(&directory.join("torn.yaml")).expect_err("a file that is not there");
+    let report = report.to_string();
+    assert!(
+        report.contains("torn.yaml:1") && report.contains("include: nowhere.yaml: cannot be read"),
+        "{report}"
+    );
+}
+
 #[test]
 fn a_file_that_has_to_be_imported_says_so() {
     let text = std::fs::read_to_string(cases().join("small.yaml")).expect("a case");
@@ -160,11 +181,15 @@ fn secrets_are_neither_resolved_nor_reported() {
     assert!(
         imported.text().contains("${OPENAI_API_KEY}")
             && imported.text().contains("sk-1234-very-literal")
+            && imported.text().contains("redis://:hunter2@cache")
     );
-    assert!(!imported.text().contains("hunter2") && !imported.text().contains("sk-in-the-file"));
+    assert!(!imported.text().contains("sk-in-the-file"));
     for secret in ["hunter2", "sk-in-the-file", "sk-1234"] {
         assert!(!imported.report().contains(secret), "{secret}");
     }
+    let guards = std::fs::read_to_string(cases().join("guardrails.yaml")).expect("a case");
+    let guards = self::imported(&guards);
+    assert!(!guards.report().contains("hunter2") && !guards.text().contains("hunter2"));
     let text = "model_list:\n  - litellm_params: {api_key:sk-lost-its-space}\n  - model_name: m\n    litellm_params: {model: m, api_base: 'sk-in the wrong place'}\n";
     let report = import(text).expect_err("nothing of use").to_string();
     assert!(

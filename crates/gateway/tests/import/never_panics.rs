@@ -52,6 +52,44 @@ const KEYS: [&str; 44] = [
     "c",
 ];
 
+/// What deployments give to calls, what they cost, and what may stand beside them.
+const PARAMS: [&str; 12] = [
+    "temperature",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "thinking",
+    "tools",
+    "extra_body",
+    "tags",
+    "input_cost_per_token",
+    "output_cost_per_token",
+    "input_cost_per_token_above_200k_tokens",
+    "base_model",
+];
+
+/// Settings beside those of `KEYS`.
+const SETTINGS: [&str; 6] = [
+    "callbacks",
+    "success_callback",
+    "enable_pre_call_checks",
+    "allowed_ips",
+    "max_request_size_mb",
+    "maximum_spend_logs_retention_period",
+];
+
+/// Members of guardrails.
+const GUARDS: [&str; 8] = [
+    "mode",
+    "patterns",
+    "pattern",
+    "pattern_name",
+    "action",
+    "blocked_words",
+    "keyword",
+    "categories",
+];
+
 const WORDS: [&str; 39] = [
     "a",
     "b",
@@ -123,8 +161,10 @@ fn tree() -> impl Strategy<Value = Value> {
 
 fn params() -> impl Strategy<Value = Value> {
     let member = (prop::sample::select(&KEYS[9..29]), leaf());
+    let given = (prop::sample::select(&PARAMS[..]), tree());
+    let member = prop_oneof![member, given];
     let word = prop::sample::select(&WORDS[..]);
-    (word, prop::collection::vec(member, 0..5)).prop_map(|(model, members)| {
+    (word, prop::collection::vec(member, 0..6)).prop_map(|(model, members)| {
         let mut params = json!({});
         for (key, value) in members {
             params[key] = value;
@@ -132,6 +172,26 @@ fn params() -> impl Strategy<Value = Value> {
         params["model"] = model.into();
         params
     })
+}
+
+/// Guardrails of LiteLLM's own, with anything in them.
+fn guardrails() -> impl Strategy<Value = Value> {
+    let entry = prop::collection::vec((prop::sample::select(&GUARDS[1..]), leaf()), 0..4);
+    let entry = entry.prop_map(|members| members.into_iter().collect::<Value>());
+    let list = prop::collection::vec(prop_oneof![entry, leaf()], 0..3).prop_map(Value::from);
+    let member = (
+        prop::sample::select(&GUARDS[..]),
+        prop_oneof![3 => list, 1 => tree()],
+    );
+    let params = prop::collection::vec(member, 0..4);
+    let guardrail = (leaf(), params).prop_map(|(name, members)| {
+        let mut params = json!({"guardrail": "litellm_content_filter", "default_on": true});
+        for (key, value) in members {
+            params[key] = value;
+        }
+        json!({"guardrail_name": name, "litellm_params": params})
+    });
+    prop::collection::vec(guardrail, 0..3).prop_map(Value::from)
 }
 
 /// What has LiteLLM's shape, with anything in it.
@@ -152,15 +212,23 @@ fn shaped() -> impl Strategy<Value = Value> {
             .map(|(group, names)| json!({group: names}));
         items.collect::<Value>()
     });
-    let settings = prop::collection::vec((prop::sample::select(&KEYS[29..40]), tree()), 0..5);
-    (prop::collection::vec(entry, 0..5), pairs, settings, leaf()).prop_map(|(list, pairs, settings, key)| {
-        let mut router = json!({});
-        for (key, value) in settings {
-            router[key] = value;
-        }
-        router["fallbacks"] = pairs;
-        json!({"model_list": list, "router_settings": router, "general_settings": {"master_key": key}})
-    })
+    let setting = prop_oneof![
+        prop::sample::select(&KEYS[29..40]),
+        prop::sample::select(&SETTINGS[..])
+    ];
+    let settings = prop::collection::vec((setting, tree()), 0..6);
+    let list = prop::collection::vec(entry, 0..5);
+    (list, pairs, settings, guardrails(), leaf()).prop_map(
+        |(list, pairs, settings, guardrails, key)| {
+            let mut router = json!({});
+            for (key, value) in settings {
+                router[key] = value;
+            }
+            router["fallbacks"] = pairs;
+            json!({"model_list": list, "router_settings": router, "guardrails": guardrails,
+            "general_settings": {"master_key": key, "allowed_ips": router["allowed_ips"]}})
+        },
+    )
 }
 
 /// Imports it; what came out.

@@ -85,6 +85,11 @@ impl Asked {
         number.ok_or_else(|| Problem::invalid(message))
     }
 
+    /// The body as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// The body's members, where there has to be one.
     pub fn object(&self) -> Result<Map<String, Value>, Problem> {
         if self.body.trim_ascii().is_empty() {
@@ -98,11 +103,16 @@ impl Asked {
         if self.body.trim_ascii().is_empty() {
             return Ok(Map::new());
         }
-        match serde_json::from_slice(&self.body) {
-            Ok(Value::Object(members)) => Ok(members),
-            Ok(_) => Err(Problem::invalid("the body must be a JSON object")),
-            Err(error) => Err(Problem::invalid(format!("the body is no JSON: {error}"))),
-        }
+        members(&self.body)
+    }
+}
+
+/// The members of a body.
+pub fn members(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(Problem::invalid("the body must be a JSON object")),
+        Err(error) => Err(Problem::invalid(format!("the body is no JSON: {error}"))),
     }
 }
 

@@ -8,9 +8,10 @@ use polygate_engine::admit::Caller;
 use polygate_engine::explain::Explanation;
 use polygate_engine::{Endpoint, Engine, Inbound, InboundBody};
 use polygate_store::usage::CallRow;
+use polygate_wire::RawObject;
 use serde_json::{Map, Value, json};
 
-use super::asked::Asked;
+use super::asked::{self, Asked};
 use super::logs;
 use super::problem::Problem;
 use super::role::Area;
@@ -73,12 +74,15 @@ struct Supposed {
     endpoint: String,
     key: Option<String>,
     headers: Map<String, Value>,
-    body: Map<String, Value>,
+    /// As it came, byte by byte: what a member says that is there twice is decided where calls are read.
+    body: Bytes,
 }
 
 impl Supposed {
     /// `{endpoint, body, key, headers}`, or the body alone.
-    fn read(mut members: Map<String, Value>) -> Result<Self, Problem> {
+    fn read(mut members: Map<String, Value>, bytes: &Bytes) -> Result<Self, Problem> {
+        let wrong = |failure: &Failure| Problem::invalid(failure.message.clone());
+        let described = RawObject::parse(bytes.clone()).map_err(|failure| wrong(&failure))?;
         let is_wrapped = members.get("body").is_some_and(Value::is_object)
             && members.keys().all(|name| MEMBERS.contains(&name.as_str()));
         if !is_wrapped {
@@ -86,14 +90,17 @@ impl Supposed {
                 endpoint: USUAL.to_owned(),
                 key: None,
                 headers: Map::new(),
-                body: members,
+                body: bytes.clone(),
             });
         }
+        let once = described.refuse_duplicates(&MEMBERS);
+        once.map_err(|failure| wrong(&failure))?;
+        let body = described.get("body").unwrap_or_default();
         Ok(Self {
             endpoint: text(&mut members, "endpoint")?.unwrap_or_else(|| USUAL.to_owned()),
             key: text(&mut members, "key")?,
             headers: object(&mut members, "headers")?,
-            body: object(&mut members, "body")?,
+            body: bytes.slice_ref(body.as_bytes()),
         })
     }
 
@@ -104,7 +111,7 @@ impl Supposed {
             method: Method::POST,
             model_in_path,
             headers: headers(&self.headers)?,
-            body: InboundBody::Whole(Bytes::from(Value::Object(self.body).to_string())),
+            body: InboundBody::Whole(self.body),
             request_id: "explain".into(),
             caller: caller(self.key.as_deref(), engine)?,
         })
@@ -113,16 +120,19 @@ impl Supposed {
 
 async fn to_come(asked: Asked) -> Result<Json<Value>, Problem> {
     asked.knows(&[])?;
-    let explanation = supposed(&asked.state.engine, asked.object()?).await?;
+    let described = Supposed::read(asked.object()?, asked.body())?;
+    let explanation = explained(&asked.state.engine, described).await?;
     Ok(Json(json!(explanation)))
 }
 
-/// What would come of a call that is described so.
-pub async fn supposed(
-    engine: &Engine,
-    members: Map<String, Value>,
-) -> Result<Explanation, Problem> {
-    let inbound = Supposed::read(members)?.into_inbound(engine)?;
+/// What would come of a call that is described so, as a request to the admin API describes it.
+pub async fn supposed(engine: &Engine, described: Bytes) -> Result<Explanation, Problem> {
+    let members = asked::members(&described)?;
+    explained(engine, Supposed::read(members, &described)?).await
+}
+
+async fn explained(engine: &Engine, supposed: Supposed) -> Result<Explanation, Problem> {
+    let inbound = supposed.into_inbound(engine)?;
     let explained = engine.explain(inbound).await;
     explained.map_err(|failure| not_understood(&failure))
 }
@@ -221,6 +231,8 @@ fn past(row: &CallRow) -> Value {
         "key": row.key,
         "team": row.team,
         "refusal": refusal(row),
+        "cache": decided("cache"),
+        "saved_tokens": row.saved,
         "routes": routes,
         "limits": limits,
         "considered": considered,

@@ -113,6 +113,11 @@ const LIST: &[Param] = &[
         about: "streams, or not",
     },
     Param {
+        name: "cached",
+        kind: ParamKind::Flag,
+        about: "answered by the cache, or not",
+    },
+    Param {
         name: "is_shadow",
         kind: ParamKind::Flag,
         about: "shadows of other calls, or not",
@@ -253,6 +258,10 @@ async fn page_of(asked: Asked, errors: bool) -> Result<Json<Value>, Problem> {
         stream: asked
             .query("is_streaming")
             .map(|_| asked.flag("is_streaming"))
+            .transpose()?,
+        cached: asked
+            .query("cached")
+            .map(|_| asked.flag("cached"))
             .transpose()?,
         shadow: asked
             .query("is_shadow")
@@ -430,6 +439,8 @@ fn item(row: &CallRow) -> Value {
         "end_user": row.end_user,
         "session": row.session,
         "passed_over": parsed(row.passed_over.as_deref()),
+        "cached": row.cached,
+        "saved_tokens": row.saved,
         "shadow_of": row.shadow_of,
         "tags": parsed(row.tags.as_deref()),
         "metadata": parsed(row.metadata.as_deref()),

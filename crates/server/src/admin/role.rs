@@ -35,6 +35,8 @@ pub enum Area {
     Logs,
     /// Where a call would go.
     Explain,
+    /// Answers that are kept.
+    Cache,
 }
 
 /// What a route does with it.
@@ -121,9 +123,9 @@ mod tests {
     use Access::{Read, Write};
     use Area::*;
 
-    const AREAS: [Area; 13] = [
+    const AREAS: [Area; 14] = [
         Session, Overview, Providers, Models, Keys, Teams, Prices, Config, Audit, Health, Usage,
-        Logs, Explain,
+        Logs, Explain, Cache,
     ];
 
     #[test]

@@ -254,9 +254,11 @@ fn bounded(stretches: Vec<Stretch>) -> Vec<Stretch> {
     from.zip(until).into_iter().collect()
 }
 
-/// They are looked for by what callers say, or by whether they are shadows: for that there are indexes, and no counts.
+/// They are looked for by what callers say, by whether the cache had their answers, or by whether they are shadows: for that there are
+/// indexes, and no counts.
 fn is_as_said(of: &CallFilter) -> bool {
-    of.end_user.is_some() || of.session.is_some() || of.tag.is_some() || of.shadow.is_some()
+    let by_kind = of.cached.is_some() || of.shadow.is_some();
+    of.end_user.is_some() || of.session.is_some() || of.tag.is_some() || by_kind
 }
 
 /// Where they are found. By a tag they are found in the order of time, as all calls are.
@@ -327,6 +329,11 @@ where
             query.push(condition).push_bind(&**named);
         }
         query.push(")");
+    }
+    match of.cached {
+        Some(true) => drop(query.push(" AND cached IS NOT NULL")),
+        Some(false) => drop(query.push(" AND cached IS NULL")),
+        None => {}
     }
     if let Some(shadow) = of.shadow {
         let condition = match shadow {

@@ -32,6 +32,8 @@ fn calls() -> Vec<CallRow> {
         cost: n * n,
         // Tables of before have no column for it.
         passed_over: None,
+        cached: None,
+        saved: None,
         decision: None,
         shadow_of: None,
         ..call(n, "")

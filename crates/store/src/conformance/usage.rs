@@ -8,7 +8,7 @@ use crate::usage::{
 };
 
 /// A call that has everything.
-pub(super) fn call(n: i64, key: &str) -> CallRow {
+pub(crate) fn call(n: i64, key: &str) -> CallRow {
     let usage = Usage {
         input: 10,
         output: 5,
@@ -49,6 +49,8 @@ pub(super) fn call(n: i64, key: &str) -> CallRow {
         session: None,
         metadata: None,
         passed_over: Some(r#"[{"verdict":"limit"}]"#.to_owned()),
+        cached: None,
+        saved: None,
         decision: Some(r#"{"altered":["/model"]}"#.to_owned()),
         shadow_of: None,
         attempts: vec![
@@ -102,6 +104,8 @@ pub async fn rows(store: &dyn UsageStore) {
     failed.metadata = Some(r#"{"plan":"gold"}"#.to_owned());
     failed.shadow_of = Some("call-001".to_owned());
     failed.state = State::Aborted;
+    failed.cached = Some("hit".to_owned());
+    failed.saved = Some(failed.usage);
     failed.attempts.truncate(1);
     let rows = [call(1, "alice"), failed.clone()];
     assert_eq!(store.record(&rows).await.unwrap(), 2);
@@ -304,6 +308,7 @@ pub async fn as_said(store: &dyn UsageStore) {
         .map(|n| CallRow {
             end_user: (n != 7).then(|| format!("user-{}", n % 2)),
             session: (n > 3).then(|| format!("session-{}", n % 2)),
+            cached: (n % 3 == 0).then(|| "hit".to_owned()),
             tags: (n > 1).then(|| format!(r#"["every","é-{}","it's \"%_"]"#, n % 3)),
             ..call(n, if n % 4 == 0 { "bob" } else { "alice" })
         })
@@ -335,6 +340,10 @@ pub async fn as_said(store: &dyn UsageStore) {
         session: some("session-0"),
         ..CallFilter::default()
     };
+    let cached = |cached| CallFilter {
+        cached: Some(cached),
+        ..CallFilter::default()
+    };
     let all = CallFilter {
         of: Filter {
             from: Some(HOUR),
@@ -358,6 +367,8 @@ pub async fn as_said(store: &dyn UsageStore) {
         ),
         (&tagged("EVERY"), "", 0),
         (&tagged("é"), "", 0),
+        (&cached(true), "req-6 req-3 req-0", 3),
+        (&cached(false), "req-7 req-5 req-4 req-2 req-1", 5),
         (&all, "req-4", 1),
     ] {
         assert_eq!(list(of, newest, 9).await, (ids.to_owned(), total), "{of:?}");

@@ -11,8 +11,8 @@ use crate::usage::{
     UsageStore,
 };
 
-/// More calls than this are not kept; sums are.
-const MOST: usize = 100_000;
+/// More calls than this are not kept, since one takes about 2.3 KB; sums are.
+const MOST: usize = 20_000;
 
 impl Sum {
     fn of(call: &CallRow) -> Self {
@@ -75,6 +75,9 @@ impl CallFilter {
                 .tag
                 .as_ref()
                 .is_none_or(|tag| call.tag_list().contains(tag))
+            && self
+                .cached
+                .is_none_or(|cached| cached == call.cached.is_some())
             && self.status.is_none_or(|status| status == call.status)
             && self.stream.is_none_or(|stream| stream == call.stream)
             && self
@@ -195,5 +198,31 @@ impl UsageStore for MemoryStore {
             held.calls.remove(id);
         }
         Ok(old.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::usage::call;
+
+    #[tokio::test]
+    async fn the_newest_calls_are_kept_and_the_sums_of_all() {
+        let store = MemoryStore::default();
+        let calls: Vec<CallRow> = (0..MOST + 5)
+            .map(|n| call(i64::try_from(n).expect("a number"), "k"))
+            .collect();
+        for some in calls.chunks(500) {
+            store.record(some).await.expect("recorded");
+        }
+        let held = store.held();
+        assert_eq!(held.calls.len(), MOST);
+        let (newest, oldest) = (calls.last(), calls.first());
+        assert!(newest.is_some_and(|call| held.calls.contains_key(&call.id)));
+        assert!(oldest.is_some_and(|call| !held.calls.contains_key(&call.id)));
+        drop(held);
+        let totals = store.totals(&Filter::default(), None).await.expect("sums");
+        let calls: i64 = totals.iter().map(|group| group.totals.calls).sum();
+        assert_eq!(calls, 20_005);
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Calls {
     losses: Family<TargetLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     gone: Family<ModelLabel, Counter>,
+    cached: Family<CachedLabels, Counter>,
+    saved: Family<SavedLabels, Counter>,
     shadows: Family<ShadowLabels, Counter>,
     guards: Family<GuardLabels, Counter>,
 }
@@ -134,6 +136,18 @@ struct RefusedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CachedLabels {
+    model: Arc<str>,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SavedLabels {
+    model: Arc<str>,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShadowLabels {
     model: Arc<str>,
     outcome: &'static str,
@@ -207,6 +221,8 @@ impl Calls {
             cost: register(registry, "polygate_cost_micro_usd", Family::default()),
             unpriced: register(registry, "polygate_unpriced_calls", Family::default()),
             losses: register(registry, "polygate_losses", Family::default()),
+            cached: register(registry, "polygate_cache_requests", Family::default()),
+            saved: register(registry, "polygate_cache_saved_tokens", Family::default()),
             shadows: register(registry, "polygate_shadow_calls", Family::default()),
             guards: register(registry, "polygate_guard_matches", Family::default()),
         }
@@ -237,6 +253,7 @@ impl Calls {
         self.observe_tokens(record);
         self.observe_speed(record);
         self.observe_end(record);
+        self.observe_cache(record);
         for acted in &record.guards {
             let labels = GuardLabels {
                 guard: acted.guard.clone(),
@@ -290,6 +307,25 @@ impl Calls {
     fn count_refusal(&self, endpoint: &'static str, reason: &'static str) {
         let labels = RefusedLabels { endpoint, reason };
         self.refused.get_or_create(&labels).inc();
+    }
+
+    fn observe_cache(&self, record: &CallRecord) {
+        let Some(looked) = record.looked else { return };
+        let labels = CachedLabels {
+            model: record.label.clone(),
+            result: looked.name(),
+        };
+        self.cached.get_or_create(&labels).inc();
+        let saved = record.saved.unwrap_or_default();
+        for (kind, count) in [("input", saved.input), ("output", saved.output)] {
+            if count > 0 {
+                let labels = SavedLabels {
+                    model: record.label.clone(),
+                    kind,
+                };
+                self.saved.get_or_create(&labels).inc_by(count);
+            }
+        }
     }
 
     fn observe_tokens(&self, record: &CallRecord) {

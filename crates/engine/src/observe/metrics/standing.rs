@@ -1,11 +1,15 @@
 //! The gateway as it is when metrics are read: which configuration is in force, whether its store answers, how full it is.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::table::register;
+use crate::cache::Size;
 
 /// What is in force, and how full the gateway is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +30,10 @@ pub struct Standing {
     pub calls: usize,
     /// How many there may be.
     pub most_calls: usize,
+    /// What the cache keeps in memory.
+    pub cached: Size,
+    /// How often the cache of the replicas did not do what it should.
+    pub cache_failures: u64,
 }
 
 /// The gauges.
@@ -37,6 +45,9 @@ pub(super) struct Gauges {
     store: Gauge,
     calls: Gauge,
     most_calls: Gauge,
+    cached_entries: Gauge,
+    cached_bytes: Gauge,
+    cache_failures: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,11 +87,15 @@ impl Gauges {
             store: register(registry, "polygate_store_up", Gauge::default()),
             calls: register(registry, "polygate_calls", Gauge::default()),
             most_calls: register(registry, "polygate_calls_max", Gauge::default()),
+            cached_entries: register(registry, "polygate_cache_entries", Gauge::default()),
+            cached_bytes: register(registry, "polygate_cache_bytes", Gauge::default()),
+            cache_failures: register(registry, "polygate_cache_failures", Counter::default()),
         }
     }
 
     pub(super) fn set(&self, now: &Standing) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let amount = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
         let generation = i64::try_from(now.generation).unwrap_or(i64::MAX);
         for (gauge, value) in [
             (&self.generation, generation),
@@ -89,9 +104,13 @@ impl Gauges {
             (&self.store, i64::from(now.is_store_up)),
             (&self.calls, count(now.calls)),
             (&self.most_calls, count(now.most_calls)),
+            (&self.cached_entries, amount(now.cached.entries)),
+            (&self.cached_bytes, amount(now.cached.bytes)),
         ] {
             gauge.set(value);
         }
+        let failures = self.cache_failures.inner();
+        failures.store(now.cache_failures, Ordering::Relaxed);
         for (source, is_refused) in [
             ("file", now.is_file_refused),
             ("database", now.are_documents_refused),

@@ -11,7 +11,7 @@ use crate::guard::{Acted, Action, Side};
 use crate::observe::charge::Charge;
 use crate::observe::charge::tests::{asked, call};
 use crate::observe::record::AttemptRecord;
-use crate::observe::{Outcome, Transformed};
+use crate::observe::{Looked, Outcome, Transformed};
 use crate::quota::{Allowance, Measure, Period, Quota, Subject, SubjectKind};
 
 fn usage() -> Usage {
@@ -56,6 +56,8 @@ fn eventful() -> CallRecord {
         usage: Some(usage()),
         outcome: Outcome::ClientGone,
         unpriced: true,
+        looked: Some(Looked::Hit),
+        saved: Some(usage()),
         transformed: Transformed {
             losses: vec![polygate_wire::Loss("/stop".to_owned())],
             ..Transformed::default()

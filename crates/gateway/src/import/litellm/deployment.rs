@@ -2,52 +2,91 @@
 
 use polygate_providers::base::Base;
 use polygate_providers::row_named;
+use polygate_wire::Format;
 use serde_json::{Map, Value, json};
 
+use super::defaults::{self, Defaults};
+use super::model_name::{COMPATIBLE, parts_of_name, row, split};
+use super::price::Price;
 use super::{is_on, is_reference, number, text, time};
 use crate::config::env::Environment;
 use crate::import::{At, Notes, problems};
 
-/// LiteLLM's names of providers that have another one here.
-const ROWS: [(&str, &str); 19] = [
-    ("text-completion-openai", "openai"),
-    ("azure_text", "azure"),
-    ("bedrock_converse", "bedrock"),
-    ("together_ai", "together"),
-    ("fireworks_ai", "fireworks"),
-    ("ollama_chat", "ollama"),
-    ("hosted_vllm", "vllm"),
-    ("lm_studio", "lmstudio"),
-    ("nvidia_nim", "nvidia"),
-    ("cohere_chat", "cohere"),
-    ("friendliai", "friendli"),
-    ("meta_llama", "llama"),
-    ("azure_ai", COMPATIBLE),
-    ("custom_openai", COMPATIBLE),
-    ("openai_like", COMPATIBLE),
-    ("litellm_proxy", COMPATIBLE),
-    ("llamafile", COMPATIBLE),
-    ("infinity", COMPATIBLE),
-    ("xinference", COMPATIBLE),
+/// Parameters that have a word of their own, and none here.
+const WORDS: [(&str, &str); 16] = [
+    (
+        "max_retries",
+        "retries are those of all models: retry.max_retries",
+    ),
+    (
+        "num_retries",
+        "retries are those of all models: retry.max_retries",
+    ),
+    (
+        "drop_params",
+        "what a provider does not take is left out and named in x-polygate-dropped anyway",
+    ),
+    (
+        "additional_drop_params",
+        "a rule of payload.filter takes members out",
+    ),
+    (
+        "allowed_openai_params",
+        "what a provider does not take is left out and named in x-polygate-dropped anyway",
+    ),
+    (
+        "mock_response",
+        "`polygate mock` is a provider that simulates answers",
+    ),
+    (
+        "tags",
+        "a model's routes lead calls elsewhere by tags of their keys: when: {tags: […]}",
+    ),
+    (
+        "guardrails",
+        "a guard's `when: {models: […]}` says for which models it is",
+    ),
+    (
+        "configurable_clientside_auth_params",
+        "nothing that a caller sends chooses an address or a key",
+    ),
+    (
+        "metadata",
+        "LiteLLM keeps it for its logs, and sends it to nobody",
+    ),
+    (
+        "cooldown_time",
+        "rests are those of all providers: retry.cooldown_…",
+    ),
+    (
+        "max_budget",
+        "set the provider's limits: {usd_per_month: …}",
+    ),
+    (
+        "budget_duration",
+        "set the provider's limits: {usd_per_month: …}",
+    ),
+    ("stream", "clients say whether they want a stream"),
+    ("aws_profile_name", "AWS is asked with keys, by no profile"),
+    ("aws_role_name", "AWS is asked with keys, by no role"),
 ];
 
-const COMPATIBLE: &str = "openai-compatible";
-
-/// Names of models that LiteLLM takes for a provider's without being told.
-const BARE: [(&str, &str); 12] = [
-    ("gpt-", "openai"),
-    ("chatgpt-", "openai"),
-    ("o1", "openai"),
-    ("o3", "openai"),
-    ("o4", "openai"),
-    ("text-embedding-", "openai"),
-    ("omni-moderation", "openai"),
-    ("dall-e", "openai"),
-    ("whisper", "openai"),
-    ("tts-", "openai"),
-    ("claude-", "anthropic"),
-    ("deepseek-", "deepseek"),
+/// What is taken of a named credential.
+const OF_CREDENTIALS: [&str; 10] = [
+    "api_key",
+    "api_base",
+    "base_url",
+    "api_version",
+    "custom_llm_provider",
+    "aws_region_name",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_bedrock_runtime_endpoint",
 ];
+
+/// Of any other.
+const UNKNOWN: &str = "it is not known here: if its provider is to get it, write it into payload.default, at the place that it has there";
 
 /// What an entry says.
 #[derive(Debug)]
@@ -66,6 +105,8 @@ pub struct Deployment {
     pub priority: Option<Value>,
     /// What it costs.
     pub price: Option<Value>,
+    /// What it gives to calls that do not say it themselves.
+    pub defaults: Defaults,
 }
 
 /// Reads an entry; `None` where there is nothing here that it could be.
@@ -94,10 +135,12 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
         credential,
     };
     let mut deployment = reader.deployment(group, &model, notes)?;
-    reader.others(&mut deployment, notes);
+    let mut price = Price::default();
+    reader.others(&mut deployment, &mut price, notes);
     if let Some(info) = entry.get("model_info") {
-        model_info(&info, &mut deployment, notes);
+        model_info(&info, &deployment.word, &mut price, notes);
     }
+    deployment.price = price.finish(entry, notes);
     for (key, at) in entry.entries() {
         if !["model_name", "litellm_params", "model_info"].contains(&key) {
             notes.missing(&at, "Polygate has none of this");
@@ -114,6 +157,20 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
 }
 
 impl Deployment {
+    /// Reads what it gives to calls, in the words that its provider speaks.
+    fn defaults(&self) -> defaults::Reader {
+        let Some(row) = row_named(&self.word) else {
+            return defaults::Reader::new(&[], false);
+        };
+        let said = self.provider.get("wire_api").and_then(Value::as_str);
+        let only = |format: &Format| match said {
+            Some("responses") => *format == Format::OpenaiResponses,
+            _ => true,
+        };
+        let formats: Vec<Format> = row.formats.iter().copied().filter(only).collect();
+        defaults::Reader::new(&formats, row.quirks.max_completion_tokens)
+    }
+
     /// What keeps its provider from being served, whatever variables say.
     fn problem(&self) -> Option<String> {
         let mut provider = self.provider.clone();
@@ -138,35 +195,15 @@ fn credential<'a>(params: &At<'a>, top: &At<'a>, notes: &mut Notes) -> Option<At
     if values.is_none() {
         notes.missing(&named, "credential_list has none of this name: set api_key");
     }
+    for (key, at) in values.iter().flat_map(At::entries) {
+        if !OF_CREDENTIALS.contains(&key) {
+            notes.once(
+                &at,
+                "nothing of a credential but its address and keys is read",
+            );
+        }
+    }
     values
-}
-
-/// The provider's word and the model's name of LiteLLM's `provider/model`.
-fn split(model: &str, said: Option<&str>, has_base: bool) -> Option<(String, String)> {
-    if let Some(word) = said {
-        let bare = model
-            .strip_prefix(word)
-            .and_then(|rest| rest.strip_prefix('/'));
-        return Some((word.to_owned(), bare.unwrap_or(model).to_owned()));
-    }
-    if let Some((word, rest)) = model.split_once('/')
-        && !rest.is_empty()
-        && (row(word).is_some() || !has_base)
-    {
-        return Some((word.to_owned(), rest.to_owned()));
-    }
-    let known = BARE.iter().find(|(begin, _)| model.starts_with(begin));
-    let word = known.map(|(_, word)| *word);
-    let word = word.or(has_base.then_some("openai"))?;
-    Some((word.to_owned(), model.to_owned()))
-}
-
-/// The row of the provider table that LiteLLM's word means.
-fn row(word: &str) -> Option<&'static str> {
-    let renamed = ROWS.iter().find(|(theirs, _)| *theirs == word);
-    let ours = renamed.map_or(word, |(_, ours)| *ours);
-    let row = row_named(ours).or_else(|| row_named(&ours.replace('_', "-")));
-    row.map(|row| row.name.as_str())
 }
 
 struct Reader<'a> {
@@ -259,6 +296,7 @@ impl<'a> Reader<'a> {
             weights: [None, None, None],
             priority: None,
             price: None,
+            defaults: Defaults::default(),
         })
     }
 
@@ -305,10 +343,13 @@ impl<'a> Reader<'a> {
     }
 
     /// What else an entry may say.
-    fn others(&self, deployment: &mut Deployment, notes: &mut Notes) {
+    fn others(&self, deployment: &mut Deployment, price: &mut Price, notes: &mut Notes) {
         let mut timeouts = Map::new();
+        let mut defaults = deployment.defaults();
         for (key, at) in self.params.entries() {
-            if at.node.is_null() {
+            let is_read =
+                at.node.is_null() || price.read(key, &at, notes) || defaults.read(key, &at, notes);
+            if is_read {
                 continue;
             }
             match key {
@@ -342,56 +383,19 @@ impl<'a> Reader<'a> {
                         .provider
                         .insert("verify_ssl".to_owned(), verify.into());
                 }
-                "input_cost_per_token" | "output_cost_per_token" => {
-                    price(deployment, key, &at, notes)
+                _ => {
+                    let word = WORDS.iter().find(|(known, _)| *known == key);
+                    let message = word.map_or(UNKNOWN, |(_, message)| message);
+                    notes.missing(&at, message);
                 }
-                "max_retries" | "num_retries" => {
-                    notes.missing(&at, "retries are those of all models: retry.max_retries");
-                }
-                "drop_params" | "additional_drop_params" => {
-                    notes.missing(&at, "what a provider does not take is left out and named in x-polygate-dropped anyway");
-                }
-                "mock_response" => {
-                    notes.missing(&at, "`polygate mock` is a provider that simulates answers")
-                }
-                _ => notes.missing(
-                    &at,
-                    "Polygate adds no parameters of its own to requests: clients send them",
-                ),
             }
         }
+        deployment.defaults = defaults.finish();
         if !timeouts.is_empty() {
             deployment
                 .provider
                 .insert("timeouts".to_owned(), Value::Object(timeouts));
         }
-    }
-}
-
-/// What LiteLLM puts between a provider and a model's name.
-fn parts_of_name(row: &str, name: &mut String, provider: &mut Map<String, Value>) {
-    let strip = |name: &str, part: &str| name.strip_prefix(part).map(str::to_owned);
-    if let Some(rest) = strip(name, "responses/") {
-        provider.insert("wire_api".to_owned(), "responses".into());
-        *name = rest;
-    }
-    if row != "bedrock" {
-        return;
-    }
-    for part in ["converse/", "invoke/"] {
-        if let Some(rest) = strip(name, part) {
-            *name = rest;
-        }
-    }
-    let region = name
-        .split_once('/')
-        .map(|(region, rest)| (region.to_owned(), rest.to_owned()));
-    if let Some((region, rest)) = region
-        && region.split('-').count() >= 3
-        && !region.contains('.')
-    {
-        provider.insert("region".to_owned(), region.into());
-        *name = rest;
     }
 }
 
@@ -439,11 +443,23 @@ fn headers(deployment: &mut Deployment, at: &At<'_>, notes: &mut Notes) {
             .text()
             .is_some_and(|text| !text.chars().any(char::is_control));
         if !name.is_empty() && name.chars().all(is_token) && is_sound {
+            if is_secret(name) {
+                let said = text(&at).unwrap_or_default();
+                literal(&at, &said, notes);
+            }
             header(deployment, &name.to_ascii_lowercase(), &at);
         } else {
             notes.missing(&at, "no header can be called so or say this");
         }
     }
+}
+
+/// Whether a header of this name is a credential, as a rule.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "key", "token", "secret", "cookie"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 fn concurrency(deployment: &mut Deployment, at: &At<'_>, notes: &mut Notes) {
@@ -456,77 +472,55 @@ fn concurrency(deployment: &mut Deployment, at: &At<'_>, notes: &mut Notes) {
         .insert("max_concurrent".to_owned(), number);
 }
 
-/// USD a token → USD a million tokens.
-fn price(deployment: &mut Deployment, key: &str, at: &At<'_>, notes: &mut Notes) {
-    let rate = at.text().and_then(|text| text.parse::<f64>().ok());
-    let rate = rate.map(|rate| (rate * 1e12).round() / 1e6);
-    let Some(rate) = rate.filter(|rate| (0.0..1e6).contains(rate)) else {
-        notes.missing(at, "no price");
-        return;
-    };
-    let tier = key.split('_').next().unwrap_or_default();
-    let price = deployment.price.get_or_insert_with(|| json!({}));
-    if let Value::Object(price) = price {
-        price.insert(tier.to_owned(), json!(rate));
-    }
-}
-
-fn model_info(info: &At<'_>, deployment: &mut Deployment, notes: &mut Notes) {
+/// What `model_info` says of the model.
+fn model_info(info: &At<'_>, row: &str, price: &mut Price, notes: &mut Notes) {
     for (key, at) in info.entries() {
+        if at.node.is_null() || price.read(key, &at, notes) {
+            continue;
+        }
         match key {
-            "input_cost_per_token" | "output_cost_per_token" => price(deployment, key, &at, notes),
-            // What these say is in the catalogue, or asked of the provider.
-            "id" | "mode" | "base_model" | "max_tokens" | "max_input_tokens"
-            | "max_output_tokens" => {}
-            key if key.starts_with("supports_") => {}
+            "id" | "base_model" => {}
+            "mode" => mode(&at, notes),
+            "max_tokens" | "max_input_tokens" | "max_output_tokens" => {
+                notes.missing(&at, "what the catalogue says of the model counts");
+            }
+            key if key.starts_with("supports_") => {
+                notes.missing(&at, "what the catalogue says of the model counts");
+            }
+            "access_groups" => notes.missing(
+                &at,
+                "keys name models themselves: allowed_models, with patterns",
+            ),
             _ => notes.missing(&at, "Polygate keeps no such word of a model"),
         }
     }
-    let is_whole = |price: &Value| price.get("input").is_some() && price.get("output").is_some();
-    if deployment
-        .price
-        .as_ref()
-        .is_some_and(|price| !is_whole(price))
-    {
-        notes.missing(
-            info,
-            "a price needs both input and output: the catalogue's is used",
-        );
-        deployment.price = None;
+    if let Some(base) = info.get("base_model") {
+        base_model(&base, row, price, notes);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::import::litellm::native;
+/// What a model is for that is not asked for by chats or embeddings.
+fn mode(at: &At<'_>, notes: &mut Notes) {
+    const READ: [&str; 4] = ["chat", "completion", "responses", "embedding"];
+    if !at.text().is_some_and(|mode| READ.contains(&mode)) {
+        let message = "calls of this kind go through /v1/{model}/…, as they are";
+        notes.changed(at, message);
+    }
+}
 
-    #[test]
-    fn a_provider_is_known_by_its_word_or_by_the_model() {
-        let split = |model, said, has_base| {
-            split(model, said, has_base).map(|(word, model)| format!("{word} {model}"))
-        };
-        for (model, said, has_base, expected) in [
-            ("azure/my-gpt", None, true, Some("azure my-gpt")),
-            ("gpt-4o", None, false, Some("openai gpt-4o")),
-            ("claude-3", None, false, Some("anthropic claude-3")),
-            (
-                "together_ai/meta/llama",
-                None,
-                false,
-                Some("together_ai meta/llama"),
-            ),
-            ("meta/llama", None, true, Some("openai meta/llama")),
-            ("mystery", None, false, None),
-            ("mystery", None, true, Some("openai mystery")),
-            ("mystery", Some("groq"), false, Some("groq mystery")),
-            ("groq/llama", Some("groq"), false, Some("groq llama")),
-        ] {
-            assert_eq!(split(model, said, has_base).as_deref(), expected, "{model}");
+/// What a deployment is of whose name says nothing: its price, as the catalogue has it today.
+fn base_model(at: &At<'_>, row: &str, price: &mut Price, notes: &mut Notes) {
+    let said = at.text().unwrap_or_default();
+    let bare = said.split_once('/').map_or(said, |(_, bare)| bare);
+    if !price.is_empty() {
+        notes.missing(at, "a price is said, which counts alone");
+        return;
+    }
+    match Price::of(row, bare) {
+        Some(listed) => {
+            notes.changed(at, "its price of today is written out, as the target's");
+            *price = listed;
         }
-        assert_eq!(row("hosted_vllm"), Some("vllm"));
-        assert_eq!(row("nowhere"), None);
-        assert_eq!(native("os.environ/A-B"), "${A_B}");
-        assert_eq!(native("a$$b ${C}"), "a$$$$b ${C}");
+        None => notes.missing(at, "the catalogue has no price of it: set the target's"),
     }
 }

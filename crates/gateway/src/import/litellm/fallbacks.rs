@@ -70,18 +70,24 @@ impl Fallbacks {
 
     /// Whether fallbacks lead from one group to another.
     fn leads(&self, from: &str, to: &str) -> bool {
-        let (mut open, mut seen) = (vec![from], Vec::new());
+        from == to || self.behind(from).contains(&to)
+    }
+
+    /// The fallbacks of a group, and theirs.
+    pub fn behind(&self, group: &str) -> Vec<&str> {
+        let of = |group: &str| {
+            let lists = self.0.get(group).into_iter().flatten();
+            lists.flat_map(|(_, names)| names).map(String::as_str)
+        };
+        let mut open: Vec<&str> = of(group).collect();
+        let mut seen = Vec::new();
         while let Some(group) = open.pop() {
-            if group == to {
-                return true;
-            }
             if !seen.contains(&group) {
                 seen.push(group);
-                let lists = self.0.get(group).into_iter().flatten();
-                open.extend(lists.flat_map(|(_, names)| names).map(String::as_str));
+                open.extend(of(group));
             }
         }
-        false
+        seen
     }
 }
 

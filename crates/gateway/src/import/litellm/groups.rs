@@ -5,15 +5,17 @@ use serde_json::{Map, Value, json};
 
 use super::deployment::{self, Deployment};
 use super::fallbacks::Fallbacks;
+use super::rules::{self, Asked, Name};
 use super::{is_reference, one};
 use crate::import::published::exactly;
-use crate::import::{At, Notes};
+use crate::import::{At, Fate, Finding, Notes};
 
 /// What `model_list` comes to.
 #[derive(Debug, Default)]
 pub struct Groups {
     providers: Vec<Served>,
     groups: Vec<Group>,
+    wild: Vec<Wild>,
     /// Where failed calls go on.
     pub fallbacks: Fallbacks,
 }
@@ -48,6 +50,15 @@ struct Target {
     weights: [Option<Value>; 3],
     priority: Option<Value>,
     price: Option<Value>,
+    /// What rules want to know of it.
+    asked: Asked,
+}
+
+/// Names that are known by a pattern.
+#[derive(Debug)]
+struct Wild {
+    pattern: String,
+    asked: Asked,
 }
 
 /// A pattern with one `*`, in two pieces.
@@ -109,6 +120,60 @@ impl Groups {
         self.providers
             .iter()
             .any(|served| served.body.contains_key("prefix"))
+    }
+
+    /// `payload.default`: what deployments give to calls that do not say it themselves.
+    pub fn rules(&self, notes: &mut Notes) -> Vec<Value> {
+        let names = self.groups.iter().map(|group| {
+            let further = self.fallbacks.behind(&group.name);
+            let further = further.into_iter().filter_map(|name| self.group(name));
+            Name {
+                name: &group.name,
+                own: group.asked().collect(),
+                further: further.flat_map(Group::asked).collect(),
+            }
+        });
+        let names: Vec<Name<'_>> = names.collect();
+        let mut rules = rules::rules(&names, notes);
+        for (at, wild) in self.wild.iter().enumerate() {
+            let has_others = wild.asked.defaults.parts().is_empty() || self.meets(at, wild, notes);
+            if !has_others {
+                rules.extend(rules::of_pattern(&wild.pattern, &wild.asked));
+            }
+        }
+        rules
+    }
+
+    /// Whether other names come under a pattern that may be of the same models there; its parameters would be theirs too.
+    fn meets(&self, at: usize, wild: &Wild, notes: &mut Notes) -> bool {
+        let matches = |pattern: &str, name: &str| {
+            Pattern::mapping(pattern).is_ok_and(|pattern| pattern.matches(name))
+        };
+        let of_group = self.groups.iter().filter(|group| {
+            let mut there = group.targets.iter();
+            matches(&wild.pattern, &group.name)
+                && there.any(|target| matches(&wild.asked.model, &target.model))
+        });
+        let wilder = self
+            .wild
+            .iter()
+            .enumerate()
+            .filter(|(other_at, other)| *other_at != at && meet(&wild.pattern, &other.pattern));
+        let of_group = of_group.map(|group| group.name.as_str());
+        let mut others = of_group.chain(wilder.map(|(_, other)| other.pattern.as_str()));
+        let Some(other) = others.next() else {
+            return false;
+        };
+        notes.0.push(Finding {
+            place: wild.asked.place,
+            path: wild.asked.path.clone(),
+            fate: Fate::NoCounterpart,
+            message: format!(
+                "its parameters are left out: a rule for '{}' would be for '{other}' too",
+                wild.pattern
+            ),
+        });
+        true
     }
 
     /// The native sections: `providers` and `models`.
@@ -181,7 +246,14 @@ impl Groups {
             weights,
             priority,
             price,
+            defaults,
         } = deployment;
+        let asked = Asked {
+            model: model.clone(),
+            defaults,
+            place: entry.place,
+            path: entry.path.clone(),
+        };
         let at = self.provider(&word, provider);
         let Some(served) = self.providers.get_mut(at) else {
             return;
@@ -195,6 +267,7 @@ impl Groups {
             weights,
             priority,
             price,
+            asked,
         };
         match self.groups.iter_mut().find(|known| known.name == group) {
             Some(group) => group.add(target, entry, notes),
@@ -244,6 +317,15 @@ impl Groups {
             );
             notes.carried(entry, message);
             served.serve(&pattern, None, deployment.price);
+            self.wild.push(Wild {
+                pattern: deployment.group,
+                asked: Asked {
+                    model: pattern,
+                    defaults: deployment.defaults,
+                    place: entry.place,
+                    path: entry.path.clone(),
+                },
+            });
         }
     }
 
@@ -268,6 +350,10 @@ impl Groups {
 }
 
 impl Group {
+    fn asked(&self) -> impl Iterator<Item = &Asked> {
+        self.targets.iter().map(|target| &target.asked)
+    }
+
     /// One more; the same place twice has both shares.
     fn add(&mut self, target: Target, entry: &At<'_>, notes: &mut Notes) {
         let mut known = self.targets.iter_mut();
@@ -284,6 +370,12 @@ impl Group {
         let [weight, ..] = &mut same.weights;
         let [other, ..] = &target.weights;
         *weight = both(weight.as_ref(), other.as_ref()).or(weight.take());
+        if same.asked.defaults != target.asked.defaults {
+            notes.missing(
+                entry,
+                "its parameters are left out: those of the first count",
+            );
+        }
     }
 
     /// The share of each, by the strongest key that any has: numbers of two kinds cannot be compared.
@@ -347,6 +439,17 @@ impl Mapping {
         };
         (self.pattern, model)
     }
+}
+
+/// Whether some name is of both patterns, which have one star each.
+fn meet(one: &str, other: &str) -> bool {
+    let Some(((begin, end), (other_begin, other_end))) = glob(one).zip(glob(other)) else {
+        return true;
+    };
+    let either =
+        |one: &str, other: &str, is: fn(&str, &str) -> bool| is(one, other) || is(other, one);
+    either(begin, other_begin, |one, other| one.starts_with(other))
+        && either(end, other_end, |one, other| one.ends_with(other))
 }
 
 fn glob(pattern: &str) -> Option<Glob<'_>> {

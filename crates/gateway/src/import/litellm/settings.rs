@@ -1,7 +1,11 @@
 //! The settings of LiteLLM's three sections that mean something here.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 
+use super::cache;
+use super::callbacks::Callbacks;
 use super::fallbacks::{CAUSES, pairs};
 use super::groups::Groups;
 use super::{is_on, is_reference, number, text, time};
@@ -18,11 +22,27 @@ const STRATEGIES: [(&str, &str); 7] = [
     ("provider-budget-routing", "cheapest"),
 ];
 
+/// What is read when all else is, where it means something.
+const LATER: [&str; 12] = [
+    "router_settings.fallbacks",
+    "router_settings.context_window_fallbacks",
+    "router_settings.content_policy_fallbacks",
+    "router_settings.default_fallbacks",
+    "router_settings.model_group_alias",
+    "litellm_settings.fallbacks",
+    "litellm_settings.context_window_fallbacks",
+    "litellm_settings.content_policy_fallbacks",
+    "litellm_settings.default_fallbacks",
+    "litellm_settings.cache",
+    "litellm_settings.cache_params",
+    "general_settings.allowed_ips",
+];
+
 /// Of what is said twice.
 const STRONGER: &str = "router_settings says otherwise, which is stronger";
 
 /// Keys of these sections that have a word of their own.
-const WORDS: [(&str, &str); 26] = [
+const WORDS: [(&str, &str); 33] = [
     (
         "database_url",
         "set DB_URL; keys, teams and models that LiteLLM keeps there are not carried: make new ones",
@@ -33,8 +53,6 @@ const WORDS: [(&str, &str); 26] = [
         "no request waits for the database",
     ),
     ("allow_requests_on_db_unavailable", "that is always so"),
-    ("cache", "answers are not cached"),
-    ("cache_params", "answers are not cached"),
     (
         "drop_params",
         "what a provider does not take is left out and named in x-polygate-dropped; a model's or key's strict: true refuses it",
@@ -49,18 +67,7 @@ const WORDS: [(&str, &str); 26] = [
     ("redis_port", "set REDIS_URL"),
     ("redis_password", "set REDIS_URL"),
     ("redis_url", "set REDIS_URL"),
-    (
-        "success_callback",
-        "calls are counted at /metrics and kept as rows in the database",
-    ),
-    (
-        "failure_callback",
-        "calls are counted at /metrics and kept as rows in the database",
-    ),
-    (
-        "callbacks",
-        "calls are counted at /metrics and kept as rows in the database",
-    ),
+    ("service_callback", "see /metrics"),
     ("service_callbacks", "see /metrics"),
     (
         "health_check_interval",
@@ -71,8 +78,49 @@ const WORDS: [(&str, &str); 26] = [
         "providers are asked for their lists of models anyway, which costs no tokens",
     ),
     (
-        "enable_pre_call_checks",
-        "a conversation that is too long goes to fallbacks.context_length",
+        "default_max_parallel_requests",
+        "set a provider's max_concurrent, or a model's",
+    ),
+    (
+        "max_parallel_requests",
+        "set a provider's max_concurrent, or a model's",
+    ),
+    (
+        "enable_tag_filtering",
+        "a model's routes lead calls elsewhere by tags of their keys: when: {tags: […]}",
+    ),
+    (
+        "max_budget",
+        "a key, a team, a model and a provider have limits: {usd_per_month: …}",
+    ),
+    (
+        "budget_duration",
+        "a key, a team, a model and a provider have limits: {usd_per_month: …}",
+    ),
+    (
+        "cost_discount_config",
+        "price_overrides say what models cost",
+    ),
+    ("cost_margin_config", "price_overrides say what models cost"),
+    (
+        "forward_client_headers_to_llm_api",
+        "a provider's forward_headers name those that reach it (docs/headers.md)",
+    ),
+    (
+        "pass_through_endpoints",
+        "any other path of a provider is there as /v1/{model}/…",
+    ),
+    (
+        "disable_cooldowns",
+        "a rest is as short as retry.cooldown_… says, and whoever rests is passed over only where others are left",
+    ),
+    (
+        "default_team_settings",
+        "teams are those of `teams`, with bounds of their own",
+    ),
+    (
+        "store_prompts_in_spend_logs",
+        "prompts and answers are nowhere but in jsonl_log, otlp and langfuse, where content is true",
     ),
     (
         "retry_policy",
@@ -96,6 +144,7 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
         groups,
         notes,
         out: Map::new(),
+        callbacks: Callbacks::default(),
     };
     let section = |key| top.get(key);
     let (general, library, router) = (
@@ -107,13 +156,19 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
     let sections = [&router, &library, &general];
     for section in sections.into_iter().flatten() {
         for (key, at) in section.entries() {
-            if !at.node.is_null() {
+            if !at.node.is_null() && !reader.callbacks.read(key, &at, reader.notes) {
                 reader.setting(key, &at);
             }
         }
     }
+    if let Some(addresses) = general.as_ref().and_then(|at| at.get("allowed_ips")) {
+        reader.addresses(&addresses);
+    }
     for section in [&router, &library].into_iter().flatten() {
         reader.fallbacks(section);
+    }
+    if let Some(library) = &library {
+        reader.out.extend(cache::read(library, reader.notes));
     }
     if let Some(aliases) = router.as_ref().and_then(|at| at.get("model_group_alias")) {
         reader.aliases(&aliases);
@@ -121,6 +176,7 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
     if reader.groups.has_prefixes() {
         reader.put("routing", "force_model_prefix", true.into());
     }
+    reader.out.extend(reader.callbacks.finish());
     reader.out
 }
 
@@ -128,16 +184,13 @@ struct Reader<'a> {
     groups: &'a mut Groups,
     notes: &'a mut Notes,
     out: Map<String, Value>,
+    callbacks: Callbacks,
 }
 
 impl Reader<'_> {
     fn setting(&mut self, key: &str, at: &At<'_>) {
         match key {
-            "fallbacks"
-            | "context_window_fallbacks"
-            | "content_policy_fallbacks"
-            | "default_fallbacks"
-            | "model_group_alias" => {}
+            _ if LATER.contains(&at.path.as_str()) => {}
             "routing_strategy" => self.strategy(at),
             "num_retries" => self.number(at, "retry", "max_retries", ""),
             "allowed_fails" => self.allowed_fails(at),
@@ -167,9 +220,9 @@ impl Reader<'_> {
                     "more are refused at once, with 503",
                 );
             }
-            "enable_tag_filtering" | "routing_strategy_args" => {
-                self.notes.missing(at, "Polygate has none of this")
-            }
+            "enable_pre_call_checks" => self.pre_call_checks(at),
+            "max_request_size_mb" => self.body_limit(at),
+            "maximum_spend_logs_retention_period" => self.retention(at),
             _ => {
                 let word = WORDS.iter().find(|(known, _)| *known == key);
                 let message = word.map_or("Polygate has none of this", |(_, message)| message);
@@ -274,6 +327,68 @@ impl Reader<'_> {
             &places.map(|key| ("retry", key)),
             "where the provider does not say itself how long",
         );
+    }
+
+    fn pre_call_checks(&mut self, at: &At<'_>) {
+        let Some(is_on) = is_on(at) else {
+            self.notes.missing(at, "no switch");
+            return;
+        };
+        let message = "routing.context_aware: models whose context is surely too small are asked when no others are left";
+        self.notes.changed(at, message);
+        self.put("routing", "context_aware", is_on.into());
+    }
+
+    fn body_limit(&mut self, at: &At<'_>) {
+        let Some(number) = number(at, self.notes) else {
+            return;
+        };
+        // A variable says a number without its unit.
+        match number.as_u64().filter(|number| *number > 0) {
+            Some(number) => {
+                self.notes.carried(at, "server.body_limit");
+                let limit = format!("{number}MiB");
+                self.put("server", "body_limit", limit.into());
+            }
+            None => self.notes.missing(at, "set server.body_limit"),
+        }
+    }
+
+    /// Days, of which LiteLLM's words may be parts.
+    fn retention(&mut self, at: &At<'_>) {
+        const UNITS: [(char, u64); 4] = [('d', 1440), ('h', 60), ('m', 1), ('w', 10080)];
+        let said = at.text().unwrap_or_default();
+        let minutes = UNITS.iter().find_map(|(unit, minutes)| {
+            let number: u64 = said.strip_suffix(*unit)?.trim().parse().ok()?;
+            number.checked_mul(*minutes)
+        });
+        let days = minutes.map(|minutes| minutes.div_ceil(1440));
+        let Some(days) = days.filter(|days| (1..=36_500).contains(days)) else {
+            self.notes.missing(at, "set ledger.retention_days");
+            return;
+        };
+        self.notes.carried(at, "ledger.retention_days");
+        self.put("ledger", "retention_days", days.into());
+    }
+
+    /// Of whoever calls: they are bounds of a key.
+    fn addresses(&mut self, at: &At<'_>) {
+        let items = at.items();
+        let addresses: Vec<Value> = items
+            .iter()
+            .filter_map(|at| Some(at.text()?.parse::<IpAddr>().ok()?.to_string().into()))
+            .collect();
+        let key = self.out.get_mut("master_keys");
+        let key = key.and_then(|keys| keys.get_mut(0));
+        match key.filter(|_| addresses.len() == items.len()) {
+            Some(key) => {
+                self.notes.changed(at, "the master key's allowed_ips");
+                key["allowed_ips"] = Value::Array(addresses);
+            }
+            None => self
+                .notes
+                .missing(at, "a key has allowed_ips: addresses and networks"),
+        }
     }
 
     fn ssl(&mut self, at: &At<'_>) {

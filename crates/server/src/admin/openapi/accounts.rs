@@ -16,7 +16,7 @@ const SUMS: [&str; 9] = [
 ];
 
 /// The schemas.
-pub fn all() -> [(&'static str, Value); 9] {
+pub fn all() -> [(&'static str, Value); 10] {
     let state = json!({"enum": ["reported", "estimated", "aborted", "failed"]});
     let sums = object(SUMS.map(|name| (name, integer())));
     let mut group = sums.clone();
@@ -49,6 +49,11 @@ pub fn all() -> [(&'static str, Value); 9] {
         ("end_user", json!({"type": ["string", "null"]})),
         ("session", json!({"type": ["string", "null"]})),
         ("passed_over", json!({"type": ["array", "null"]})),
+        (
+            "cached",
+            json!({"type": ["string", "null"], "enum": ["hit", "shared", null]}),
+        ),
+        ("saved_tokens", json!({"type": ["object", "null"]})),
         ("shadow_of", json!({"type": ["string", "null"]})),
         ("tags", json!({"type": ["array", "null"]})),
         ("metadata", json!({"type": ["object", "null"]})),
@@ -89,6 +94,7 @@ pub fn all() -> [(&'static str, Value); 9] {
         ("LogStats", stats),
         ("LogIds", ids),
         ("DeletedLogs", object([("deleted", integer())])),
+        ("Purged", object([("purged", integer())])),
         ("Explain", explain()),
         ("Explanation", explanation()),
         ("ExplainedCall", explained_call()),
@@ -173,6 +179,7 @@ fn explanation() -> Value {
         ("has_affinity", flag()),
         ("input_tokens", integer()),
         ("output_tokens", integer()),
+        ("cache", json!({"type": ["object", "null"]})),
         ("refusal", refusal),
         ("limits", list(limit)),
         ("guards", list(guard)),
@@ -192,6 +199,11 @@ fn explained_call() -> Value {
         ("key", text()),
         ("team", text()),
         ("refusal", json!({"type": ["object", "null"]})),
+        (
+            "cache",
+            json!({"type": ["string", "null"], "enum": ["hit", "shared", "miss", "bypass", null]}),
+        ),
+        ("saved_tokens", json!({"type": ["object", "null"]})),
         ("routes", list(json!({"type": "object"}))),
         ("limits", list(json!({"type": "object"}))),
         ("considered", list(json!({"type": "object"}))),
