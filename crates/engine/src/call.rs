@@ -18,6 +18,7 @@ use crate::config::Deadlines;
 use crate::further::{self, Further};
 use crate::guard::Guarded;
 use crate::kept::Continued;
+use crate::nested;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
@@ -301,6 +302,9 @@ impl Call {
         };
         if let Some(object) = &object {
             object.refuse_duplicates(&DECISIVE)?;
+            if inbound.endpoint.format() == Format::Gemini {
+                nested::check(object)?;
+            }
         }
         let further = match &object {
             Some(object) => further::read(snapshot, object, &inbound.caller)?,

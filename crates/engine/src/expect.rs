@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use memchr::memchr;
 use memchr::memmem::Finder;
 use polygate_wire::RawObject;
-use serde::Deserialize;
 
 use crate::call::{Call, Endpoint};
 use crate::snapshot::Snapshot;
@@ -137,18 +137,24 @@ fn output(endpoint: &Endpoint, object: &RawObject) -> u64 {
 /// The same, where it says so.
 fn asked(object: &RawObject) -> Option<u64> {
     let mut limits = LIMITS.iter().filter_map(|name| object.get(name));
-    let said = limits.find_map(|text| text.trim().parse().ok());
+    let said = limits.find_map(amount);
     said.or_else(|| {
-        let text = object.get("generationConfig")?;
-        let config: GenerationConfig = serde_json::from_str(text).ok()?;
-        config.max_output_tokens
+        let mut configs = ["generationConfig", "generation_config"].iter();
+        let config = configs.find_map(|name| object.get(name))?;
+        let config = RawObject::parse(Bytes::copy_from_slice(config.as_bytes())).ok()?;
+        let mut limits = ["maxOutputTokens", "max_output_tokens"].iter();
+        limits.find_map(|name| amount(config.get(name)?))
     })
 }
 
-#[derive(Deserialize)]
-struct GenerationConfig {
-    #[serde(rename = "maxOutputTokens", alias = "max_output_tokens")]
-    max_output_tokens: Option<u64>,
+/// A number of tokens, however it is written: `60000`, `6e4`, `60000.0`.
+pub fn amount(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let whole = text.parse().ok();
+    whole.or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        (number >= 0.0).then_some(number.ceil() as u64)
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use polygate_wire::{
     Bridge, ChatRequest, Egress, Format, Frame, Ingress, Loss, RawObject, ReplyHead, Target,
     counting, dialect, egress, ingress, openai_responses,
 };
-use serde_json::value::RawValue;
 
 pub use losses::dropped;
 pub use output::Output;
@@ -29,6 +28,7 @@ pub use stream::{Meter, StreamLane};
 
 use crate::call::{Call, Endpoint};
 use crate::kept::Kept;
+use crate::nested;
 
 /// A lane, chosen for one attempt.
 pub enum Lane {
@@ -98,12 +98,13 @@ pub struct Prepared {
 }
 
 /// Members that we own on the native lane.
-const OWNED: [&str; 5] = [
+const OWNED: [&str; 6] = [
     "model",
     "stream_options",
     "input",
     "requests",
     "generateContentRequest",
+    "generate_content_request",
 ];
 
 impl Lane {
@@ -211,20 +212,11 @@ fn native(
     format: Format,
 ) -> Result<Prepared, Failure> {
     let mut edits = Vec::with_capacity(2);
-    let (quoted, batch, counted);
+    let (quoted, nested);
     if format == Format::Gemini {
-        batch = batch_for(object, model)?;
-        if let Some(batch) = &batch {
-            edits.push(Edit::Set("requests", batch));
-        }
+        nested = nested::renamed(object, model)?;
+        edits.extend(nested.iter().map(|(name, text)| Edit::Set(name, text)));
         quoted = quote(&format!("models/{model}"));
-        counted = object
-            .get("generateContentRequest")
-            .map(|text| renamed(text, &quoted))
-            .transpose()?;
-        if let Some(counted) = &counted {
-            edits.push(Edit::Set("generateContentRequest", counted));
-        }
         if object.get("model").is_some_and(|named| named != quoted) {
             edits.push(Edit::Set("model", &quoted));
         }
@@ -264,29 +256,6 @@ fn readable_input(object: &RawObject, format: Format) -> (Option<String>, Vec<Lo
         Some((input, losses)) => (Some(input), losses),
         None => (None, Vec::new()),
     }
-}
-
-/// Google names the model in the path, and in a batch once more in each request: another than the path's is refused there.
-fn batch_for(object: &RawObject, model: &str) -> Result<Option<String>, Failure> {
-    let Some(requests) = object.read::<Vec<&RawValue>>("requests", "a list")? else {
-        return Ok(None);
-    };
-    let quoted = quote(&format!("models/{model}"));
-    let batch: Result<Vec<String>, Failure> = requests
-        .into_iter()
-        .map(|request| renamed(request.get(), &quoted))
-        .collect();
-    Ok(Some(format!("[{}]", batch?.join(","))))
-}
-
-/// A request inside a request, its model named as the path will.
-fn renamed(text: &str, quoted: &str) -> Result<String, Failure> {
-    let request = RawObject::parse(Bytes::copy_from_slice(text.as_bytes()))?;
-    let body = match request.get("model") {
-        Some(_) => request.edit(&[Edit::Set("model", quoted)]),
-        None => request.bytes().clone(),
-    };
-    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// `stream_options` with `include_usage`, where a chat stream is wanted without it and the provider knows the option.

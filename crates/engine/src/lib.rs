@@ -27,6 +27,7 @@ mod hedge;
 mod hops;
 pub mod kept;
 pub mod lane;
+mod nested;
 pub mod observe;
 pub mod passthrough;
 pub mod pattern;

@@ -184,17 +184,30 @@ impl Rule {
 
 /// How many tokens an answer may have where this stands at a place, or nothing does; `None`: it says nothing of that.
 fn output(path: &Path, json: Option<&str>) -> Option<u64> {
-    let steps: Vec<&str> = path.steps().iter().map(String::as_str).collect();
-    let limit = OUTPUT
-        .iter()
+    let steps: Vec<String> = path.steps().iter().map(|step| plain(step)).collect();
+    let limit = OUTPUT.map(|limit| limit.iter().map(|name| plain(name)).collect::<Vec<_>>());
+    let limit = limit
+        .into_iter()
         .find(|limit| limit.starts_with(&steps) || steps.starts_with(limit))?;
     let value: Option<Value> = json.and_then(|json| serde_json::from_str(json).ok());
     let mut value = value.as_ref();
     for name in limit.iter().skip(steps.len()) {
-        value = value.and_then(|value| value.get(name));
+        value = value.and_then(|value| {
+            let mut members = value.as_object()?.iter();
+            members.find_map(|(known, inner)| (plain(known) == *name).then_some(inner))
+        });
     }
     // Without a limit of its own, as without a rule.
-    Some(value.and_then(Value::as_u64).unwrap_or(expect::OUTPUT))
+    let said = value.filter(|value| value.is_number());
+    Some(
+        said.and_then(|said| expect::amount(&said.to_string()))
+            .unwrap_or(expect::OUTPUT),
+    )
+}
+
+/// A name in neither of Google's spellings.
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "")
 }
 
 /// The body as rules want it that are for it.
@@ -319,6 +332,9 @@ mod tests {
     fn what_a_rule_may_let_an_answer_have_is_known() {
         for (text, json, most) in [
             ("max_tokens", Some("9"), Some(9)),
+            ("max_tokens", Some("50000.0"), Some(50000)),
+            ("max_tokens", Some("6e4"), Some(60000)),
+            ("generation_config.max_output_tokens", Some("7"), Some(7)),
             ("max_tokens", Some("null"), Some(expect::OUTPUT)),
             ("max_tokens", Some("\"9\""), Some(expect::OUTPUT)),
             ("max_tokens", None, Some(expect::OUTPUT)),

@@ -54,9 +54,10 @@ impl RawObject {
         &self.bytes
     }
 
-    /// The JSON text of a member.
+    /// The JSON text of a member; where it is there more than once the last, which is what readers believe.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let member = self.members.iter().find(|member| &*member.name == name)?;
+        let mut members = self.members.iter().rev();
+        let member = members.find(|member| &*member.name == name)?;
         self.text(&member.value)
     }
 
@@ -114,35 +115,57 @@ impl RawObject {
         Ok(())
     }
 
-    /// The object with these members set (a new one goes first) or removed, all other bytes kept.
+    /// The object with these members set (a new one goes first) or removed, however often they are there; all other bytes are kept.
     pub fn edit(&self, edits: &[Edit<'_>]) -> Bytes {
         let mut cuts: Vec<(Range<usize>, &str)> = Vec::with_capacity(edits.len());
+        let mut removed: Vec<usize> = Vec::new();
         let mut added = String::new();
         for edit in edits {
+            let before = cuts.len();
             match *edit {
-                Edit::Set(name, json) => match self.position(name) {
-                    Some(at) => cuts.push((
-                        self.members
-                            .get(at)
-                            .map_or(0..0, |member| member.value.clone()),
-                        json,
-                    )),
-                    None => {
+                Edit::Set(name, json) => {
+                    cuts.extend(self.named(name).map(|(_, one)| (one.value.clone(), json)));
+                    if cuts.len() == before {
                         added.push_str(&format!("{}:{json},", quote(name)));
                     }
-                },
-                Edit::Remove(name) => {
-                    if let Some(at) = self.position(name) {
-                        cuts.push((self.whole_member(at), ""));
-                    }
                 }
+                Edit::Remove(name) => removed.extend(self.named(name).map(|(at, _)| at)),
             }
         }
-        if cuts.is_empty() && added.is_empty() {
+        if cuts.is_empty() && removed.is_empty() && added.is_empty() {
             return self.bytes.clone();
         }
+        removed.sort_unstable();
+        removed.dedup();
+        if removed.len() == self.members.len() {
+            added.pop();
+        }
+        cuts.extend(self.removals(&removed).map(|range| (range, "")));
         cuts.sort_by_key(|(range, _)| range.start);
         self.splice(&cuts, &added)
+    }
+
+    /// What goes with members that are removed: those that stand first together with the comma behind them, every other one with the
+    /// comma before it.
+    fn removals<'a>(&'a self, removed: &'a [usize]) -> impl Iterator<Item = Range<usize>> + 'a {
+        let first = removed.iter().enumerate().take_while(|(at, of)| at == *of);
+        let first = first.count();
+        let front = first.checked_sub(1).and_then(|last| self.front(last));
+        let others = removed.iter().skip(first).filter_map(|at| {
+            let before = self.members.get(at.checked_sub(1)?)?;
+            Some(before.value.end..self.members.get(*at)?.value.end)
+        });
+        front.into_iter().chain(others)
+    }
+
+    /// From the first member to this one, with the comma behind it, where there is one.
+    fn front(&self, last: usize) -> Option<Range<usize>> {
+        let start = memchr::memchr(b'{', &self.bytes).map_or(0, |open| open + 1);
+        let end = self.members.get(last)?.value.end;
+        let rest = self.bytes.get(end..).unwrap_or_default();
+        let gap = rest.iter().position(|byte| !byte.is_ascii_whitespace());
+        let comma = gap.filter(|&gap| rest.get(gap) == Some(&b','));
+        Some(start..end + comma.map_or(0, |gap| gap + 1))
     }
 
     fn splice(&self, cuts: &[(Range<usize>, &str)], added: &str) -> Bytes {
@@ -152,11 +175,6 @@ impl RawObject {
         let mut from = 0;
         if !added.is_empty() {
             out.extend_from_slice(self.bytes.get(..open).unwrap_or_default());
-            let added = if self.members.is_empty() {
-                added.trim_end_matches(',')
-            } else {
-                added
-            };
             out.extend_from_slice(added.as_bytes());
             from = open;
         }
@@ -169,32 +187,13 @@ impl RawObject {
         out.freeze()
     }
 
-    fn position(&self, name: &str) -> Option<usize> {
-        self.members.iter().position(|member| &*member.name == name)
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (usize, &'a Member)> + 'a {
+        let members = self.members.iter().enumerate();
+        members.filter(move |(_, member)| *member.name == *name)
     }
 
     fn text(&self, range: &Range<usize>) -> Option<&str> {
         std::str::from_utf8(self.bytes.get(range.clone())?).ok()
-    }
-
-    /// From the end of the member before (so that its comma goes too) to the end of this one; for the first, up to the next key.
-    fn whole_member(&self, at: usize) -> Range<usize> {
-        let Some(member) = self.members.get(at) else {
-            return 0..0;
-        };
-        if let Some(before) = at
-            .checked_sub(1)
-            .and_then(|before| self.members.get(before))
-        {
-            return before.value.end..member.value.end;
-        }
-        let start = memchr::memchr(b'{', &self.bytes).map_or(0, |open| open + 1);
-        let rest = self.bytes.get(member.value.end..).unwrap_or_default();
-        let comma = rest
-            .iter()
-            .position(|byte| !byte.is_ascii_whitespace())
-            .filter(|&gap| rest.get(gap) == Some(&b','));
-        start..member.value.end + comma.map_or(0, |gap| gap + 1)
     }
 }
 
@@ -286,6 +285,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn object(text: &str) -> RawObject {
@@ -326,6 +327,59 @@ mod tests {
             Edit::Remove("z"),
         ]);
         assert_eq!(both, "{\"n\":{},\"a\":1,\"m\":9}");
+    }
+
+    #[test]
+    fn the_first_members_may_go_together() {
+        let text = r#"{"models":["m"],"fallbacks":["m"],"model":"m","models":1}"#;
+        let both = [Edit::Remove("fallbacks"), Edit::Remove("models")];
+        assert_eq!(object(text).edit(&both), r#"{"model":"m"}"#);
+        let other = [Edit::Remove("a"), Edit::Set("n", "1")];
+        assert_eq!(object(r#"{"a":1}"#).edit(&other), r#"{"n":1}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn edits_are_those_of_a_map(
+            members in prop::collection::vec(("[a-e]", 0..9_u8, " {0,2}"), 0..6),
+            edits in prop::collection::vec(("[a-f]", prop::option::of(10..20_u8)), 0..6),
+        ) {
+            let texts: Vec<String> = members
+                .iter()
+                .map(|(name, value, gap)| format!("{gap}\"{name}\"{gap}:{gap}{value}{gap}"))
+                .collect();
+            let text = format!("{{{}}}", texts.join(","));
+            let mut seen = std::collections::BTreeSet::new();
+            let edits: Vec<(String, Option<String>)> = edits
+                .into_iter()
+                .filter(|(name, _)| seen.insert(name.clone()))
+                .map(|(name, value)| (name, value.map(|value| value.to_string())))
+                .collect();
+            let changes: Vec<Edit<'_>> = edits
+                .iter()
+                .map(|(name, value)| match value {
+                    Some(value) => Edit::Set(name, value),
+                    None => Edit::Remove(name),
+                })
+                .collect();
+            let edited = object(&text).edit(&changes);
+            let mut expected: std::collections::BTreeMap<String, serde_json::Value> =
+                serde_json::from_str(&text).expect("JSON");
+            for (name, value) in &edits {
+                match value {
+                    Some(value) => expected.insert(name.clone(), serde_json::from_str(value).expect("a number")),
+                    None => expected.remove(name),
+                };
+            }
+            let after: std::collections::BTreeMap<String, serde_json::Value> =
+                serde_json::from_slice(&edited).map_err(|error| TestCaseError::fail(format!("{error}: {text} -> {edited:?}")))?;
+            prop_assert_eq!(after, expected);
+            let untouched = texts.iter().zip(&members).filter(|(_, (name, ..))| !seen.contains(name));
+            let edited = String::from_utf8_lossy(&edited);
+            for (text, _) in untouched {
+                prop_assert!(edited.contains(text.trim()), "{text:?} in {edited}");
+            }
+        }
     }
 
     #[test]

@@ -238,8 +238,15 @@ impl Words {
     /// Google knows its members in two spellings.
     fn in_gemini(&self, object: &RawObject) -> Bytes {
         const SPELLINGS: [&str; 2] = ["systemInstruction", "system_instruction"];
-        let given = SPELLINGS.iter().find(|name| object.get(name).is_some());
-        let name = given.copied().unwrap_or("systemInstruction");
+        let given = object
+            .iter()
+            .filter(|(name, _)| SPELLINGS.contains(name))
+            .last();
+        // Of both the last is meant, as of one that is there twice.
+        let [name, other] = match given {
+            Some(("system_instruction", _)) => ["system_instruction", "systemInstruction"],
+            _ => SPELLINGS,
+        };
         let part = Block::Bare.of(&self.text);
         let said = object.get(name).and_then(inside).filter(|_| !self.strict);
         let parts = said.as_ref().and_then(|said| {
@@ -249,7 +256,7 @@ impl Words {
             Some(String::from_utf8_lossy(&said).into_owned())
         });
         let instruction = parts.unwrap_or_else(|| format!(r#"{{"parts":[{part}]}}"#));
-        object.edit(&[Edit::Set(name, &instruction)])
+        object.edit(&[Edit::Set(name, &instruction), Edit::Remove(other)])
     }
 }
 

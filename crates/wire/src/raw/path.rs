@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde_json::value::RawValue;
 
@@ -37,12 +38,23 @@ pub struct Blocked;
 pub enum Spelling {
     /// As they are.
     Exact,
-    /// As Google takes its own: `max_output_tokens` is `maxOutputTokens`. Further in there are names of other people, which are exact.
+    /// As Google takes its own: `max_output_tokens` is `maxOutputTokens`. Names of other people inside of them are exact.
     Google,
 }
 
-/// So many levels of a body have Google's own names.
-const GOOGLES: usize = 2;
+/// Members of Google's inside of which names are other people's.
+const FREE: [&str; 6] = [
+    "args",
+    "labels",
+    "parametersJsonSchema",
+    "properties",
+    "response",
+    "responseJsonSchema",
+];
+
+fn is_free(step: &str) -> bool {
+    FREE.iter().any(|free| is_alike(free, step))
+}
 
 impl Path {
     /// Reads `a.b.0.c`; a dot that is part of a name is `\.`, and a backslash `\\`.
@@ -122,6 +134,32 @@ struct Child<'a> {
     node: Node<'a>,
     /// Blanks before the next comma or bracket.
     after: &'a str,
+    /// So many items it is: those that nothing is done to stand together, as they came.
+    count: usize,
+}
+
+/// An item of a list's inside.
+struct Item {
+    value: Range<usize>,
+    /// Behind it and its blanks: at a comma or at the end.
+    end: usize,
+    /// Where the next begins.
+    next: Option<usize>,
+}
+
+impl Item {
+    /// The one that begins here, behind blanks; `None`: there is none.
+    fn at(text: &str, from: usize) -> Option<Self> {
+        let rest = text.get(from..)?;
+        let start = from + rest.len() - rest.trim_start().len();
+        let mut values = serde_json::Deserializer::from_str(text.get(start..)?).into_iter();
+        let value: &RawValue = values.next()?.ok()?;
+        let value = start..start + value.get().len();
+        let behind = text.get(value.end..)?;
+        let end = value.end + behind.len() - behind.trim_start().len();
+        let next = text.get(end..)?.starts_with(',').then_some(end + 1);
+        Some(Self { value, end, next })
+    }
 }
 
 /// Where a step leads.
@@ -153,11 +191,8 @@ impl<'a> Document<'a> {
     ) -> Result<bool, Blocked> {
         let path = path.0.iter().map(String::as_str);
         let steps: Vec<&str> = below.iter().copied().chain(path).collect();
-        let googles = match self.spelling {
-            Spelling::Exact => 0,
-            Spelling::Google => below.len() + GOOGLES,
-        };
-        self.root.change(&steps, change, googles)
+        let is_googles = self.spelling == Spelling::Google;
+        self.root.change(&steps, change, is_googles)
     }
 
     /// The text with all changes.
@@ -173,7 +208,7 @@ impl<'a> Node<'a> {
         &mut self,
         steps: &[&str],
         change: Change<'a>,
-        googles: usize,
+        is_googles: bool,
     ) -> Result<bool, Blocked> {
         let Some((step, deeper)) = steps.split_first() else {
             return Ok(match change {
@@ -191,21 +226,28 @@ impl<'a> Node<'a> {
         let Some(open) = self.open() else {
             return blocked();
         };
-        match (open.find(step, googles > 0), change) {
+        let before = open.children.len();
+        let found = open.find(step, is_googles);
+        // Members that were there twice are there once now.
+        let is_mended = !open.is_list && open.children.len() < before;
+        let changed = match (found, change) {
             (Found::At(at), Change::Remove) if deeper.is_empty() => {
                 open.children.remove(at);
                 Ok(true)
             }
             (Found::At(at), _) => {
                 let child = open.children.get_mut(at).ok_or(Blocked)?;
-                child.node.change(deeper, change, googles.saturating_sub(1))
+                child
+                    .node
+                    .change(deeper, change, is_googles && !is_free(step))
             }
             (Found::Nothing, Change::Default(json) | Change::Override(json)) => {
                 open.add(step, Node::nested(deeper, json));
                 Ok(true)
             }
             (Found::Nothing | Found::Nowhere, _) => blocked(),
-        }
+        };
+        changed.map(|changed| changed || is_mended)
     }
 
     fn is(&self, json: &str) -> bool {
@@ -265,21 +307,18 @@ const LAST: &str = "-1";
 impl<'a> Open<'a> {
     fn of(text: &'a str) -> Option<Self> {
         let begin = text.find(['{', '['])?;
-        let is_list = text.get(begin..)?.starts_with('[');
-        let values: Vec<(Cow<'a, str>, &'a RawValue)> = if is_list {
-            let items: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
-            items
-                .into_iter()
-                .map(|item| (Cow::default(), item))
-                .collect()
-        } else {
-            let members: Members<'a> = serde_json::from_str(text).ok()?;
-            members.0
-        };
-        let mut children = Vec::with_capacity(values.len() + 1);
+        match text.get(begin..)?.starts_with('[') {
+            true => Self::list(text, begin),
+            false => Self::object(text, begin),
+        }
+    }
+
+    fn object(text: &'a str, begin: usize) -> Option<Self> {
+        let members: Members<'a> = serde_json::from_str(text).ok()?;
+        let mut children = Vec::with_capacity(members.0.len() + 1);
         let mut from = begin + 1;
         let mut end = text.get(from..)?;
-        for (name, value) in values {
+        for (name, value) in members.0 {
             // It borrows from the text: its address tells where it stands.
             let start = (value.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
             let behind = text.get(start + value.get().len()..)?;
@@ -290,32 +329,106 @@ impl<'a> Open<'a> {
                 before: text.get(from..start)?.into(),
                 node: Node::Text(value.get()),
                 after: behind.get(..blanks)?,
+                count: 1,
             });
             from = text.len() - rest.len() + 1;
             end = rest;
         }
         Some(Self {
-            is_list,
+            is_list: false,
             begin: text.get(..=begin)?,
             children,
             end,
         })
     }
 
+    /// Items are looked at one by one, and kept together.
+    fn list(text: &'a str, begin: usize) -> Option<Self> {
+        let inside = text.get(begin + 1..)?;
+        let (mut count, mut end, mut next) = (0, 0, Some(0));
+        while let Some(item) = next.and_then(|from| Item::at(inside, from)) {
+            count += 1;
+            (end, next) = (item.end, item.next);
+        }
+        let run = Child {
+            name: Cow::default(),
+            before: Cow::default(),
+            node: Node::Text(inside.get(..end)?),
+            after: "",
+            count,
+        };
+        Some(Self {
+            is_list: true,
+            begin: text.get(..=begin)?,
+            children: if count > 0 { vec![run] } else { Vec::new() },
+            end: inside.get(end..)?,
+        })
+    }
+
+    /// Where the item of this number stands, for itself.
+    fn item(&mut self, number: usize) -> Option<usize> {
+        let mut before = 0;
+        let at = self.children.iter().position(|child| {
+            before += child.count;
+            before > number
+        })?;
+        let run = self.children.get(at)?;
+        if run.count == 1 {
+            return Some(at);
+        }
+        let skipped = number + run.count - before;
+        let Node::Text(text) = run.node else {
+            return None;
+        };
+        let (mut from, mut comma) = (0, 0);
+        for _ in 0..skipped {
+            let item = Item::at(text, from)?;
+            (comma, from) = (item.end, item.next?);
+        }
+        let item = Item::at(text, from)?;
+        let piece = |text: &'a str, count| Child {
+            name: Cow::default(),
+            before: Cow::default(),
+            node: Node::Text(text),
+            after: "",
+            count,
+        };
+        let one = Child {
+            before: text.get(from..item.value.start)?.into(),
+            node: Node::Text(text.get(item.value.clone())?),
+            after: text.get(item.value.end..item.end)?,
+            ..piece("", 1)
+        };
+        let first = (skipped > 0).then(|| text.get(..comma)).flatten();
+        let first = first.map(|text| piece(text, skipped));
+        let rest = item.next.and_then(|next| text.get(next..));
+        let rest = rest.map(|rest| piece(rest, run.count - skipped - 1));
+        let here = at + usize::from(first.is_some());
+        let pieces = first.into_iter().chain([one]).chain(rest);
+        self.children.splice(at..=at, pieces);
+        Some(here)
+    }
+
     fn find(&mut self, step: &str, is_googles: bool) -> Found {
         if !self.is_list {
+            if step == BEHIND {
+                return Found::Nowhere;
+            }
             let at = self.only(|name| name == step || (is_googles && is_alike(name, step)));
             return at.map_or(Found::Nothing, Found::At);
         }
-        let length = self.children.len();
-        match step {
-            BEHIND => Found::Nothing,
-            LAST => length.checked_sub(1).map_or(Found::Nowhere, Found::At),
-            _ => match step.parse::<usize>() {
-                Ok(at) if at < length => Found::At(at),
-                Ok(at) if at == length => Found::Nothing,
-                _ => Found::Nowhere,
-            },
+        let length: usize = self.children.iter().map(|child| child.count).sum();
+        let number = match step {
+            BEHIND => return Found::Nothing,
+            LAST => length.checked_sub(1),
+            _ => Some(step)
+                .filter(|step| *step == "0" || !step.starts_with(['0', '+']))
+                .and_then(|step| step.parse().ok()),
+        };
+        match number {
+            Some(number) if number == length => Found::Nothing,
+            Some(number) => self.item(number).map_or(Found::Nowhere, Found::At),
+            None => Found::Nowhere,
         }
     }
 
@@ -341,6 +454,7 @@ impl<'a> Open<'a> {
             before: Cow::default(),
             node,
             after: "",
+            count: 1,
         };
         if self.is_list {
             self.children.push(child);
