@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use polygate_core::{Clock, Failure, Kind, Origin, Scope, Secret, Why};
+use polygate_core::{Clock, Failure, Kind, Origin, Scope, Why};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::raw::path::Path;
 use polygate_wire::{ChatRequest, Format, RawObject, counting, dialect, ingress};
@@ -24,6 +24,7 @@ use crate::call::Call;
 use crate::cloak::Cloak;
 use crate::config::Deadlines;
 use crate::count;
+use crate::guard::Guarded;
 use crate::hops;
 use crate::kept::Kept;
 use crate::lane::{self, Lane, Making, StreamLane};
@@ -87,6 +88,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body.
     pub body: ReplyBody,
+    /// What it passes on its way to the client.
+    pub guarded: Option<Arc<Guarded>>,
 }
 
 impl Attempt<'_> {
@@ -200,6 +203,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::whole(counting::answer(format, tokens), None),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -253,8 +257,8 @@ impl Attempt<'_> {
     fn pass(&self, headers: &HeaderMap) {
         let names = &self.candidate.upstream.passthrough;
         if !names.is_empty() {
-            let secret = &self.candidate.credential.secret;
-            let _ = self.passed.set(picked(names, headers, secret));
+            let secrets = &self.candidate.credential.secrets;
+            let _ = self.passed.set(picked(names, headers, secrets));
         }
     }
 
@@ -293,7 +297,7 @@ impl Attempt<'_> {
         if format != self.call.inbound.endpoint.format() {
             failure.body = None;
         }
-        redact(&mut failure, &self.candidate.credential.secret);
+        self.candidate.credential.secrets.redact(&mut failure);
         failure
     }
 
@@ -337,7 +341,7 @@ impl Attempt<'_> {
         };
         let mut relay = Relay::new(body, first, stream_lane, parts);
         relay.commit(deadline).await.map_err(|mut failure| {
-            redact(&mut failure, &self.candidate.credential.secret);
+            self.candidate.credential.secrets.redact(&mut failure);
             failure
         })?;
         if self.redirects_blocked && relay.is_blocked() {
@@ -355,6 +359,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::Stream(Box::new(relay)),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -422,7 +427,7 @@ impl Attempt<'_> {
                 let size = body.len();
                 let checked = self.working(|| aside(size, || lane::whole_answer(lane, body)));
                 let checked = checked.map_err(|mut failure| {
-                    redact(&mut failure, &self.candidate.credential.secret);
+                    self.candidate.credential.secrets.redact(&mut failure);
                     failure
                 });
                 let (body, usage) = checked?;
@@ -439,6 +444,7 @@ impl Attempt<'_> {
             status: StatusCode::OK,
             headers,
             body,
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -451,7 +457,7 @@ impl Attempt<'_> {
 const LARGE: usize = 256 * 1024;
 
 /// Work on so many bytes: on those that take long, the other calls of this thread go to another one first.
-fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+pub(crate) fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
     let is_shared = || {
         let runtime = tokio::runtime::Handle::try_current();
         runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
@@ -512,23 +518,4 @@ fn content_type(headers: &HeaderMap) -> &str {
 
 fn is_json(headers: &HeaderMap) -> bool {
     content_type(headers).starts_with("application/json")
-}
-
-/// Takes our key out of what an upstream said: some echo it.
-pub fn redact(failure: &mut Failure, secret: &Secret) {
-    let secret = secret.reveal();
-    // Shorter ones would turn harmless words into stars.
-    if secret.len() < 6 {
-        return;
-    }
-    if failure.message.contains(secret) {
-        failure.message = failure.message.replace(secret, "***");
-    }
-    if failure
-        .body
-        .as_ref()
-        .is_some_and(|body| memchr::memmem::find(body, secret.as_bytes()).is_some())
-    {
-        failure.body = None;
-    }
 }

@@ -21,6 +21,7 @@ use crate::kept::Continued;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
+use crate::unread;
 
 /// How many endpoints there are.
 pub const ENDPOINTS: usize = 10;
@@ -116,6 +117,17 @@ impl Endpoint {
             Endpoint::Responses | Endpoint::ResponsesCount => Format::OpenaiResponses,
             Endpoint::Messages | Endpoint::CountTokens => Format::AnthropicMessages,
             Endpoint::Generate { .. } | Endpoint::GeminiMethod(_) => Format::Gemini,
+        }
+    }
+
+    /// Whether anybody can tell how many tokens its calls are: what else Google has is paid by other measures.
+    pub fn is_counted(&self) -> bool {
+        match self {
+            Endpoint::GeminiMethod(method) => {
+                ["countTokens", "embedContent", "batchEmbedContents"].contains(&&**method)
+            }
+            Endpoint::Proxy(_) => false,
+            _ => true,
         }
     }
 
@@ -265,6 +277,12 @@ impl Call {
     /// Understands a request. The body is handed back: the proxy's may be sent only once.
     pub fn read(snapshot: &Snapshot, mut inbound: Inbound) -> Result<(Self, InboundBody), Failure> {
         let body = std::mem::replace(&mut inbound.body, InboundBody::Whole(Bytes::new()));
+        let body = match (&inbound.endpoint, body) {
+            (Endpoint::Proxy(_), InboundBody::Whole(bytes)) => {
+                InboundBody::Whole(unread::plain(bytes)?)
+            }
+            (_, body) => body,
+        };
         let object = match (&inbound.endpoint, &body) {
             (Endpoint::Proxy(_), _) | (_, InboundBody::Passing(_)) => None,
             (_, InboundBody::Whole(body)) => Some(RawObject::parse(body.clone())?),
@@ -309,6 +327,35 @@ impl Call {
             },
             body,
         ))
+    }
+
+    /// The same call once more: where something of it is to be another.
+    pub(crate) fn again(&self) -> Self {
+        let inbound = &self.inbound;
+        Self {
+            inbound: Inbound {
+                endpoint: inbound.endpoint.clone(),
+                method: inbound.method.clone(),
+                model_in_path: inbound.model_in_path.clone(),
+                headers: inbound.headers.clone(),
+                body: InboundBody::Whole(Bytes::new()),
+                request_id: inbound.request_id.clone(),
+                caller: inbound.caller.clone(),
+            },
+            object: self.object.clone(),
+            model: self.model.clone(),
+            stream: self.stream,
+            strict: self.strict,
+            deadlines: self.deadlines,
+            continued: self.continued.clone(),
+            further: Vec::new(),
+            continues: self.continues,
+            said: self.said.clone(),
+            added_input: self.added_input,
+            most_output: self.most_output,
+            is_shadow: self.is_shadow,
+            guarded: self.guarded.clone(),
+        }
     }
 
     /// The body as its client means it: with what guards take out of it.

@@ -4,6 +4,7 @@
 //! who it is stay here. Nothing of it is made to look like another vendor's client, and nothing is hidden in texts.
 
 mod body;
+mod words;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +20,8 @@ use crate::attribution;
 use crate::call::Call;
 use crate::config::{self, CloakMode, UserId};
 use crate::expect;
+use crate::guard::Watch;
+use crate::guard::placeholder::Maker;
 use crate::route::Route;
 use crate::shape::{Asks, Sent};
 
@@ -28,11 +31,15 @@ pub struct Cloak {
     config: config::Cloak,
     headers: HeaderMap,
     pseudonyms: Pseudonyms,
+    /// What it does not see; `None`: it sees all.
+    hidden: Option<Watch>,
 }
 
 /// Makes names of end users that say nothing of who they are.
 #[derive(Clone)]
 pub struct Pseudonyms(Arc<hmac::Key>);
+
+pub(crate) use words::Cloaked;
 
 /// Headers by which a client tells a provider whose its calls are.
 const NAMES: [&str; 4] = [
@@ -74,6 +81,7 @@ impl Cloak {
         });
         Ok(Some(Arc::new(Self {
             headers: headers.collect::<Result<_, String>>()?,
+            hidden: words::watch(&config.sensitive_words)?,
             config: config.clone(),
             pseudonyms: pseudonyms.clone(),
         })))
@@ -185,6 +193,11 @@ impl Pseudonyms {
     /// The same wherever this is the pepper.
     pub fn keyed(pepper: &[u8; 32]) -> Self {
         Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, pepper)))
+    }
+
+    /// Who makes placeholders for words: the same wherever the pseudonyms are.
+    fn maker(&self) -> Maker {
+        Maker::new(hmac::sign(&self.0, b"placeholders").as_ref())
     }
 
     /// Of a key's name. What keys are found by is of the same pepper, and of other words.

@@ -7,7 +7,7 @@ use polygate_wire::canon::{Given, Part};
 use polygate_wire::{ChatRequest, Format};
 
 use crate::call::Call;
-use crate::expect::Expected;
+use crate::expect;
 use crate::pattern::Pattern;
 
 /// What has to be so of a call: all that is set, and of each list one. Nothing set is true of every call.
@@ -25,6 +25,8 @@ pub struct Condition {
     pub headers: Vec<HeaderIs>,
     /// What the client speaks.
     pub formats: Vec<Format>,
+    /// What is asked of, as metrics call it.
+    pub endpoints: Vec<Pattern>,
     /// Whether a stream is wanted.
     pub stream: Option<bool>,
     /// Whether tools may be called.
@@ -56,13 +58,14 @@ impl Condition {
             tags,
             headers,
             formats,
+            endpoints,
             stream,
             tools,
             images,
             tokens_above,
             tokens_up_to,
         } = self;
-        [models, keys, teams, tags]
+        [models, keys, teams, tags, endpoints]
             .iter()
             .all(|list| list.is_empty())
             && headers.is_empty()
@@ -75,10 +78,18 @@ impl Condition {
     pub fn holds(&self, call: &Call) -> bool {
         self.is_of(call)
             && self.headers.iter().all(|header| header.holds(call))
+            && (call.object.is_some() || !self.asks_of_body())
             && is_as_wanted(self.stream, || call.stream)
             && self.is_in_size(call)
             && is_as_wanted(self.tools, || has_tools(call))
             && is_as_wanted(self.images, || has_images(call))
+    }
+
+    /// Whether it is of what a body says: of one that passes unread nobody knows.
+    fn asks_of_body(&self) -> bool {
+        let switches = [self.stream, self.tools, self.images];
+        let sizes = [self.tokens_above, self.tokens_up_to];
+        switches.iter().any(Option::is_some) || sizes.iter().any(Option::is_some)
     }
 
     /// By who calls, which model, in which words.
@@ -94,6 +105,7 @@ impl Condition {
         one_of(&self.models, Some(&call.model))
             && one_of(&self.keys, key)
             && one_of(&self.teams, team)
+            && one_of(&self.endpoints, Some(call.inbound.endpoint.label()))
             && (self.formats.is_empty() || self.formats.contains(&format))
             && self.has_tag(call)
     }
@@ -112,7 +124,7 @@ impl Condition {
         if self.tokens_above.is_none() && self.tokens_up_to.is_none() {
             return true;
         }
-        let input = Expected::of(call).input;
+        let input = expect::prompt(call);
         self.tokens_above.is_none_or(|least| input > least)
             && self.tokens_up_to.is_none_or(|most| input <= most)
     }
@@ -169,6 +181,7 @@ impl fmt::Display for Condition {
             ("keys", &self.keys),
             ("teams", &self.teams),
             ("tags", &self.tags),
+            ("endpoints", &self.endpoints),
         ] {
             let sources: Vec<&str> = patterns.iter().map(Pattern::source).collect();
             if !sources.is_empty() {
@@ -251,7 +264,7 @@ mod tests {
         const TEXT: &str =
             r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
         let call = call(Endpoint::Chat, TEXT);
-        let tokens = Expected::of(&call).input;
+        let tokens = expect::prompt(&call);
         let none = Condition::default;
         for (condition, holds) in [
             (none(), true),

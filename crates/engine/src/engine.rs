@@ -43,6 +43,7 @@ use crate::shape;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
+use crate::unread;
 
 use reserve::Patience;
 use shadow::Shadows;
@@ -363,6 +364,7 @@ impl Engine {
         recorder: &mut Recorder,
     ) -> Result<Begun, Failure> {
         let route = way(&snapshot, &mut call)?;
+        unread::check(&call, &body, &route)?;
         recorder.update(|record| {
             record.label = route.label.clone();
             record.choices = route.choices.taken(&call.model);

@@ -64,6 +64,7 @@ impl Expected {
         match &call.object {
             None => metered(Metered::Unread),
             Some(_) if endpoint.counts() => metered(Metered::Nothing),
+            Some(_) if !endpoint.is_counted() => metered(Metered::Unread),
             Some(object) => Self {
                 input: length(object.bytes()).saturating_add(call.added_input),
                 output: output(endpoint, object).max(call.most_output),
@@ -82,6 +83,12 @@ pub fn needs(snapshot: &Snapshot, call: &Call) -> u64 {
     };
     let answer = asked(object).unwrap_or_default();
     (length(object.bytes()) / 4 * 3).saturating_add(answer)
+}
+
+/// The tokens of what a call asks, by its length: of a count those of what is to be counted, and nothing that the operator adds.
+pub fn prompt(call: &Call) -> u64 {
+    let object = call.object.as_ref();
+    object.map_or(0, |object| length(object.bytes()))
 }
 
 /// The tokens of a text of so many bytes.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use polygate_core::{Failure, Kind, moment};
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::choose::{self, Looked};
 use crate::config::Role;
 use crate::engine::{Engine, Limiting, full, way};
 use crate::expect::{Expected, needs};
+use crate::guard::Guarded;
 use crate::hops;
 use crate::plan::taking::Taking;
 use crate::quota::Quota;
@@ -66,6 +68,8 @@ pub struct Explanation {
     pub refusal: Option<Refusal>,
     /// What limits the key, its team and the model.
     pub limits: Vec<Limit>,
+    /// Guards that are for it.
+    pub guards: Vec<Watching>,
     /// Those that would be asked in their order, then the others.
     pub candidates: Vec<Explained>,
     /// So many more there are.
@@ -115,6 +119,19 @@ pub struct Limit {
     pub left: u64,
     /// When the next window begins.
     pub resets_in_seconds: Option<u64>,
+}
+
+/// A guard that looks at a call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Watching {
+    /// Its name.
+    pub guard: Arc<str>,
+    /// What it does where it finds something; `None`: it asks a webhook.
+    pub action: Option<&'static str>,
+    /// At what it looks: `request`, `answer`.
+    pub on: Vec<&'static str>,
+    /// How often it finds something in the request, and never what. `None`: nobody has looked.
+    pub found: Option<u64>,
 }
 
 /// The moment of a look, by both clocks.
@@ -226,9 +243,11 @@ impl Engine {
         most: usize,
     ) {
         let Moment { now, seconds } = moment;
+        let guarded = explanation.guarded(snapshot, call);
+        let call = guarded.as_ref().unwrap_or(call);
         let expected = Expected::of(call);
         let limiting = Limiting { call, route };
-        if let Err(failure) = limiting.look(expected, seconds) {
+        if let (None, Err(failure)) = (&explanation.refusal, limiting.look(expected, seconds)) {
             explanation.refusal = Some(Refusal::of(failure));
         }
         let key = affinity::key(call, route.affinity);
@@ -299,9 +318,31 @@ impl Explanation {
             cache: None,
             refusal: None,
             limits: limits(caller.quotas(), moment.seconds),
+            guards: Vec::new(),
             candidates: Vec::new(),
             candidates_left_out: 0,
         }
+    }
+}
+
+impl Explanation {
+    /// What guards would do to what is asked, and the call as it is behind them; `None`: there are none. No webhook is asked.
+    fn guarded(&mut self, snapshot: &Snapshot, call: &Call) -> Option<Call> {
+        let guards = snapshot.guards.of(call);
+        if guards.is_empty() {
+            return None;
+        }
+        let (mut call, is_read) = (call.again(), call.object.is_some());
+        let maker = snapshot.guards.maker();
+        let (doings, result) = Guarded::request(&guards, maker, &mut call, &mut Bytes::new());
+        if let Err(failure) = result {
+            self.refusal = Some(Refusal::of(failure));
+        }
+        self.guards = guards
+            .iter()
+            .map(|guard| guard.watching(&doings, is_read))
+            .collect();
+        Some(call)
     }
 }
 

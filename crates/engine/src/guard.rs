@@ -24,10 +24,12 @@ use polygate_core::{Failure, Kind, Why};
 
 use crate::call::Call;
 use crate::config::{self, Config};
+use crate::explain::Watching;
 pub use body::Side;
 pub use config::Action;
 use finder::Finder;
 pub use guarded::Guarded;
+pub(crate) use guarded::{look, replace};
 use placeholder::{Hidden, Maker, Restoring};
 use webhook::Webhook;
 
@@ -138,6 +140,21 @@ impl Guard {
         self.requests
     }
 
+    /// What it does to a call, for explanations.
+    pub(crate) fn watching(&self, doings: &Doings, is_read: bool) -> Watching {
+        let mut acted = doings.acted.iter();
+        let found = acted.find(|one| one.guard == self.name);
+        let looks = self.requests && self.webhook.is_none() && is_read;
+        let sides = [(Side::Request, self.requests), (Side::Answer, self.answers)];
+        let sides = sides.into_iter().filter(|(_, looks)| *looks);
+        Watching {
+            guard: self.name.clone(),
+            action: self.webhook.is_none().then(|| self.action.name()),
+            on: sides.map(|(side, _)| side.name()).collect(),
+            found: looks.then(|| found.map_or(0, |one| one.count)),
+        }
+    }
+
     fn compile(guard: &config::Guard, config: &Config) -> Result<Self, String> {
         let (action, finders, webhook) = match &guard.by {
             config::By::Looks(looks) => (looks.action, finders(&guard.name, looks)?, None),
@@ -163,14 +180,14 @@ impl Guard {
         })
     }
 
-    /// Finds words, and hides them such that they are put back: for who needs no configuration of guards.
-    pub fn of_words(name: &str, words: &[String], case_sensitive: bool) -> Result<Self, String> {
+    /// Finds words in any case, and hides them such that they are put back: for who needs no configuration of guards.
+    pub fn of_words(name: &str, label: &str, words: &[String]) -> Result<Self, String> {
         let looks = config::Looks {
             action: Action::Restore,
             detectors: Vec::new(),
             patterns: Vec::new(),
             words: words.to_vec(),
-            case_sensitive,
+            case_sensitive: false,
         };
         Ok(Self {
             name: name.into(),
@@ -178,7 +195,7 @@ impl Guard {
             when: crate::condition::Condition::default(),
             requests: true,
             answers: false,
-            finders: finders(name, &looks)?,
+            finders: finders(label, &looks)?,
             webhook: None,
         })
     }
@@ -221,9 +238,12 @@ impl Watch {
         Self::of(rules.collect(), restoring)
     }
 
-    /// The same, and this is put back instead.
-    fn restoring(&self, restoring: Restoring) -> Self {
-        Self::of(self.rules.clone(), restoring)
+    /// The same, and this is put back too.
+    pub(crate) fn also(&self, restoring: &Restoring) -> Self {
+        let mut all = Restoring::default();
+        all.extend(&self.restoring);
+        all.extend(restoring);
+        Self::of(self.rules.clone(), all)
     }
 
     fn of(rules: Vec<Rule>, restoring: Restoring) -> Self {

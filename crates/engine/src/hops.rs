@@ -29,9 +29,10 @@ pub fn count(client: &HeaderMap, upstream: &mut HeaderMap) {
 
 /// What is no number is none.
 fn hops(headers: &HeaderMap) -> u64 {
-    let text = headers.get(&HOPS).and_then(|value| value.to_str().ok());
-    text.and_then(|text| text.trim().parse().ok())
-        .unwrap_or_default()
+    let lines = headers.get_all(&HOPS).iter();
+    let texts = lines.filter_map(|value| value.to_str().ok());
+    let counts = texts.filter_map(|text| text.trim().parse().ok());
+    counts.max().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub mod pulse;
 pub mod quota;
 pub mod route;
 pub mod seats;
+mod secrets;
 mod shape;
 pub mod signals;
 pub mod snapshot;
@@ -46,6 +47,7 @@ pub mod status;
 pub mod tariff;
 mod tls;
 pub mod transport;
+mod unread;
 
 pub use call::{Endpoint, Inbound, InboundBody};
 pub use config::Config;

@@ -1,12 +1,13 @@
 //! Headers of a provider's answer that pass to the client, where the operator says so.
 
-use http::{HeaderMap, HeaderName};
-use polygate_core::Secret;
+use http::HeaderMap;
+use polygate_providers::forward::is_of_connection;
 
 use crate::pattern::Pattern;
+use crate::secrets::Secrets;
 
 /// What is about one connection, and what a browser or a proxy in front of us would take for our own word.
-const NEVER: [&str; 16] = [
+const NEVER: [&str; 20] = [
     "connection",
     "keep-alive",
     "te",
@@ -22,12 +23,18 @@ const NEVER: [&str; 16] = [
     "refresh",
     "strict-transport-security",
     "x-sendfile",
+    "x-reproxy-url",
+    "http2-settings",
+    "public-key-pins",
+    "www-authenticate",
     "x-request-id",
 ];
-const NEVER_BEGIN: [&str; 5] = [
+const NEVER_BEGIN: [&str; 7] = [
     "proxy-",
     "access-control-",
     "x-accel-",
+    "x-lighttpd-",
+    "x-litespeed-",
     "x-polygate-",
     "x-litellm-",
 ];
@@ -51,30 +58,31 @@ pub(crate) fn is_between_two(name: &str) -> bool {
 }
 
 /// Those of an answer's headers that pass. What has our key in it does not: some echo it.
-pub(crate) fn picked(names: &[Pattern], answer: &HeaderMap, secret: &Secret) -> HeaderMap {
-    let passes = |name: &HeaderName| {
-        let name = name.as_str();
-        names.iter().any(|pattern| pattern.matches(name)) && !is_never(name)
-    };
-    let mut picked = HeaderMap::new();
-    for name in answer.keys().filter(|name| passes(name)) {
-        for value in answer.get_all(name) {
-            if !shows(value.as_bytes(), secret) {
-                picked.append(name.clone(), value.clone());
-            }
-        }
-    }
-    picked
+pub(crate) fn picked(names: &[Pattern], answer: &HeaderMap, secrets: &Secrets) -> HeaderMap {
+    let passes = |name: &str| names.iter().any(|pattern| pattern.matches(name)) && !is_never(name);
+    kept(answer, secrets, passes)
 }
 
-fn shows(value: &[u8], secret: &Secret) -> bool {
-    let secret = secret.reveal().as_bytes();
-    // Shorter ones are in harmless words too.
-    secret.len() >= 6 && memchr::memmem::find(value, secret).is_some()
+/// Those of an answer whose body passes as it is.
+pub(crate) fn passed(answer: &HeaderMap, secrets: &Secrets) -> HeaderMap {
+    kept(answer, secrets, |name| !is_between_two(name))
+}
+
+fn kept(answer: &HeaderMap, secrets: &Secrets, passes: impl Fn(&str) -> bool) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, value) in answer {
+        let is_good = passes(name.as_str()) && !is_of_connection(answer, name);
+        if is_good && !secrets.are_in(value.as_bytes()) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
+    use polygate_core::Secret;
+
     use super::*;
 
     #[test]
@@ -96,16 +104,18 @@ mod tests {
             ("access-control-allow-origin", "*"),
             ("x-polygate-provider", "theirs"),
             ("proxy-authenticate", "Basic"),
+            ("connection", "X-Hop"),
+            ("x-hop", "1"),
         ] {
             let value = http::HeaderValue::from_static(value);
-            answer.append(HeaderName::from_static(name), value);
+            answer.append(http::HeaderName::from_static(name), value);
         }
         let picked = |names: &[&str]| -> Vec<String> {
             let names = names
                 .iter()
                 .map(|name| Pattern::glob(name).expect("a glob"));
             let names: Vec<_> = names.collect();
-            let picked = picked(&names, &answer, &Secret::new("sk-0123"));
+            let picked = picked(&names, &answer, &Secrets::new(&Secret::new("sk-0123"), []));
             let mut picked: Vec<String> = picked
                 .iter()
                 .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
@@ -130,5 +140,23 @@ mod tests {
             ]
         );
         assert_eq!(picked(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn nobody_else_says_what_the_gateway_says() {
+        let names = [
+            "x-polygate-cost",
+            "x-litellm-response-cost",
+            "set-cookie",
+            "x-request-cost",
+        ];
+        let value = || http::HeaderValue::from_static("1");
+        let headers = names.map(|name| (http::HeaderName::from_static(name), value()));
+        let mut headers: HeaderMap = headers.into_iter().collect();
+        headers.insert("x-echo", http::HeaderValue::from_static("Bearer sk-0123"));
+        let secrets = Secrets::new(&Secret::new("sk-0123"), []);
+        let headers = passed(&headers, &secrets);
+        let left: Vec<&str> = headers.keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(left, ["x-request-cost"]);
     }
 }

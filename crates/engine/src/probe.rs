@@ -14,7 +14,6 @@ use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Operation, Outbound};
 use serde_json::Value;
 
-use crate::attempt::redact;
 use crate::engine::Engine;
 use crate::health::Reason;
 use crate::snapshot::{Credential, Snapshot, Upstream};
@@ -122,7 +121,7 @@ async fn check(
         match result {
             Ok(_) => answered = true,
             Err(mut failure) => {
-                redact(&mut failure, &credential.secret);
+                credential.secrets.redact(&mut failure);
                 refused = Some(failure);
             }
         }

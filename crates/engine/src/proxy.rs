@@ -3,19 +3,22 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::raw::path::Path;
 use tokio::time::Instant;
 
-use crate::attempt::{Attempt, Reply, redact};
+use crate::attempt::{Attempt, Read, Reply, read_capped};
 use crate::body::{Passing, ReplyBody};
 use crate::cloak::Cloak;
 use crate::observe::Transformed;
-use crate::passthrough::is_between_two;
+use crate::passthrough::passed;
 use crate::payload::Rule;
 use crate::transport::{AnswerBody, UpstreamBody};
+
+/// So much of a refusal is read before it passes.
+const REFUSAL: usize = 256 * 1024;
 
 impl Attempt<'_> {
     /// Asks with this body; an upstream's refusal passes as it is when nobody else is left to ask.
@@ -50,11 +53,16 @@ impl Attempt<'_> {
             return Err(self.proxied_failure(answer).await);
         }
         let (head, body) = answer.into_parts();
-        let passing = Passing::new(VecDeque::new(), body, self.idle());
+        let secrets = &self.candidate.credential.secrets;
+        let passing = match status.is_success() {
+            true => Passing::new(VecDeque::new(), body, self.idle()),
+            false => self.refusal(body).await?,
+        };
         Ok(Reply {
             status,
-            headers: passed(head.headers),
+            headers: passed(&head.headers, secrets),
             body: ReplyBody::Passing(Box::new(passing)),
+            guarded: self.call.guarded.clone(),
         })
     }
 
@@ -70,6 +78,20 @@ impl Attempt<'_> {
         body
     }
 
+    /// What an upstream says of why it refuses, without our key: some echo it.
+    async fn refusal(&self, body: AnswerBody) -> Result<Passing, Failure> {
+        let until = Instant::now() + self.idle();
+        Ok(
+            match read_capped(body, REFUSAL, self.idle(), until).await? {
+                Read::Whole(said) => {
+                    let masked = self.candidate.credential.secrets.masked(&said);
+                    Passing::whole(masked.unwrap_or(said), self.idle())
+                }
+                Read::Over { head, rest } => Passing::new(head, rest, self.idle()),
+            },
+        )
+    }
+
     async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {
         let (head, body) = answer.into_parts();
         let body = crate::attempt::read_error(body).await;
@@ -82,7 +104,7 @@ impl Attempt<'_> {
             now: std::time::SystemTime::now(),
         };
         let mut failure = self.candidate.upstream.provider.classify(&answer);
-        redact(&mut failure, &self.candidate.credential.secret);
+        self.candidate.credential.secrets.redact(&mut failure);
         failure
     }
 }
@@ -90,37 +112,4 @@ impl Attempt<'_> {
 /// Statuses that another provider or key might not give. What else a path answers is the caller's business.
 fn is_providers_fault(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
-}
-
-/// All but what is between two.
-fn passed(headers: HeaderMap) -> HeaderMap {
-    let mut passed = HeaderMap::with_capacity(headers.len());
-    for (name, value) in &headers {
-        if !is_between_two(name.as_str()) {
-            passed.append(name.clone(), value.clone());
-        }
-    }
-    passed
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderName;
-
-    use super::*;
-
-    #[test]
-    fn nobody_else_says_what_the_gateway_says() {
-        let names = [
-            "x-polygate-cost",
-            "x-litellm-response-cost",
-            "set-cookie",
-            "x-request-cost",
-        ];
-        let value = || http::HeaderValue::from_static("1");
-        let headers = names.map(|name| (HeaderName::from_static(name), value()));
-        let headers = passed(headers.into_iter().collect());
-        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["x-request-cost"]);
-    }
 }

@@ -3,6 +3,7 @@
 //! Both work on the very body that goes out, so that they mean the same in both lanes.
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use polygate_core::Failure;
 use polygate_providers::Row;
 use polygate_wire::raw::path::Path;
@@ -134,6 +135,8 @@ fn format_of(path: &str) -> Option<(Format, Asks)> {
         (":streamGenerateContent", Format::Gemini, Asks::Turn),
         (":countTokens", Format::Gemini, Asks::Count),
     ];
+    let path = percent_decode_str(path.trim_end_matches('/')).decode_utf8_lossy();
+    let path = path.trim_end_matches('/');
     let known = ENDS.iter().find(|(end, ..)| path.ends_with(end));
     known.map(|(_, format, asks)| (*format, *asks))
 }

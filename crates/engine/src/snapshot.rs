@@ -338,7 +338,7 @@ fn compile_upstream(
     let keys = provider.credentials.iter().filter(|key| !key.disabled);
     let credentials = keys.map(|key| {
         let transport = reaching.transport(key.way.as_ref());
-        Credential::compile(key, &place, book, transport).map(Arc::new)
+        Credential::compile(key, provider, &place, book, transport).map(Arc::new)
     });
     let credentials = credentials.collect::<Result<Vec<_>, _>>()?;
     if credentials.is_empty() {

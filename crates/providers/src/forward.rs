@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
@@ -57,6 +58,7 @@ const NEVER: [(Never, &[&str]); 5] = [
             "content-length",
             "accept-encoding",
             "expect",
+            "http2-settings",
         ],
     ),
     (Never::OfBody, &["host", "content-type", "content-encoding"]),
@@ -140,6 +142,9 @@ impl Forward {
     /// Copies what is forwarded, in place of what stands there.
     pub(crate) fn copy(&self, from: &HeaderMap, to: &mut HeaderMap) {
         for rule in &self.0 {
+            if is_of_connection(from, &rule.name) {
+                continue;
+            }
             match &rule.only {
                 None => copy(&rule.name, from, to),
                 Some(only) => {
@@ -170,12 +175,24 @@ impl TryFrom<Written> for Forward {
 impl Rule {
     /// A header by its name. A pattern that fits every value is none.
     pub fn new(name: &str, only: Option<Vec<String>>) -> Result<Self, String> {
+        if name.contains('*') {
+            return Err(format!("'{name}' must be the whole name of a header"));
+        }
         let parsed = name.trim().parse();
         Ok(Self {
             name: parsed.map_err(|_| format!("'{name}' is no header name"))?,
             only: only.filter(|only| only.iter().all(|pattern| pattern != "*")),
         })
     }
+}
+
+/// Whether a message says itself that a header is about its connection alone.
+pub fn is_of_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let lines = headers.get_all(CONNECTION).iter();
+    let mut names = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    names.any(|one| one.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
 /// Copies a header as it is, however often it is there.
@@ -244,6 +261,15 @@ mod tests {
         let only = only.map(|only| only.iter().map(|one| (*one).to_owned()).collect());
         let rule = Rule::new("Anthropic-Beta", only).expect("a name");
         Forward::new(vec![rule]).expect("allowed")
+    }
+
+    #[test]
+    fn what_a_client_says_is_of_its_connection_stays() {
+        let forward = Forward::new(vec![Rule::new("openai-beta", None).expect("a name")]);
+        let lines = [("connection", "close, OpenAI-Beta"), ("openai-beta", "x")];
+        let sent = sent(&forward.expect("allowed"), &lines);
+        assert_eq!(sent, ["anthropic-beta: ours"]);
+        assert!(Rule::new("x-*", None).is_err(), "names are whole");
     }
 
     #[test]

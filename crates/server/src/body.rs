@@ -47,11 +47,11 @@ pub async fn read_proxied(
     if declared(&head.headers).is_some_and(|length| length > limit as u64) {
         return Err(refuse(&head.headers, body, limit).await);
     }
-    if body
+    let is_short = body
         .size_hint()
         .exact()
-        .is_some_and(|length| length <= HELD)
-    {
+        .is_some_and(|length| length <= HELD);
+    if is_short || may_be_json(&head.headers) {
         let bytes = read(&head.headers, body, limit, patience).await?;
         return Ok((head.headers, InboundBody::Whole(bytes), Refusal::default()));
     }
@@ -61,6 +61,19 @@ pub async fn read_proxied(
         InboundBody::Passing(UpstreamBody::Passing(Box::pin(upload))),
         refusal,
     ))
+}
+
+/// What is no file may be JSON, which rules, cloaks and guards have to see: it is held as elsewhere.
+fn may_be_json(headers: &HeaderMap) -> bool {
+    const FILES: [&str; 5] = ["multipart/", "audio/", "image/", "video/", "application/"];
+    const JSON: [&str; 2] = ["application/json", "+json"];
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let is_json = kind.starts_with(JSON[0]) || kind.ends_with(JSON[1]);
+    is_json || !FILES.iter().any(|file| kind.starts_with(file))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {

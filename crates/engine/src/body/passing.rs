@@ -44,6 +44,26 @@ impl Passing {
         }
     }
 
+    /// Lets pass what was read, and nothing follows.
+    pub(crate) fn whole(bytes: Bytes, idle: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            head: VecDeque::from([bytes]),
+            upstream: None,
+            timer: Box::pin(tokio::time::sleep_until(now + idle)),
+            idle,
+            last_chunk: now,
+            recorder: None,
+            stopped: None,
+            is_held: true,
+        }
+    }
+
+    /// All of it, where it was read before it is let pass.
+    pub(crate) fn held(&self) -> Option<Bytes> {
+        self.head.front().filter(|_| self.is_held).cloned()
+    }
+
     /// What is still to come of it, to be read first; and how long that may be silent.
     pub(crate) fn open(&mut self) -> Option<(AnswerBody, Duration)> {
         Some((self.upstream.take()?, self.idle))

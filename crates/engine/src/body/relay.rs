@@ -20,7 +20,6 @@ use tokio::time::{Instant, Sleep};
 
 use self::rest::Rest;
 use super::KEEPALIVE;
-use crate::attempt::redact;
 use crate::engine::out_of_time;
 use crate::lane::{Meter, Output, StreamLane};
 use crate::observe::{Outcome, Recorder};
@@ -327,7 +326,7 @@ impl Relay {
         let nobody_went_on = matches!(self.rest, Rest::Failed);
         let mut failure = self.failure.take();
         if let Some(failure) = &mut failure {
-            redact(failure, &self.parts.candidate.credential.secret);
+            self.parts.candidate.credential.secrets.redact(failure);
             self.lane.fail(
                 failure,
                 self.parts.client,

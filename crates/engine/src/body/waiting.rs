@@ -101,6 +101,7 @@ impl Hold {
                     status: StatusCode::OK,
                     headers,
                     body: ReplyBody::Waiting(body),
+                    guarded: None,
                 };
                 Answered {
                     explanation: None,

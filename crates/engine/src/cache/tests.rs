@@ -42,6 +42,7 @@ impl StandIn for Counter {
             status,
             headers,
             body,
+            guarded: None,
         })))
     }
 }
@@ -49,7 +50,7 @@ impl StandIn for Counter {
 fn rule() -> CacheRule {
     CacheRule {
         when: Condition::default(),
-        ttl: 6NONE,
+        ttl: 60 * S,
         share: Share::Key,
         coalesce: false,
         on_request: false,
@@ -120,7 +121,7 @@ async fn an_answer_is_given_for_its_time_and_no_longer() {
         (NONE, &[("cache-control", "no-cache")], ("3", "miss")),
         (NONE, &[("cache-control", "no-store")], ("4", "bypass")),
         (NONE, none, ("3", "hit")),
-        (6NONE, none, ("5", "miss")),
+        (60 * S, none, ("5", "miss")),
         (
             NONE,
             &[("cache-control", "no-cache"), ("x-polygate-cache", "10s")],

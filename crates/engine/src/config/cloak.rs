@@ -15,6 +15,8 @@ pub struct Cloak {
     pub user_id: UserId,
     /// Headers in place of the client's.
     pub headers: BTreeMap<String, String>,
+    /// It gets placeholders for these, and the answer has them again.
+    pub sensitive_words: Vec<String>,
 }
 
 /// For which calls there is a cloak.

@@ -79,8 +79,9 @@ impl Percent {
     /// This many; `None` where there is no such part.
     pub fn of(percent: f64) -> Option<Self> {
         let hundredths = (percent * 100.0).round();
-        // What is no number is in no range.
-        let is_part = (0.0..=10_000.0).contains(&hundredths);
+        // What is no number is in no range, and what is finer would be something else.
+        let is_part =
+            (0.0..=10_000.0).contains(&hundredths) && (percent * 100.0 - hundredths).abs() < 1e-6;
         is_part.then_some(Self(hundredths as u16))
     }
 

@@ -14,6 +14,7 @@ use super::reserve::Patience;
 use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
 use crate::attempt::{Attempt, Reply};
+use crate::cloak::Cloaked;
 use crate::config::Hedge;
 use crate::explain::limits;
 use crate::observe::{Recorder, Trace, Transformed};
@@ -65,6 +66,22 @@ struct Tried<'a> {
     transformed: Transformed,
     passed: HeaderMap,
     own: Duration,
+    /// The call as it was seen there, where that is not as it is.
+    cloaked: Option<Box<Cloaked>>,
+}
+
+impl<'a> Tried<'a> {
+    /// Nobody was asked.
+    fn failed(asked: Asked<'a>, failure: Failure) -> Self {
+        Self {
+            asked,
+            result: Err(failure),
+            transformed: Transformed::default(),
+            passed: HeaderMap::new(),
+            own: Duration::ZERO,
+            cloaked: None,
+        }
+    }
 }
 
 impl Begun {
@@ -139,9 +156,17 @@ impl Engine {
         upload: Option<UpstreamBody>,
         is_last: bool,
     ) -> Tried<'a> {
+        let cloaked = match begun.cloaked(asked.entry.candidate, upload.is_some()) {
+            Ok(cloaked) => cloaked,
+            Err(failure) => return Tried::failed(asked, failure),
+        };
+        let (call, body) = match &cloaked {
+            Some(cloaked) => (&cloaked.call, &cloaked.body),
+            None => (&begun.call, &begun.body),
+        };
         let attempt = Attempt {
             snapshot: &begun.snapshot,
-            call: &begun.call,
+            call,
             candidate: asked.entry.candidate,
             kept: &self.kept,
             clock: &self.clock,
@@ -157,10 +182,10 @@ impl Engine {
         };
         let result = if let Some(stand_in) = &self.stand_in {
             stand_in.answer(&attempt).await
-        } else if begun.call.object.is_some() {
+        } else if call.object.is_some() {
             attempt.run().await
         } else {
-            let body = upload.unwrap_or_else(|| attempt.unread(begun.body.clone()).into());
+            let body = upload.unwrap_or_else(|| attempt.unread(body.clone()).into());
             attempt.proxy(body, is_last).await
         };
         Tried {
@@ -169,6 +194,7 @@ impl Engine {
             transformed: attempt.transformed.into_inner().unwrap_or_default(),
             passed: attempt.passed.into_inner().unwrap_or_default(),
             own: Duration::from_nanos(attempt.own.into_inner()),
+            cloaked,
         }
     }
 }
@@ -312,6 +338,7 @@ impl<'a> Attempts<'a, '_> {
             transformed,
             passed,
             own,
+            cloaked,
         } = tried;
         let (candidate, now) = (entry.candidate, self.engine.clock.now());
         let took = now.saturating_sub(entry.started);
@@ -326,6 +353,9 @@ impl<'a> Attempts<'a, '_> {
                 attempt.own = own;
             }
         });
+        if let Some(cloaked) = cloaked {
+            self.recorder.cloaked(&cloaked);
+        }
         self.trail.name(candidate);
         self.trail.passed = passed;
         match result {

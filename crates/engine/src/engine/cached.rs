@@ -155,7 +155,7 @@ impl Engine {
             return Answered::failed(failure, recorder, Trail::default());
         }
         let Given {
-            reply,
+            mut reply,
             usage,
             mut trail,
         } = given;
@@ -164,6 +164,8 @@ impl Engine {
             record.saved = usage;
             record.transformed.losses.clone_from(&trail.losses);
         });
+        // It goes past the guards of whom it is for.
+        reply.guarded.clone_from(&begun.call.guarded);
         let mut reply = begun.guarded(reply, &mut recorder).await;
         trail.end(recorder.record(), self.clock.now());
         if looked == Looked::Shared {
@@ -209,6 +211,7 @@ impl Given {
                 status: StatusCode::OK,
                 headers: head.headers(),
                 body,
+                guarded: None,
             },
             usage: head.usage,
             trail: Trail {

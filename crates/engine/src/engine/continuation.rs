@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{Begun, Engine, Trail};
 use crate::body::{Relay, ReplyBody};
+use crate::guard::Guarded;
 use crate::observe::Recorder;
 use crate::plan::Rest;
 use crate::route::Place;
@@ -34,6 +35,8 @@ pub struct Cut {
 pub struct Further {
     /// The stream of it.
     pub relay: Box<Relay>,
+    /// What it passes on its way to the client, where that is more than the call does.
+    pub guarded: Option<Arc<Guarded>>,
     /// If that breaks off as well.
     pub continuation: Box<Continuation>,
 }
@@ -110,6 +113,7 @@ impl Continuation {
         let continuation = Self::new(engine, begun, place, rest);
         Ok(Further {
             relay,
+            guarded: reply.guarded,
             continuation,
         })
     }

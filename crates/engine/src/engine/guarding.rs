@@ -6,16 +6,18 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use polygate_core::Failure;
-use polygate_wire::dialect;
+use polygate_wire::{RawObject, dialect};
 use tokio::time::Instant;
 
 use super::{Begun, Engine, Trail};
-use crate::attempt::{ANSWER_LIMIT, Read, Reply, read_capped};
+use crate::attempt::{ANSWER_LIMIT, Read, Reply, aside, read_capped};
 use crate::body::{Passing, ReplyBody};
 use crate::call::Endpoint;
+use crate::cloak::{Cloak, Cloaked};
 use crate::guard::{Doings, Guarded, insists, unseen};
 use crate::lane::Output;
 use crate::observe::{CallRecord, Content, Recorder};
+use crate::route::Candidate;
 
 impl Engine {
     /// Looks through what a call asks. From here on it may be told.
@@ -68,7 +70,14 @@ impl Begun {
             }
         }
         let maker = self.snapshot.guards.maker();
-        let (doings, result) = Guarded::request(&guards, maker, &mut self.call, &mut self.body);
+        let size = self
+            .call
+            .object
+            .as_ref()
+            .map_or(&self.body, RawObject::bytes)
+            .len();
+        let (call, body) = (&mut self.call, &mut self.body);
+        let (doings, result) = aside(size, || Guarded::request(&guards, maker, call, body));
         note(recorder, &doings);
         result?;
         let (acted, result) = Guarded::ask_request(&guards, &mut self.call, &mut self.body).await;
@@ -76,11 +85,36 @@ impl Begun {
         result
     }
 
+    /// The call as this candidate may see it; `None`: as it is. `Err`: it has to be looked through first, and cannot be.
+    pub(super) fn cloaked(
+        &self,
+        candidate: &Candidate,
+        passes: bool,
+    ) -> Result<Option<Box<Cloaked>>, Failure> {
+        let Some(cloak) = Cloak::over(candidate.upstream.cloak.as_ref(), &self.call) else {
+            return Ok(None);
+        };
+        if passes {
+            cloak.pass_unseen("an upload that passes unread")?;
+        }
+        if is_compressed(&self.call.inbound.headers) {
+            cloak.pass_unseen("a compressed body")?;
+        }
+        let size = self
+            .call
+            .object
+            .as_ref()
+            .map_or(&self.body, RawObject::bytes)
+            .len();
+        aside(size, || cloak.hide(&self.call, &self.body))
+    }
+
     /// An answer as guards let it through. One that they do not is paid all the same, and is not asked for again.
     pub(super) async fn guarded(&self, mut reply: Reply, recorder: &mut Recorder) -> Reply {
-        let Some(guarded) = self.call.guarded.as_ref().filter(|one| !one.is_over()) else {
+        let Some(guarded) = reply.guarded.take().filter(|one| !one.is_over()) else {
             return reply;
         };
+        let guarded = &guarded;
         match &mut reply.body {
             ReplyBody::Stream(relay) => relay.guard(guarded),
             ReplyBody::Whole(whole) => match guard_whole(guarded, &whole.bytes(), recorder).await {
@@ -110,6 +144,7 @@ impl Begun {
                             status: status(&failure),
                             headers: json(),
                             body: ReplyBody::whole(refusal, None),
+                            guarded: None,
                         };
                     }
                 }
@@ -143,22 +178,23 @@ impl Begun {
                 None => Ok(()),
             };
         }
-        let Some((upstream, idle)) = passing.open() else {
-            return Ok(());
-        };
-        // As long as a whole answer may take, and no longer.
-        let until = Instant::now() + self.snapshot.config.timeouts.request;
-        let bytes = match read_capped(upstream, ANSWER_LIMIT, idle, until).await? {
-            Read::Whole(bytes) => bytes,
-            Read::Over { head, rest } if strict.is_none() => {
-                *passing = Passing::new(head, rest, idle);
-                return Ok(());
-            }
-            Read::Over { .. } => {
-                return Err(unseen(
-                    strict.map_or("", |guard| guard),
-                    "so long an answer",
-                ));
+        let bytes = match (passing.held(), passing.open()) {
+            (Some(bytes), _) => bytes,
+            (None, None) => return Ok(()),
+            (None, Some((upstream, idle))) => {
+                // As long as a whole answer may take, and no longer.
+                let until = Instant::now() + self.snapshot.config.timeouts.request;
+                match read_capped(upstream, ANSWER_LIMIT, idle, until).await? {
+                    Read::Whole(bytes) => bytes,
+                    Read::Over { head, rest } if strict.is_none() => {
+                        *passing = Passing::new(head, rest, idle);
+                        return Ok(());
+                    }
+                    Read::Over { .. } => {
+                        let guard = strict.map_or("", |guard| guard);
+                        return Err(unseen(guard, "so long an answer"));
+                    }
+                }
             }
         };
         let replaced = guard_whole(guarded, &bytes, recorder).await?;
@@ -190,7 +226,7 @@ async fn guard_whole(
     bytes: &Bytes,
     recorder: &mut Recorder,
 ) -> Result<Option<Bytes>, Failure> {
-    let (doings, result) = guarded.answer(bytes);
+    let (doings, result) = aside(bytes.len(), || guarded.answer(bytes));
     note(recorder, &doings);
     let replaced = result?;
     if !guarded.asks() {

@@ -152,19 +152,15 @@ async fn read(body: &mut ReplyBody) {
 impl Call {
     /// The same for another model, in nobody's name. The headers are those that the call's own upstream is sent some of.
     fn mirrored(&self, model: &str) -> Self {
-        let inbound = &self.inbound;
+        let call = self.again();
         Self {
             inbound: Inbound {
-                endpoint: inbound.endpoint.clone(),
-                method: inbound.method.clone(),
-                model_in_path: inbound.model_in_path.clone(),
-                headers: inbound.headers.clone(),
-                body: InboundBody::Whole(Bytes::new()),
-                request_id: format!("{}-shadow", inbound.request_id).into(),
+                request_id: format!("{}-shadow", self.inbound.request_id).into(),
                 caller: Caller::default(),
+                ..call.inbound
             },
             // With the conversation that it goes on from in it.
-            object: self.object.clone(),
+            object: call.object,
             model: model.to_owned(),
             stream: self.stream,
             strict: false,

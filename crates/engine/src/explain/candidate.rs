@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use polygate_core::Failure;
 use polygate_wire::RawObject;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{Limit, Moment, Refusal, limits};
 use crate::call::Call;
+use crate::cloak::Cloak;
 use crate::engine::Engine;
 use crate::expect::Expected;
 use crate::lane::{self, Making};
@@ -150,13 +152,22 @@ impl Engine {
 
     /// What the candidate would be sent; where the body passes unread, nobody knows.
     pub(super) fn sent(&self, call: &Call, candidate: &Candidate, moment: Moment) -> Sent {
-        let Some(object) = &call.object else {
+        let Some(meant) = &call.object else {
             return Sent::default();
         };
         let provider = candidate.upstream.provider.as_ref();
         if call.inbound.endpoint.is_estimated_at(provider) {
             return Sent::estimated(call);
         }
+        let snapshot = self.snapshot();
+        let cloak = Cloak::over(candidate.upstream.cloak.as_ref(), call);
+        let cloaked = cloak.map(|cloak| cloak.hide(call, &Bytes::new()));
+        let cloaked = match cloaked.transpose() {
+            Ok(cloaked) => cloaked.flatten(),
+            Err(failure) => return Sent::refused(failure),
+        };
+        let call = cloaked.as_ref().map_or(call, |cloaked| &cloaked.call);
+        let object = call.object.as_ref().unwrap_or(meant);
         let making = Making {
             call,
             object,
@@ -166,7 +177,6 @@ impl Engine {
             strict: call.strict,
             kept: self.kept(),
         };
-        let snapshot = self.snapshot();
         let mut rules = Vec::new();
         let shape = Shape::of(&snapshot, call, candidate);
         let prepared = shape.prepare(&making, &mut |rule, path, done| {
@@ -175,7 +185,7 @@ impl Engine {
         match prepared {
             Ok(prepared) => Sent {
                 rules,
-                ..Sent::of(object, prepared)
+                ..Sent::of(meant, prepared)
             },
             Err(failure) => Sent::refused(failure),
         }

@@ -373,7 +373,7 @@ impl<'a> Reader<'a> {
     fn is_clients_own(&self, name: &str) -> bool {
         match self.format {
             Format::Gemini => matches!(name, "args" | "response"),
-            Format::AnthropicMessages => name == "input",
+            Format::AnthropicMessages | Format::BedrockConverse => name == "input",
             _ => false,
         }
     }

@@ -87,21 +87,20 @@ impl Guarded {
         (acted, result)
     }
 
-    /// The same, and this is put back too: for who hides more of a call in one attempt than guards do in all of it.
+    /// Of this call, and this is put back too: for who hides more of it in one attempt than guards do in all of it.
     #[must_use]
-    pub fn also(base: Option<&Self>, format: Format, restoring: &Restoring) -> Self {
-        let mut guarded = base.cloned().unwrap_or_else(|| Self {
+    pub fn also(call: &Call, restoring: &Restoring) -> Self {
+        let base = call.guarded.as_deref().cloned();
+        let mut guarded = base.unwrap_or_else(|| Self {
             maker: Maker::default(),
-            format,
+            format: call.inbound.endpoint.format(),
             answers: Watch::default(),
             asking: Vec::new(),
             whose: Whose::default(),
             unguarded: None,
         });
-        let mut all = Restoring::default();
-        all.extend(&guarded.answers.restoring);
-        all.extend(restoring);
-        guarded.answers = guarded.answers.restoring(all);
+        guarded.unguarded = guarded.unguarded.or_else(|| call.object.clone());
+        guarded.answers = guarded.answers.also(restoring);
         guarded
     }
 
@@ -185,6 +184,11 @@ impl Guarded {
         }
     }
 
+    /// What is put back into the answer.
+    pub fn restoring(&self) -> &Restoring {
+        &self.answers.restoring
+    }
+
     /// Takes what was put back out again, for those who are told of calls.
     pub fn concealing(&self) -> Concealing {
         self.answers.restoring.concealing()
@@ -220,7 +224,7 @@ async fn ask_each(
 }
 
 /// The call asks this.
-fn replace(call: &mut Call, body: &mut Bytes, bytes: Bytes) -> Result<(), Failure> {
+pub(crate) fn replace(call: &mut Call, body: &mut Bytes, bytes: Bytes) -> Result<(), Failure> {
     match &mut call.object {
         Some(object) => *object = RawObject::parse(bytes)?,
         None => *body = bytes,
@@ -228,7 +232,8 @@ fn replace(call: &mut Call, body: &mut Bytes, bytes: Bytes) -> Result<(), Failur
     Ok(())
 }
 
-fn look(
+/// What a call asks, looked through; `None`: it stays as it is.
+pub(crate) fn look(
     watch: &Watch,
     call: &Call,
     body: &Bytes,

@@ -118,6 +118,14 @@ impl Restoring {
             .extend(texts.map(|(name, text)| (name.clone(), text.clone())));
     }
 
+    /// Each placeholder for itself: what has to stay as it is.
+    pub fn staying(&self) -> Self {
+        let names = self.texts.keys();
+        Self {
+            texts: names.map(|name| (name.clone(), name.clone())).collect(),
+        }
+    }
+
     /// What begins at this place of a text.
     pub fn at(&self, text: &str, at: usize, is_end: bool) -> Restores<'_> {
         let Some(rest) = text.as_bytes().get(at..) else {
@@ -170,6 +178,14 @@ impl Restoring {
 pub struct Concealing(Vec<(Vec<u8>, String)>);
 
 impl Concealing {
+    /// What the other takes out as well.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+        self.0
+            .sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        self.0.dedup();
+    }
+
     /// These bytes without what was hidden.
     pub fn conceal<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let mut out = Cow::Borrowed(bytes);

@@ -14,6 +14,7 @@ use super::body::{self, Side, spliced};
 use super::channel::Channel;
 use super::events::{self, Ends, Event, Key};
 use super::json::{Places, escaped, unescaped};
+use super::placeholder::Restoring;
 use super::scan::Edit;
 use super::{Doings, Watch, blocked};
 use crate::lane::Output;
@@ -82,6 +83,16 @@ impl Stream {
             bytes: 0,
             has_begun: false,
         }
+    }
+
+    /// From here on this is put back too.
+    pub fn restore_also(&mut self, restoring: &Restoring) {
+        self.watch = self.watch.also(restoring);
+    }
+
+    /// Something has gone out that nobody here saw.
+    pub fn has_begun(&mut self) {
+        self.has_begun = true;
     }
 
     /// What the guards did.

@@ -1,8 +1,12 @@
 //! What was said in a call, for those who are told: of each side so many bytes at most.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use polygate_wire::Format;
 
+use super::record::Recorder;
+use crate::cloak::Cloaked;
 use crate::guard::placeholder::Concealing;
 
 /// What was asked and answered, in the client's format: so many bytes of each at most.
@@ -47,6 +51,14 @@ impl Content {
         self
     }
 
+    /// From here on this is hidden too, in what was asked as well.
+    fn conceal_also(&mut self, concealing: Concealing) {
+        if let Cow::Owned(asked) = concealing.conceal(&self.asked) {
+            self.asked = asked.into();
+        }
+        self.concealing.extend(concealing);
+    }
+
     /// So many bytes it keeps.
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.asked.len() + self.answered.capacity()
@@ -65,6 +77,16 @@ impl Content {
         let piece = self.concealing.conceal(piece);
         let part = piece.get(..room.min(piece.len())).unwrap_or_default();
         self.answered.extend_from_slice(part);
+    }
+}
+
+impl Recorder {
+    /// The call was seen so by whom was asked: nobody else is told more.
+    pub(crate) fn cloaked(&mut self, cloaked: &Cloaked) {
+        self.update(|record| record.guards.extend_from_slice(&cloaked.acted));
+        if let (Some(content), Some(guarded)) = (&mut self.content, &cloaked.call.guarded) {
+            content.conceal_also(guarded.concealing());
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use polygate_wire::{Format, Loss};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::looked::Looked;
 use super::record::CallRecord;
-use crate::explain::Scores;
+use crate::choose::Choice;
+use crate::explain::{Limit, Scores};
 use crate::guard::Acted;
 use crate::route::Candidate;
 
@@ -53,40 +53,64 @@ impl Considered {
     }
 }
 
+/// What there is to say of a call.
+#[derive(Serialize)]
+struct Decision<'a> {
+    #[serde(skip_serializing_if = "is_empty")]
+    routes: &'a [Choice],
+    #[serde(skip_serializing_if = "is_empty")]
+    limits: &'a [Limit],
+    #[serde(skip_serializing_if = "is_empty")]
+    considered: &'a [Considered],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    translated: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    altered: Vec<String>,
+    #[serde(skip_serializing_if = "is_empty")]
+    rules: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    guards: Vec<Guarded<'a>>,
+}
+
+/// What a guard did.
+#[derive(Serialize)]
+struct Guarded<'a> {
+    guard: &'a str,
+    action: &'static str,
+    side: &'static str,
+    count: u64,
+}
+
+fn is_empty<T>(list: &&[T]) -> bool {
+    list.is_empty()
+}
+
 /// What there is to say of a call, as JSON: an empty object where nothing limited, changed or measured it.
 pub(super) fn text(record: &CallRecord) -> String {
     let transformed = &record.transformed;
-    let altered: Vec<String> = transformed
-        .altered
-        .iter()
-        .map(|name| format!("/{name}"))
-        .collect();
-    let guards: Vec<Value> = record.guards.iter().map(acted).collect();
-    let members = [
-        ("routes", json!(record.choices)),
-        ("limits", json!(record.limits)),
-        ("considered", json!(record.considered)),
-        (
-            "translated",
-            json!(transformed.translated.map(Format::name)),
-        ),
-        ("altered", json!(altered)),
-        ("rules", json!(transformed.rules)),
-        ("cache", json!(record.looked.map(Looked::name))),
-        ("guards", guards.into()),
-    ];
-    let is_said =
-        |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
-    let said = members.into_iter().filter(|(_, value)| is_said(value));
-    let said = said.map(|(name, value)| (name.to_owned(), value));
-    Value::Object(said.collect()).to_string()
+    let altered = transformed.altered.iter();
+    let decision = Decision {
+        routes: &record.choices,
+        limits: &record.limits,
+        considered: &record.considered,
+        translated: transformed.translated.map(Format::name),
+        altered: altered.map(|name| format!("/{name}")).collect(),
+        rules: &transformed.rules,
+        cache: record.looked.map(Looked::name),
+        guards: record.guards.iter().map(Guarded::of).collect(),
+    };
+    serde_json::to_string(&decision).unwrap_or_default()
 }
 
-fn acted(acted: &Acted) -> Value {
-    json!({
-        "guard": acted.guard,
-        "action": acted.action.name(),
-        "side": acted.side.name(),
-        "count": acted.count,
-    })
+impl<'a> Guarded<'a> {
+    fn of(acted: &'a Acted) -> Self {
+        Self {
+            guard: &acted.guard,
+            action: acted.action.name(),
+            side: acted.side.name(),
+            count: acted.count,
+        }
+    }
 }

@@ -285,7 +285,7 @@ pub struct Recorder {
     /// By what it can be counted if nobody says what it took.
     evidence: Evidence,
     /// What is said, where somebody is told.
-    content: Option<Box<Content>>,
+    pub(super) content: Option<Box<Content>>,
     /// Takes the answer down, where it is to be kept.
     tape: Option<Box<Tape>>,
     /// Where it is said how the call ended.

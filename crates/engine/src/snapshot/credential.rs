@@ -13,6 +13,7 @@ use crate::config;
 use crate::health::{HealthBook, Rest};
 use crate::pattern::Pattern;
 use crate::pulse::Pulses;
+use crate::secrets::Secrets;
 use crate::transport::Transport;
 
 /// A key of a provider, compiled.
@@ -22,6 +23,8 @@ pub struct Credential {
     pub name: Arc<str>,
     /// The key.
     pub secret: Secret,
+    /// What of its calls nobody else is to see.
+    pub secrets: Secrets,
     /// Share among the provider's keys.
     pub weight: u32,
     /// Its tier among them.
@@ -43,6 +46,7 @@ impl Credential {
     /// Compiles a key of the provider at this place.
     pub(super) fn compile(
         credential: &config::Credential,
+        provider: &config::Provider,
         place: &str,
         book: &HealthBook,
         transport: Arc<Transport>,
@@ -54,6 +58,10 @@ impl Credential {
         Ok(Self {
             name: credential.name.as_str().into(),
             secret: credential.api_key.clone(),
+            secrets: Secrets::new(
+                &credential.api_key,
+                [&provider.headers, &credential.headers],
+            ),
             weight: credential.weight,
             priority: credential.priority,
             pulses: book.pulses.of(&key),

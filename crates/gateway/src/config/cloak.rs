@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use polygate_engine::config::{Cloak, CloakMode, UserId};
 
-use super::pieces::{headers, set};
+use super::pieces::{headers, set, words};
 use super::reader::Section;
 
 const MODES: [(&str, CloakMode); 3] = [
@@ -54,12 +54,7 @@ pub fn cloak(section: &Section<'_>) -> Option<Cloak> {
             section.error("headers", message);
         }
     }
-    if !section.items("sensitive-words").is_empty() {
-        section.error(
-            "sensitive-words",
-            "'sensitive-words' is not supported yet: redaction",
-        );
-    }
+    cloak.sensitive_words = words(&section, "sensitive-words");
     if cloak.strict && cloak.system_prompt.is_none() {
         section.warn(
             "strict-mode",

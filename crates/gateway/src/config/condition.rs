@@ -1,6 +1,7 @@
 //! `when`: for which calls something holds.
 
 use http::HeaderName;
+use polygate_engine::Endpoint;
 use polygate_engine::condition::{Condition, HeaderIs};
 use polygate_engine::pattern::Pattern;
 use polygate_wire::Format;
@@ -29,6 +30,7 @@ fn condition(section: Section<'_>) -> Condition {
         tags: patterns(&section, "tags", Pattern::glob),
         headers: headers(&section),
         formats: formats(&section),
+        endpoints: endpoints(&section),
         stream: section.boolean("stream"),
         tools: section.boolean("tools"),
         images: section.boolean("images"),
@@ -45,6 +47,22 @@ fn condition(section: Section<'_>) -> Condition {
     }
     section.finish();
     condition
+}
+
+/// Patterns of what metrics call endpoints.
+fn endpoints(section: &Section<'_>) -> Vec<Pattern> {
+    let items = section.items("endpoints");
+    let endpoint = |item: &Item<'_>| {
+        let text = item.text()?;
+        let endpoint = pattern(item, text.trim(), Pattern::glob)?;
+        if !Endpoint::LABELS.iter().any(|label| endpoint.matches(label)) {
+            let known = Endpoint::LABELS.join(", ");
+            item.error(format!("is none of the endpoints: {known}"));
+            return None;
+        }
+        Some(endpoint)
+    };
+    items.iter().filter_map(endpoint).collect()
 }
 
 fn formats(section: &Section<'_>) -> Vec<Format> {

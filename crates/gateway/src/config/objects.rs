@@ -81,8 +81,9 @@ fn provider(provider: &Provider) -> FileObject {
     object(&provider.name, body)
 }
 
-/// Of headers only the names: there may be secrets in them.
+/// Of headers only the names, and of words how many: there may be secrets in them.
 fn cloak(cloak: &Cloak) -> Value {
+    let words: Vec<&str> = cloak.sensitive_words.iter().map(|_| "***").collect();
     let headers = cloak.headers.keys();
     let headers: Map<String, Value> = headers.map(|name| (name.clone(), "***".into())).collect();
     let body = json!({
@@ -91,6 +92,7 @@ fn cloak(cloak: &Cloak) -> Value {
         "strict_mode": Some(true).filter(|_| cloak.strict),
         "user_id": cloak.user_id.name(),
         "headers": Some(headers).filter(|headers| !headers.is_empty()),
+        "sensitive_words": Some(words).filter(|words| !words.is_empty()),
     });
     object("", body).body.into()
 }
@@ -171,6 +173,7 @@ fn condition(when: &Condition) -> Value {
         "tags": said(&when.tags),
         "headers": Some(headers).filter(|headers| !headers.is_empty()),
         "formats": Some(formats).filter(|formats| !formats.is_empty()),
+        "endpoints": said(&when.endpoints),
         "stream": when.stream,
         "tools": when.tools,
         "images": when.images,

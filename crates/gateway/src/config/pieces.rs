@@ -262,3 +262,20 @@ pub fn keep(section: &Section<'_>, provider: Provider, is_sound: bool) -> Option
         None
     }
 }
+
+/// So long a text may be that is looked for.
+const WORD: usize = 1024;
+
+/// Texts to be looked for.
+pub fn words(section: &Section<'_>, key: &'static str) -> Vec<String> {
+    let items = section.items(key);
+    let word = |item: &Item<'_>| {
+        let word = item.text()?;
+        let is_good = (1..=WORD).contains(&word.trim().len());
+        if !is_good {
+            item.error(format!("must have 1 to {WORD} bytes"));
+        }
+        is_good.then_some(word)
+    };
+    items.iter().filter_map(word).collect()
+}

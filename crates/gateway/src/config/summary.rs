@@ -134,6 +134,9 @@ fn cloak_words(cloak: &Cloak) -> String {
         };
         out.push_str(how);
     }
+    if !cloak.sensitive_words.is_empty() {
+        let _ = write!(out, ", hides {} word(s)", cloak.sensitive_words.len());
+    }
     if !cloak.headers.is_empty() {
         let names: Vec<&str> = cloak.headers.keys().map(String::as_str).collect();
         let _ = write!(out, ", headers {}", names.join(" "));

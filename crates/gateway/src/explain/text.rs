@@ -21,6 +21,9 @@ pub fn of(explanation: &Value) -> String {
     list(&mut text, "Limits", &explanation["limits"], |one, _| {
         limit(one)
     });
+    list(&mut text, "Guards", &explanation["guards"], |one, _| {
+        guard(one)
+    });
     list(
         &mut text,
         "Considered",
@@ -157,6 +160,27 @@ fn limit(one: &Value) -> String {
         "{whose}: {left} left of {most} per {}",
         said(&one["period"])
     )
+}
+
+/// Of a call to come, or of one that was.
+fn guard(one: &Value) -> String {
+    let of = |name: &str| said(&one[name]);
+    let mut line = of("guard");
+    match one["action"].as_str() {
+        Some(action) => line += &format!(": {action}"),
+        None => line += ": asks a webhook",
+    }
+    let sides = match one["side"].as_str() {
+        Some(side) => side.to_owned(),
+        None => words(&one["on"]),
+    };
+    line += &format!(" in {sides}");
+    for count in [&one["found"], &one["count"]] {
+        if !count.is_null() {
+            line += &format!(", {count} found");
+        }
+    }
+    line
 }
 
 /// One of those that the first choice was between, and what it went by.

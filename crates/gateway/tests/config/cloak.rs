@@ -17,8 +17,9 @@ fn both_dialects_say_it_in_their_words() {
         strict: true,
         user_id: UserId::PerRequest,
         headers: [("x-title".to_owned(), "Example".to_owned())].into(),
+        sensitive_words: vec!["Aurora".to_owned()],
     };
-    let kebab = "{mode: auto, system-prompt: Ours., strict-mode: true, user-id: per-request, headers: {X-Title: Example}, sensitive-words: []}";
+    let kebab = "{mode: auto, system-prompt: Ours., strict-mode: true, user-id: per-request, headers: {X-Title: Example}, sensitive-words: [Aurora]}";
     let snake = kebab
         .replace("system-", "system_")
         .replace("strict-", "strict_")
@@ -55,8 +56,8 @@ fn what_cannot_be_meant_is_told() {
             "cloak.headers: 'a b' is no header of who calls",
         ),
         (
-            "{mode: always, sensitive-words: [x]}",
-            "cloak.sensitive-words: 'sensitive-words' is not supported yet",
+            "{mode: always, sensitive-words: [' ']}",
+            "cloak.sensitive-words[0]: must have 1 to 1024 bytes",
         ),
         (
             "{mode: always, system-promt: x}",

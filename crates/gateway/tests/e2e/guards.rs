@@ -13,7 +13,7 @@ use crate::support::{Gate, Reply, calls, mock, until};
 const ADDRESS: &str = "ann.lee@example.com";
 
 /// Upstreams by what they speak; each of them is native to one client.
-const UPSTREAMS: [(&str, &str); 4] = [
+pub(crate) const UPSTREAMS: [(&str, &str); 4] = [
     ("chat", "openai-compatible, wire_api: chat"),
     ("responses", "response_api"),
     ("messages", "anthropic"),
@@ -21,13 +21,13 @@ const UPSTREAMS: [(&str, &str); 4] = [
 ];
 
 /// A client: its name, the path of a question, and the question.
-type Client = (
+pub(crate) type Client = (
     &'static str,
     fn(&str, bool) -> String,
     fn(&str, &str, bool) -> Value,
 );
 
-const CLIENTS: [Client; 4] = [
+pub(crate) const CLIENTS: [Client; 4] = [
     (
         "chat",
         |_, _| "/v1/chat/completions".to_owned(),
@@ -53,7 +53,7 @@ const CLIENTS: [Client; 4] = [
     ),
 ];
 
-fn config(mock: &Mock, more: &str) -> String {
+pub(crate) fn config(mock: &Mock, more: &str) -> String {
     let url = mock.url();
     let provider = |(name, kind): (&str, &str)| {
         format!(
@@ -91,7 +91,7 @@ async fn ask(
 }
 
 /// The text of an answer, in pieces or whole.
-fn said(client: &str, reply: &Reply, stream: bool) -> String {
+pub(crate) fn said(client: &str, reply: &Reply, stream: bool) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let of = |event: &Value| match (client, stream) {
         ("chat", true) => text(&event["choices"][0]["delta"]["content"]),
@@ -115,13 +115,13 @@ fn said(client: &str, reply: &Reply, stream: bool) -> String {
         .collect()
 }
 
-fn sent(mock: &Mock) -> String {
+pub(crate) fn sent(mock: &Mock) -> String {
     let last = calls(mock).pop().expect("a call");
     String::from_utf8_lossy(&last.body.expect("bodies are kept")).into_owned()
 }
 
 /// Asks in every way: client, upstream, stream or not.
-async fn in_every_way(
+pub(crate) async fn in_every_way(
     gate: &Gate,
     guard: &str,
     text: &str,

@@ -133,6 +133,7 @@ impl StandIn for World {
                 status: StatusCode::OK,
                 headers: HeaderMap::new(),
                 body: ReplyBody::whole(Bytes::from_static(b"{}"), None),
+                guarded: None,
             })
         })
     }

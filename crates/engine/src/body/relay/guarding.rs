@@ -51,6 +51,20 @@ impl Relay {
         }));
     }
 
+    /// Another goes on, for whom more was hidden than for the one before.
+    pub(super) fn guard_also(&mut self, guarded: &Arc<Guarded>) {
+        match &mut self.guard {
+            Some(guard) => guard.stream.restore_also(guarded.restoring()),
+            None if guarded.is_over() => {}
+            None => {
+                self.guard(guarded);
+                if let Some(guard) = &mut self.guard {
+                    guard.stream.has_begun();
+                }
+            }
+        }
+    }
+
     /// What goes out next.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
         let Some(guard) = &mut self.guard else {

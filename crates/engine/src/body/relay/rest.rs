@@ -8,7 +8,6 @@ use polygate_core::{Failure, Usage};
 use tokio::sync::oneshot;
 
 use super::{KEEPALIVE, Relay, Silence};
-use crate::attempt::redact;
 use crate::engine::{Asking, Continuation, Cut, Further, Lent, out_of_time};
 use crate::observe::Recorder;
 
@@ -67,7 +66,7 @@ impl Relay {
         else {
             return false;
         };
-        redact(&mut failure, &self.parts.candidate.credential.secret);
+        self.parts.candidate.credential.secrets.redact(&mut failure);
         self.parts.rest(&failure);
         recorder.land();
         recorder.update(|record| record.usage = usage);
@@ -132,8 +131,12 @@ impl Relay {
     fn take_over(&mut self, further: Further) {
         let Further {
             relay: mut next,
+            guarded,
             continuation,
         } = further;
+        if let Some(guarded) = guarded {
+            self.guard_also(&guarded);
+        }
         self.rest = Rest::Others(continuation);
         self.upstream = next.upstream.take();
         self.first = std::mem::take(&mut next.first);

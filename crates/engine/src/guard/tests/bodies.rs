@@ -10,7 +10,7 @@ use crate::guard::body::{self, Side};
 use crate::guard::channel::Kind;
 use crate::guard::placeholder::Restoring;
 use crate::guard::stream::Stream;
-use crate::guard::{Action, Doings, Guard, Guarded, Watch};
+use crate::guard::{Action, Doings, Guard, Watch};
 use crate::lane::Output;
 
 fn request(format: Format, body: &Value, guards: &[Arc<Guard>]) -> (Value, Doings) {
@@ -157,28 +157,4 @@ fn text_that_is_no_json_is_looked_through_and_files_are_not_broken() {
         None
     );
     assert!(body::text(b"\xff ann@x.com \xfe", &watch, &mut doings()).is_err());
-}
-
-/// What one attempt hides, and how it comes back: words of a provider's, beside what guards hid of the call.
-#[test]
-fn an_attempt_may_hide_more_than_guards_do() {
-    let words = Guard::of_words("cloak", &["Aurora".to_owned()], true).expect("words");
-    let (out, doings) = request(
-        Format::AnthropicMessages,
-        &json!({"messages": [{"role": "user", "content": "On Aurora, aurora"}]}),
-        &[Arc::new(words)],
-    );
-    let sent = out["messages"][0]["content"].as_str().expect("a text");
-    assert!(
-        sent.starts_with("On [CLOAK_") && sent.ends_with("], aurora"),
-        "{sent}"
-    );
-    let guarded = Guarded::also(None, Format::OpenaiChat, doings.restoring());
-    let answer = json!({"choices": [{"message": {"content": sent}}]}).to_string();
-    let answer = guarded.answer(answer.as_bytes()).1.expect("let through");
-    let answer: Value = serde_json::from_slice(&answer.expect("changed")).expect("JSON");
-    assert_eq!(
-        answer["choices"][0]["message"]["content"],
-        "On Aurora, aurora"
-    );
 }

@@ -23,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest name, and the longest word.
 const NAME: usize = 64;
-const WORD: usize = 1024;
 
 /// The fewest signs of a key.
 const KEY: usize = 16;
@@ -86,7 +85,7 @@ fn looks(item: &Item<'_>, section: &Section<'_>) -> Option<Looks> {
         action: Action::Flag,
         detectors: detectors(section),
         patterns: patterns(section),
-        words: words(section),
+        words: pieces::words(section, "words"),
         case_sensitive: section.boolean("case_sensitive").unwrap_or(false),
     };
     let action = action.and_then(|item| item.word(&Action::NAMES))?;
@@ -174,17 +173,4 @@ fn patterns(section: &Section<'_>) -> Vec<String> {
         Some(pattern)
     };
     items.iter().filter_map(pattern).collect()
-}
-
-fn words(section: &Section<'_>) -> Vec<String> {
-    let items = section.items("words");
-    let word = |item: &Item<'_>| {
-        let word = item.text()?;
-        let is_good = (1..=WORD).contains(&word.trim().len());
-        if !is_good {
-            item.error(format!("must have 1 to {WORD} bytes"));
-        }
-        is_good.then_some(word)
-    };
-    items.iter().filter_map(word).collect()
 }

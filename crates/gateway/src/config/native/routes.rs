@@ -65,9 +65,10 @@ pub fn shadow(by: &str, section: &Section<'_>) -> Option<Shadow> {
 
 fn percent(section: &Section<'_>) -> Option<Percent> {
     let in_hundred = |text: &str| Percent::of(text.trim_end_matches('%').trim().parse().ok()?);
-    section
-        .item("percent")?
-        .parsed("a number from 0 to 100", in_hundred)
+    section.item("percent")?.parsed(
+        "a number from 0 to 100, with two decimals at most",
+        in_hundred,
+    )
 }
 
 /// The model that is led to.

@@ -160,6 +160,12 @@ fn explanation() -> Value {
         ("most_cost", maybe("integer")),
         ("limits", list(limit.clone())),
     ]);
+    let guard = object([
+        ("guard", text()),
+        ("action", maybe("string")),
+        ("on", list(text())),
+        ("found", maybe("integer")),
+    ]);
     object([
         ("at", text()),
         ("endpoint", text()),
@@ -176,6 +182,7 @@ fn explanation() -> Value {
         ("cache", json!({"type": ["object", "null"]})),
         ("refusal", refusal),
         ("limits", list(limit)),
+        ("guards", list(guard)),
         ("candidates", list(candidate)),
     ])
 }
