@@ -164,7 +164,6 @@ impl Engine {
             record.saved = usage;
             record.transformed.losses.clone_from(&trail.losses);
         });
-        // It goes past the guards of whom it is for.
         reply.guarded.clone_from(&begun.call.guarded);
         let mut reply = begun.guarded(reply, &mut recorder).await;
         trail.end(recorder.record(), self.clock.now());
@@ -201,8 +200,8 @@ impl Given {
     }
 
     /// Of what is under way.
-    fn live(listener: Listener, head: &Head) -> Self {
-        Self::of(head, ReplyBody::Live(Box::new(listener)))
+    fn live(listener: Box<Listener>, head: &Head) -> Self {
+        Self::of(head, ReplyBody::Live(listener))
     }
 
     fn of(head: &Head, body: ReplyBody) -> Self {
