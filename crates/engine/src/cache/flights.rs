@@ -57,7 +57,7 @@ pub(crate) enum Turn {
     /// There is an answer.
     Answer(Arc<Entry>),
     /// There is a stream of one, as it comes.
-    Live(Listener, Box<Head>),
+    Live(Box<Listener>, Box<Head>),
     /// There will be none that could be shared.
     Alone,
 }
@@ -121,7 +121,7 @@ impl Joined {
     fn listen(&self) -> Option<Turn> {
         let (live, head) = self.flight.live.get()?;
         Some(Turn::Live(
-            live.upgrade()?.listen()?,
+            Box::new(live.upgrade()?.listen()?),
             Box::new(head.clone()),
         ))
     }

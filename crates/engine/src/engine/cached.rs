@@ -200,8 +200,8 @@ impl Given {
     }
 
     /// Of what is under way.
-    fn live(listener: Listener, head: &Head) -> Self {
-        Self::of(head, ReplyBody::Live(Box::new(listener)))
+    fn live(listener: Box<Listener>, head: &Head) -> Self {
+        Self::of(head, ReplyBody::Live(listener))
     }
 
     fn of(head: &Head, body: ReplyBody) -> Self {

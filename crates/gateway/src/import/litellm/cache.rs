@@ -102,7 +102,7 @@ fn mode(at: &At<'_>, rule: &mut Map<String, Value>, notes: &mut Notes) {
     }
 }
 
-/// Rules go by models, not by what is asked of them.
+/// Which of those that answers are kept of.
 fn call_types(at: &At<'_>, notes: &mut Notes) {
     let items = at.items();
     let named: Vec<&str> = items.iter().filter_map(At::text).collect();
@@ -114,7 +114,7 @@ fn call_types(at: &At<'_>, notes: &mut Notes) {
         true => notes.carried(at, "chats, completions and embeddings are what answers are kept of"),
         false => notes.missing(
             at,
-            "answers of chats, completions and embeddings are kept alike: cache.rules, when: {models: […]}, says of which",
+            "answers of chats, completions and embeddings are kept alike: cache.rules, when: {endpoints: […]}, says of which",
         ),
     }
 }

@@ -134,14 +134,12 @@ payload:
 #[tokio::test]
 async fn a_hit_has_no_shadow_and_is_given_where_a_budget_is_spent() {
     let (mock, other) = (mock("p").await, mock("q").await);
-    let more = format!(
-        "
+    let more = "
 models:
-  shown: {{targets: [{{provider: p, model: m}}], shadow: {{model: tried}}}}
-  tried: {{targets: [{{provider: q, model: tried}}]}}
-master_keys: [{{name: k, key: sk-k, limits: {{tokens_per_day: 250}}}}]"
-    );
-    let config = config(&mock, "{rules: [{}]}", &more).replace(
+  shown: {targets: [{provider: p, model: m}], shadow: {model: tried}}
+  tried: {targets: [{provider: q, model: tried}]}
+master_keys: [{name: k, key: sk-k, limits: {tokens_per_day: 250}}]";
+    let config = config(&mock, "{rules: [{}]}", more).replace(
         "cache:",
         &format!(
             "  - {{name: q, type: mock, api_base: '{}', api_key: k, model_mapping: [tried]}}\ncache:",
