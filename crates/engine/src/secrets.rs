@@ -43,7 +43,7 @@ impl Secrets {
             .filter(|(name, _)| is_telling(name))
             .flat_map(|(_, value)| [Some(&**value), value.split_once(' ').map(|(_, bare)| bare)])
             .flatten()
-            .map(|value| Secret::new(value.trim().to_owned()));
+            .map(|value| Secret::new(value.trim()));
         let all = std::iter::once(key.clone()).chain(values);
         let mut all: Vec<Secret> = all
             .filter(|secret| secret.reveal().len() >= SHORTEST)
@@ -117,7 +117,7 @@ mod tests {
             ("x-key", "short"),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Secrets::new(&Secret::new("sk-the-key".to_owned()), [&headers.into()])
+        Secrets::new(&Secret::new("sk-the-key"), [&headers.into()])
     }
 
     #[test]
