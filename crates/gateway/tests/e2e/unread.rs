@@ -47,11 +47,7 @@ async fn a_list_of_models_holds_in_bodies_and_paths() {
         ("/v1/fast/chat/completions", JSON, body("gpt-4o-mini")),
         ("/v1/fast/things", JSON, body("fast")),
         ("/v1/gpt-4o-mini/audio", FORM, form("gpt-4o-mini")),
-        (
-            "/v1/gpt-4o-mini/things",
-            "text/plain",
-            "anything".to_owned(),
-        ),
+        ("/v1/gpt-4o-mini/things", "text/plain", "anything".to_owned()),
         (
             "/v1/gemini-flash/models/gemini-flash:generateContent",
             JSON,
@@ -104,16 +100,8 @@ async fn json_is_seen_however_it_is_sent() {
     for (path, kind, body) in [
         ("/v1/gpt-4o/chat/completions", JSON, "\u{feff}{\"a\":1}"),
         ("/v1/gpt-4o/chat/completion%73/", JSON, "{\"a\":1}"),
-        (
-            "/v1/gpt-4o/chat/completions",
-            "",
-            &*format!("{{\"a\":\"{long}\"}}"),
-        ),
-        (
-            "/v1/gpt-4o/chat/completions",
-            JSON,
-            &*format!("{{\"a\":\"{long}\"}}"),
-        ),
+        ("/v1/gpt-4o/chat/completions", "", &*format!("{{\"a\":\"{long}\"}}")),
+        ("/v1/gpt-4o/chat/completions", JSON, &*format!("{{\"a\":\"{long}\"}}")),
     ] {
         let reply = post(&gate, "free", path, kind, body).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
@@ -132,9 +120,7 @@ async fn keys_of_the_operator_do_not_come_back() {
                 then: Behaviour {
                     status: Some(status),
                     headers: [("x-e".to_owned(), format!("Bearer {secret}"))].into(),
-                    body: Some(format!(
-                        "{{\"error\":{{\"message\":\"bad key {secret}\"}}}}"
-                    )),
+                    body: Some(format!("{{\"error\":{{\"message\":\"bad key {secret}\"}}}}")),
                     content_type: Some(JSON.to_owned()),
                     ..Behaviour::default()
                 },
