@@ -215,12 +215,13 @@ mod tests {
         for some in calls.chunks(500) {
             store.record(some).await.expect("recorded");
         }
-        let held = store.held();
-        assert_eq!(held.calls.len(), MOST);
-        let (newest, oldest) = (calls.last(), calls.first());
-        assert!(newest.is_some_and(|call| held.calls.contains_key(&call.id)));
-        assert!(oldest.is_some_and(|call| !held.calls.contains_key(&call.id)));
-        drop(held);
+        {
+            let held = store.held();
+            assert_eq!(held.calls.len(), MOST);
+            let (newest, oldest) = (calls.last(), calls.first());
+            assert!(newest.is_some_and(|call| held.calls.contains_key(&call.id)));
+            assert!(oldest.is_some_and(|call| !held.calls.contains_key(&call.id)));
+        }
         let totals = store.totals(&Filter::default(), None).await.expect("sums");
         let calls: i64 = totals.iter().map(|group| group.totals.calls).sum();
         assert_eq!(calls, 20_005);
