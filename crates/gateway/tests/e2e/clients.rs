@@ -121,7 +121,7 @@ async fn slow_bodies_are_answered_with_408() {
 /// Uploads this much of what should be more; the answer's first line.
 async fn upload(gate: &Gate, body: &[u8]) -> String {
     let mut socket = connect(gate).await;
-    let head = "POST /v1/m/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "POST /v1/m/files HTTP/1.1\r\nhost: x\r\ncontent-type: audio/wav\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = [
         format!("{head}{:x}\r\n", body.len()).as_bytes(),
         body,
