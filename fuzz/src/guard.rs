@@ -134,9 +134,14 @@ fn stream(format: Format, watch: &Watch, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
         stream.finish(&mut out)
     };
     let fails = run().is_err();
-    let pieces = std::iter::from_fn(|| out.pop());
-    let says = |piece: &Bytes| !Frame::parse(piece).is_empty();
-    let said = pieces.filter(says).collect::<Vec<_>>().concat();
     // With which frame a blank line passes depends on the cut, and means nothing.
-    (said.trim_ascii_start().to_vec(), fails)
+    let mut said = Vec::new();
+    for piece in std::iter::from_fn(|| out.pop()) {
+        let frame = Frame::parse(&piece);
+        if !frame.is_empty() {
+            said.extend_from_slice(piece.trim_ascii());
+            said.extend_from_slice(b"\n\n");
+        }
+    }
+    (said, fails)
 }
