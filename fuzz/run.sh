@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 seconds=${1:?"usage: run.sh SECONDS [TARGET…]"}
 shift
 targets=("$@")
-((${#targets[@]})) || targets=(sse messages request response stream path)
+((${#targets[@]})) || targets=(sse messages request response stream path guard)
 PATH="$PATH:/tmp/cargo-fuzz/bin"
 
 # Coverage wants nightly's switches; without a nightly the stable compiler is told to take them.

@@ -75,6 +75,8 @@ def golden(root):
 
 def seeds(number, format, kind, body):
     """(target, seed) of one body; what is left to choose, its number chooses."""
+    if kind in ("request", "response", "stream"):
+        yield "guard", byte(format) + body
     match kind:
         case "request":
             yield "request", byte(format, QUIRKS if number % 2 else 0) + body

@@ -5,6 +5,7 @@
 #[path = "../../crates/wire/tests/support/drive.rs"]
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod drive;
+pub mod guard;
 pub mod messages;
 pub mod mutate;
 pub mod path;

@@ -14,7 +14,7 @@ struct Rule {
 const RULES: [Rule; 6] = [
     Rule {
         below: "crates/engine/src",
-        except: &["observe/record.rs"],
+        except: &["observe/program.rs"],
         words: &[
             "anthropic.com",
             "openai.com",

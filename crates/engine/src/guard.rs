@@ -119,6 +119,11 @@ impl Guards {
         self.list.is_empty()
     }
 
+    /// All of them, whatever calls they are for.
+    pub fn all(&self) -> &[Arc<Guard>] {
+        &self.list
+    }
+
     /// Those for this call.
     pub fn of(&self, call: &Call) -> Vec<Arc<Guard>> {
         let guards = self.list.iter();

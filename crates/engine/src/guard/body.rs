@@ -17,13 +17,14 @@ use super::{Doings, Watch};
 const DEEPEST: usize = 512;
 
 /// Members whose strings are no text, in every format: names of things, ids, what only its maker can read.
-const NO_TEXT: [&str; 37] = [
+const NO_TEXT: [&str; 38] = [
     "$id",
     "$ref",
     "$schema",
     "b64_json",
     "detail",
     "effort",
+    "embedding",
     "encoding_format",
     "encrypted_content",
     "finishReason",
@@ -58,7 +59,24 @@ const NO_TEXT: [&str; 37] = [
 ];
 
 /// Members that hold files, or where files are.
-const FILES: [&str; 5] = ["file_data", "fileUri", "image_url", "uri", "url"];
+const FILES: [&str; 6] = ["file_data", "fileUri", "image_url", "result", "uri", "url"];
+
+/// So long at least is a file in base64 that says nothing else of itself.
+const LEAST_FILE: usize = 64;
+
+/// Members, in every format, within which names are the client's own and say nothing.
+const CLIENTS_OWN: [&str; 10] = [
+    "arguments",
+    "attributes",
+    "const",
+    "default",
+    "env",
+    "example",
+    "examples",
+    "input_examples",
+    "metadata",
+    "variables",
+];
 
 /// Which side of a call a body is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +102,8 @@ impl Side {
 enum Spot {
     /// The inside of a string that is text.
     Text(Range<usize>, Kind),
+    /// A whole number that is the client's own.
+    Number(Range<usize>),
     /// How likely each sign of the text was, sign by sign: not to be told of text that was replaced.
     Likelihoods(Range<usize>),
 }
@@ -118,6 +138,10 @@ pub(super) fn edits(
                 let raw = text.get(range.clone()).unwrap_or_default();
                 string(raw, range.start, kind, &mut scan, watch, doings, &mut edits);
             }
+            Spot::Number(range) => {
+                let digits = text.get(range.clone()).unwrap_or_default();
+                edits.extend(number(digits, range.start, &mut scan, watch, doings));
+            }
             Spot::Likelihoods(range) => likelihoods.push(range),
         }
     }
@@ -133,7 +157,7 @@ pub(super) fn silent(text: &str, format: Format, side: Side) -> Vec<Edit> {
     let spots = spots(text, format, side).unwrap_or_default();
     let likelihoods = spots.into_iter().filter_map(|spot| match spot {
         Spot::Likelihoods(range) => Some(range),
-        Spot::Text(..) => None,
+        Spot::Text(..) | Spot::Number(_) => None,
     });
     silenced(text, likelihoods.collect())
 }
@@ -170,6 +194,21 @@ fn string(
         edit.with = escaped(&edit.with).into_owned();
         edits.push(edit);
     }
+}
+
+/// What takes the place of a whole number, which becomes a string then.
+pub(super) fn number(
+    digits: &str,
+    from: usize,
+    scan: &mut Scan,
+    watch: &Watch,
+    doings: &mut Doings,
+) -> Option<Edit> {
+    let edits = scan.whole(watch, digits, doings);
+    (!edits.is_empty()).then(|| Edit {
+        range: from..from + digits.len(),
+        with: format!("\"{}\"", escaped(&spliced(digits, &edits))),
+    })
 }
 
 /// A text with its edits done.
@@ -243,14 +282,14 @@ fn ranges(text: &str, format: Format, side: Side) -> Result<Vec<Range<usize>>, F
         .into_iter()
         .filter_map(|spot| match spot {
             Spot::Text(range, _) => Some(range),
-            Spot::Likelihoods(_) => None,
+            Spot::Number(_) | Spot::Likelihoods(_) => None,
         });
     Ok(ranges.collect())
 }
 
-/// Whether a body is an object or a list.
+/// Whether a body is an object, a list or a string.
 pub(super) fn is_json(text: &str) -> bool {
-    let is_one = text.trim_start().starts_with(['{', '[']);
+    let is_one = text.trim_start().starts_with(['{', '[', '"']);
     is_one && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
@@ -318,6 +357,16 @@ impl<'a> Reader<'a> {
                     self.string(at + 1..end);
                     at = end;
                 }
+                b'-' | b'0'..=b'9' => {
+                    let end = number_end(bytes, at);
+                    if self.open.last().is_some_and(|open| open.is_free)
+                        && is_whole(bytes.get(at..end).unwrap_or_default())
+                    {
+                        self.spots.push(Spot::Number(at..end));
+                    }
+                    at = end;
+                    continue;
+                }
                 _ => {}
             }
             at += 1;
@@ -350,9 +399,7 @@ impl<'a> Reader<'a> {
         }
         let is_free = match self.open.last() {
             None => false,
-            Some(open) => {
-                open.is_free || (is_object && open.is_object && self.is_clients_own(&open.name))
-            }
+            Some(open) => open.is_free || (is_object && self.is_clients_own(&open.name)),
         };
         self.open.push(Open {
             is_object,
@@ -369,9 +416,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What tools are called with, and what they say, as objects.
+    /// What tools are called with, and what they say, as objects; and what else callers name themselves.
     fn is_clients_own(&self, name: &str) -> bool {
         match self.format {
+            _ if CLIENTS_OWN.contains(&name) => true,
             Format::Gemini => matches!(name, "args" | "response"),
             Format::AnthropicMessages | Format::BedrockConverse => name == "input",
             _ => false,
@@ -405,8 +453,8 @@ impl<'a> Reader<'a> {
         }
         let name = open.name.clone();
         match &*name {
-            "type" => open.is_text |= raw == "text",
-            "data" => open.data = Some(range),
+            "type" => open.is_text |= unescaped(raw).0 == "text",
+            "data" if is_base64(raw) || is_file(raw) => open.data = Some(range),
             name if NO_TEXT.contains(&name) || is_id(name) => {}
             name if FILES.contains(&name) && is_file(raw) => {}
             name => self.text_at(range, name),
@@ -439,7 +487,31 @@ fn is_id(name: &str) -> bool {
 
 fn is_file(raw: &str) -> bool {
     let begins = raw.get(..raw.len().min(128)).unwrap_or_default();
-    begins.starts_with("data:") && begins.contains(";base64,")
+    (begins.starts_with("data:") && begins.contains(";base64,"))
+        || (raw.len() >= LEAST_FILE && is_base64(raw))
+}
+
+/// Whether the inside of a string may be base64, line ends and slashes escaped or not.
+fn is_base64(raw: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(&byte);
+    raw.bytes().all(is_sign)
+}
+
+/// Where the number ends that begins here.
+fn number_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|&&byte| is_numeric(byte)).count()
+}
+
+/// Whether it is part of a number.
+pub(super) fn is_numeric(byte: u8) -> bool {
+    byte.is_ascii_digit() || b"+-.eE".contains(&byte)
+}
+
+/// Whether a number is a whole one that is written as such: digits behind a point are no card.
+pub(super) fn is_whole(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"-").unwrap_or(number);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// Where the string ends whose quote stands here.

@@ -1,5 +1,6 @@
 //! A text as it stands in an answer or a request: as it is, or itself JSON, of which only the strings are text.
 
+use super::body::{is_numeric, is_whole, number};
 use super::json::{HALF, Places, Unescaper, escaped};
 use super::scan::{Edit, Scan};
 use super::{Doings, Watch};
@@ -10,7 +11,7 @@ pub enum Kind {
     /// Text.
     #[default]
     Plain,
-    /// JSON: arguments of tools. Strings in it are text, each for itself; the rest passes.
+    /// JSON: arguments of tools. Strings in it are text, and whole numbers, each for itself; the rest passes.
     Json,
 }
 
@@ -35,6 +36,8 @@ struct Strings {
     places: Places,
     /// What a piece adds to its strings.
     decoded: String,
+    /// The number that is read, outside of strings, which is looked at when it is all there.
+    number: String,
 }
 
 impl Channel {
@@ -60,6 +63,8 @@ impl Channel {
             Kind::Plain => self.scan.finish(watch, doings, edits),
             Kind::Json => {
                 let end = self.json.end;
+                self.json
+                    .end_number(&mut self.scan, end, watch, doings, edits);
                 self.json.flush(&mut self.scan, watch, doings, edits);
                 self.json
                     .end_string(&mut self.scan, end, watch, doings, edits);
@@ -109,6 +114,11 @@ impl Channel {
                 json.take(scan, at, sign);
                 continue;
             }
+            if !json.is_in_string && sign.is_ascii() && is_numeric(sign as u8) {
+                json.number.push(sign);
+                continue;
+            }
+            json.end_number(scan, at, watch, doings, edits);
             match sign {
                 '"' if json.is_in_string => {
                     json.flush(scan, watch, doings, edits);
@@ -190,6 +200,25 @@ impl Strings {
         self.is_in_string = false;
     }
 
+    /// A number has ended here, if one was read.
+    fn end_number(
+        &mut self,
+        scan: &mut Scan,
+        at: usize,
+        watch: &Watch,
+        doings: &mut Doings,
+        edits: &mut Vec<Edit>,
+    ) {
+        if self.number.is_empty() {
+            return;
+        }
+        if is_whole(self.number.as_bytes()) {
+            let from = at - self.number.len();
+            edits.extend(number(&self.number, from, scan, watch, doings));
+        }
+        self.number.clear();
+    }
+
     /// Edits of what the strings say become such of the text that they stand in.
     fn place(&self, edits: &mut [Edit], from: usize) {
         for edit in edits.get_mut(from..).unwrap_or_default() {
@@ -200,7 +229,8 @@ impl Strings {
 
     fn decided(&self, scan: &Scan) -> usize {
         if !self.is_in_string {
-            self.end
+            // A number's beginning is what may be replaced.
+            self.end - self.number.len()
         } else if scan.decided() < scan.end() {
             self.places.raw(scan.decided())
         } else if self.escape.is_inside() {

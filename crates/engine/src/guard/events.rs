@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use polygate_wire::Format;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::channel::Kind;
@@ -43,6 +43,22 @@ pub enum Ends {
     All,
 }
 
+/// Whether these texts are of one choice, item or block, and where one of them goes on the other is over. Of one family, before the
+/// slash, are texts that are said side by side.
+pub fn excludes(one: &Key, other: &Key) -> bool {
+    one.0 == other.0 && family(one) != family(other)
+}
+
+fn family(key: &Key) -> &str {
+    key.2.split('/').next().unwrap_or_default()
+}
+
+/// A number, or none where it is none: who counts nothing says `null`.
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let raw = <&RawValue>::deserialize(from)?;
+    Ok(raw.get().parse().unwrap_or_default())
+}
+
 /// Reads an event.
 pub fn read(format: Format, data: &str) -> Event<'_> {
     // What is of another shape has texts of its own at most.
@@ -77,7 +93,7 @@ struct Chunk<'a> {
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     index: u64,
     #[serde(borrow, default)]
     delta: Option<ChatDelta<'a>>,
@@ -96,8 +112,13 @@ struct ChatDelta<'a> {
     reasoning_content: Option<&'a RawValue>,
     #[serde(borrow, default)]
     reasoning: Option<&'a RawValue>,
+    /// The same thoughts once more, as some say them.
+    #[serde(borrow, default)]
+    reasoning_details: Option<Vec<Detail<'a>>>,
     #[serde(borrow, default)]
     refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    audio: Option<Audio<'a>>,
     #[serde(borrow, default)]
     tool_calls: Option<Vec<ChatCall<'a>>>,
     #[serde(borrow, default)]
@@ -105,8 +126,24 @@ struct ChatDelta<'a> {
 }
 
 #[derive(Deserialize)]
+struct Detail<'a> {
+    #[serde(default, deserialize_with = "number")]
+    index: u64,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    summary: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Audio<'a> {
+    #[serde(borrow, default)]
+    transcript: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
 struct ChatCall<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     index: u64,
     #[serde(borrow, default)]
     function: Option<Function<'a>>,
@@ -134,13 +171,17 @@ fn chat(chunk: Chunk<'_>) -> Event<'_> {
         event.add(key("text"), Kind::Plain, choice.text);
         if let Some(delta) = choice.delta {
             event.add(key("reasoning"), Kind::Plain, delta.reasoning);
-            event.add(
-                key("reasoning_content"),
-                Kind::Plain,
-                delta.reasoning_content,
-            );
+            let content = delta.reasoning_content;
+            event.add(key("reasoning/content"), Kind::Plain, content);
+            for detail in delta.reasoning_details.into_iter().flatten() {
+                let key = |what: &'static str| (index, detail.index, Cow::Borrowed(what));
+                event.add(key("reasoning/text"), Kind::Plain, detail.text);
+                event.add(key("reasoning/summary"), Kind::Plain, detail.summary);
+            }
             event.add(key("content"), Kind::Plain, delta.content);
             event.add(key("refusal"), Kind::Plain, delta.refusal);
+            let transcript = delta.audio.and_then(|audio| audio.transcript);
+            event.add(key("audio"), Kind::Plain, transcript);
             let function = delta.function_call.and_then(|call| call.arguments);
             event.add(key("function"), Kind::Json, function);
             for call in delta.tool_calls.into_iter().flatten() {
@@ -164,11 +205,11 @@ fn chat(chunk: Chunk<'_>) -> Event<'_> {
 struct ResponsesEvent<'a> {
     #[serde(rename = "type", borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     output_index: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     content_index: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     summary_index: u64,
     #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
@@ -201,10 +242,13 @@ fn responses(read: ResponsesEvent<'_>) -> Event<'_> {
 struct MessagesEvent<'a> {
     #[serde(rename = "type", borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     index: u64,
     #[serde(borrow, default)]
     delta: Option<BlockDelta<'a>>,
+    /// What a block begins with.
+    #[serde(borrow, default)]
+    content_block: Option<BlockDelta<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -220,9 +264,9 @@ struct BlockDelta<'a> {
 fn messages(read: MessagesEvent<'_>) -> Event<'_> {
     let mut event = Event::default();
     match &*read.name {
-        "content_block_delta" => {
+        "content_block_start" | "content_block_delta" => {
             let key = |what: &'static str| (read.index, 0, Cow::Borrowed(what));
-            if let Some(delta) = read.delta {
+            if let Some(delta) = read.content_block.or(read.delta) {
                 event.add(key("text"), Kind::Plain, delta.text);
                 event.add(key("thinking"), Kind::Plain, delta.thinking);
                 event.add(key("partial_json"), Kind::Json, delta.partial_json);
@@ -244,7 +288,7 @@ struct GeminiChunk<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct GeminiCandidate<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     index: u64,
     #[serde(borrow, default)]
     content: Option<GeminiContent<'a>>,
@@ -259,11 +303,31 @@ struct GeminiContent<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct GeminiPart<'a> {
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
     #[serde(default)]
-    thought: bool,
+    thought: Option<bool>,
+    #[serde(borrow, default)]
+    function_call: Option<GeminiCall<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GeminiCall<'a> {
+    /// What a tool is called with, as it comes.
+    #[serde(borrow, default)]
+    partial_args: Option<Vec<PartialArg<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PartialArg<'a> {
+    #[serde(borrow, default)]
+    json_path: Cow<'a, str>,
+    #[serde(borrow, default)]
+    string_value: Option<&'a RawValue>,
 }
 
 fn gemini(chunk: GeminiChunk<'_>) -> Event<'_> {
@@ -274,12 +338,15 @@ fn gemini(chunk: GeminiChunk<'_>) -> Event<'_> {
             .into_iter()
             .flat_map(|content| content.parts)
         {
-            let what = if part.thought { "thought" } else { "text" };
-            event.add(
-                (candidate.index, 0, Cow::Borrowed(what)),
-                Kind::Plain,
-                part.text,
-            );
+            let is_thought = part.thought.unwrap_or_default();
+            let what = if is_thought { "thought" } else { "text" };
+            let key = |what| (candidate.index, 0, what);
+            event.add(key(Cow::Borrowed(what)), Kind::Plain, part.text);
+            let call = part.function_call.and_then(|call| call.partial_args);
+            for argument in call.into_iter().flatten() {
+                let what = Cow::Owned(argument.json_path.into_owned());
+                event.add(key(what), Kind::Plain, argument.string_value);
+            }
         }
         ended.extend(candidate.finish_reason.is_some().then_some(candidate.index));
     }

@@ -15,7 +15,7 @@ use super::channel::Channel;
 use super::events::{self, Ends, Event, Key};
 use super::json::{Places, escaped, unescaped};
 use super::placeholder::Restoring;
-use super::scan::Edit;
+use super::scan::{Edit, Scan};
 use super::{Doings, Watch, blocked};
 use crate::lane::Output;
 
@@ -102,6 +102,7 @@ impl Stream {
 
     /// A block of whole events; what of them is decided goes out. `Err`: the answer is not to go on.
     pub fn block(&mut self, block: Bytes, out: &mut Output) -> Result<(), Failure> {
+        let block = readable(block);
         if self.is_array {
             self.elements(&block)?;
         } else {
@@ -138,7 +139,7 @@ impl Stream {
         if data == b"[DONE]" {
             self.end(&Ends::All);
         }
-        if !data.starts_with(b"{") {
+        if data.is_empty() || data == b"[DONE]" {
             self.hold(raw, 0..0);
             return Ok(());
         }
@@ -240,7 +241,10 @@ impl Stream {
         } else {
             &mut self.doings
         };
-        let edits = body::edits(text, format, side, strings, &self.watch, doings)?;
+        let edits = match text.starts_with(['{', '[', '"']) {
+            true => body::edits(text, format, side, strings, &self.watch, doings)?,
+            false => Scan::default().whole(&self.watch, text, doings),
+        };
         self.doings.blocked = self.doings.blocked.take().or(again.blocked);
         if let Some(held) = self.held.back_mut() {
             held.edits.extend(edits);
@@ -250,7 +254,7 @@ impl Stream {
 
     /// Where a text goes on, others of the same choice, item or block are over.
     fn end_others(&mut self, key: &Key) {
-        let is_other = |other: &&Key| other.0 == key.0 && other.2 != key.2;
+        let is_other = |other: &&Key| events::excludes(key, other);
         let others: Vec<Key> = self.texts.keys().filter(is_other).cloned().collect();
         for other in others {
             self.end_text(&other);
@@ -299,6 +303,14 @@ impl Stream {
             out.push(held.written(self.format));
         }
         Ok(())
+    }
+}
+
+/// As clients read it: what is no text stands for nothing that a guard could find.
+fn readable(block: Bytes) -> Bytes {
+    match std::str::from_utf8(&block) {
+        Ok(_) => block,
+        Err(_) => String::from_utf8_lossy(&block).into_owned().into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whatever the cuts, the same comes out, and the work is linear.
 
 mod bodies;
+mod holes;
 
 use std::sync::Arc;
 

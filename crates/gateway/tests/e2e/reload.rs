@@ -168,7 +168,7 @@ fn an_invalid_file_at_start_is_reported_and_opens_no_port() {
     for said in [
         "config.yaml:3:5: providers[0].wieght: unknown key; did you mean 'weight'?",
         ":5:1: servr: unknown key; did you mean 'server'?",
-        ":6:1: cache: 'cache' is not supported yet",
+        ":6:1: cache.rules: is missing",
     ] {
         assert!(err.contains(said), "{said} in {err}");
     }

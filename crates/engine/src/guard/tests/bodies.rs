@@ -13,7 +13,7 @@ use crate::guard::stream::Stream;
 use crate::guard::{Action, Doings, Guard, Watch};
 use crate::lane::Output;
 
-fn request(format: Format, body: &Value, guards: &[Arc<Guard>]) -> (Value, Doings) {
+pub(super) fn request(format: Format, body: &Value, guards: &[Arc<Guard>]) -> (Value, Doings) {
     let mut doings = Doings::new(Side::Request, maker());
     let text = body.to_string();
     let watch = Watch::new(guards, Restoring::default());
