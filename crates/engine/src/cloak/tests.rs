@@ -50,6 +50,44 @@ fn what_no_provider_would_take_is_no_way_around_the_operators_words() {
 }
 
 #[test]
+fn instructions_that_are_there_twice_are_there_once_behind_the_operators() {
+    const TEXTS: [(Format, &str); 4] = [
+        (
+            Format::Gemini,
+            r#"{"systemInstruction":{"parts":[{"text":"CLIENT"}]},"system_instruction":{"parts":[{"text":"CLIENT"}]}}"#,
+        ),
+        (
+            Format::Gemini,
+            r#"{"systemInstruction":{"parts":[{"text":"CLIENT"}],"parts":[{"text":"CLIENT"}]}}"#,
+        ),
+        (
+            Format::OpenaiChat,
+            r#"{"messages":[{"role":"system","content":"CLIENT","content":"CLIENT"}]}"#,
+        ),
+        (
+            Format::OpenaiChat,
+            r#"{"messages":[{"role":"user","content":"CLIENT","role":"system"}]}"#,
+        ),
+    ];
+    for (format, text) in TEXTS {
+        for strict in [true, false] {
+            let object = body::once(RawObject::parse(text.into()).expect("an object"));
+            let bytes = sent(Asks::Turn, format).instructed(&object, "OPERATOR", strict);
+            // As the last of two is read, and in either spelling.
+            let text = String::from_utf8_lossy(&bytes);
+            let read = tree(&bytes).to_string();
+            let words = (read.matches("OPERATOR").count(), text.contains("CLIENT"));
+            assert_eq!(words, (1, !strict), "{text}");
+            let spellings = ["systemInstruction", "system_instruction"];
+            let both = spellings
+                .iter()
+                .all(|name| tree(&bytes).get(name).is_some());
+            assert!(!both, "{text}");
+        }
+    }
+}
+
+#[test]
 fn members_that_are_there_twice_hide_nobody() {
     let body =
         r#"{"user":"a","messages":[],"user":"b","metadata":{"user_id":"c","user_id":"d"},"z":1}"#;

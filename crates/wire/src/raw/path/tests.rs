@@ -115,18 +115,18 @@ fn changes_add_up() {
         document.text()
     };
     assert_eq!(after(0, Change::Default("{}")), r#"{"a":{"b":{}}}"#);
-    assert_eq!(after(1, Change::Override("1")), r#"{"a":{"-":1,"b":{}}}"#);
+    assert_eq!(after(1, Change::Override("1")), r#"{"a":{"b":{}}}"#);
     assert_eq!(
         after(2, Change::Override("{ }")),
-        r#"{"l":[{ }],"a":{"-":1,"b":{}}}"#
+        r#"{"l":[{ }],"a":{"b":{}}}"#
     );
     assert_eq!(
         after(3, Change::Override("2")),
-        r#"{"l":[{ },2],"a":{"-":1,"b":{}}}"#
+        r#"{"l":[{ },2],"a":{"b":{}}}"#
     );
     assert_eq!(
         after(4, Change::Default("3")),
-        r#"{"l":[{"n":3},2],"a":{"-":1,"b":{}}}"#
+        r#"{"l":[{"n":3},2],"a":{"b":{}}}"#
     );
     assert_eq!(after(5, Change::Remove), r#"{"l":[{"n":3},2]}"#);
 }
@@ -146,16 +146,16 @@ fn google_knows_two_spellings_of_its_own_names() {
         after(TEXT, path, Spelling::Google).as_deref(),
         Ok(r#"{"generationConfig":{"maxOutputTokens":1}}"#)
     );
-    let one = r#"{"generation_config":{"max_output_tokens":9,"response_schema":{"my_name":1}}}"#;
+    let one = r#"{"generation_config":{"max_output_tokens":9,"response_schema":{"properties":{"my_name":1}}}}"#;
     assert_eq!(
         after(
             one,
-            "generationConfig.responseSchema.myName",
+            "generationConfig.responseSchema.properties.myName",
             Spelling::Google
         )
         .as_deref(),
         Ok(
-            r#"{"generation_config":{"max_output_tokens":9,"response_schema":{"myName":1,"my_name":1}}}"#
+            r#"{"generation_config":{"max_output_tokens":9,"response_schema":{"properties":{"myName":1,"my_name":1}}}}"#
         )
     );
     assert_eq!(
@@ -231,6 +231,7 @@ fn model(value: &mut Value, steps: &[String], change: Change<'_>) -> Result<(), 
         })
     };
     match value {
+        Value::Object(_) if step == "-" => Err(Blocked),
         Value::Object(members) => match members.get_mut(step) {
             Some(_) if deeper.is_empty() && matches!(change, Change::Default(_)) => Ok(()),
             Some(inside) => model(inside, deeper, change),
@@ -303,4 +304,88 @@ proptest! {
             prop_assert_eq!(document.text(), after);
         }
     }
+}
+
+#[test]
+fn numbers_are_written_in_one_way_and_members_are_no_places_behind() {
+    for (path, text) in [
+        ("a.01", r#"{"a":[1,2]}"#),
+        ("a.+1", r#"{"a":[1,2]}"#),
+        ("a.-", r#"{"a":{}}"#),
+    ] {
+        assert_eq!(
+            after(text, path, Change::Override("9")),
+            Err(Blocked),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn what_is_there_twice_is_there_once_though_the_last_fits_already() {
+    let text = r#"{"max_tokens":99999,"max_tokens":1000}"#;
+    let path = Path::parse("max_tokens").expect("a path");
+    let mut document = Document::read(text, Spelling::Exact).expect("an object");
+    let changed = document.change(&[], &path, Change::Override("1000"));
+    assert_eq!(
+        (changed, &*document.text()),
+        (Ok(true), r#"{"max_tokens":1000}"#)
+    );
+    let text = r#"{"m":{"trace":1},"m":{"x":1}}"#;
+    assert_eq!(
+        after(text, "m.trace", Change::Remove).as_deref(),
+        Ok(r#"{"m":{"x":1}}"#)
+    );
+}
+
+/// With a part for each of them a body of small items takes a hundred times its length.
+#[test]
+fn a_list_of_very_many_items_is_kept_together() {
+    let items = vec!["0"; 1_000_000].join(", ");
+    let text = format!(r#"{{"messages":[ {items} ]}}"#);
+    let mut document = Document::read(&text, Spelling::Exact).expect("an object");
+    for path in [
+        "messages.7",
+        "messages.-1",
+        "messages.500000",
+        "messages.-",
+        "messages.8",
+    ] {
+        let path = Path::parse(path).expect("a path");
+        assert_eq!(document.change(&[], &path, Change::Override("1")), Ok(true));
+    }
+    let Node::Open(root) = &document.root else {
+        panic!("an object");
+    };
+    let Node::Open(list) = &root.children[0].node else {
+        panic!("a list");
+    };
+    assert!(list.children.len() < 12, "{}", list.children.len());
+    let changed: Vec<u8> = serde_json::from_str::<Value>(&document.text())
+        .map(|value| serde_json::from_value(value["messages"].clone()).expect("numbers"))
+        .expect("JSON");
+    let ones: Vec<usize> = (0..changed.len()).filter(|at| changed[*at] == 1).collect();
+    assert_eq!(ones, [7, 8, 500_000, 999_999, 1_000_000]);
+}
+
+#[test]
+fn google_knows_its_own_names_in_two_spellings_however_deep() {
+    let text = r#"{"generation_config":{"thinking_config":{"thinking_budget":9}},"tools":[{"functionDeclarations":[{"parameters":{"properties":{"a_b":{}}}}]}]}"#;
+    let mut document = Document::read(text, Spelling::Google).expect("an object");
+    let mut change = |path: &str| {
+        let path = Path::parse(path).expect("a path");
+        document.change(&[], &path, Change::Override("0"))
+    };
+    assert_eq!(
+        change("generationConfig.thinkingConfig.thinkingBudget"),
+        Ok(true)
+    );
+    assert_eq!(
+        change("tools.0.functionDeclarations.0.parameters.properties.aB"),
+        Ok(true)
+    );
+    assert_eq!(
+        document.text(),
+        r#"{"generation_config":{"thinking_config":{"thinking_budget":0}},"tools":[{"functionDeclarations":[{"parameters":{"properties":{"aB":0,"a_b":{}}}}]}]}"#
+    );
 }
