@@ -27,6 +27,9 @@ const TOKENS_OF_FILE: u64 = 1000;
 static MARKS: LazyLock<[Finder<'static>; 2]> =
     LazyLock::new(|| [Finder::new(";base64,"), Finder::new("\"data\"")]);
 
+/// Nobody gives more answers to one call.
+const MOST_ANSWERS: u64 = 128;
+
 /// The members by which callers say how long an answer may be.
 const LIMITS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
 
@@ -131,20 +134,39 @@ fn output(endpoint: &Endpoint, object: &RawObject) -> u64 {
     if endpoint.ingress().is_none() {
         return 0;
     }
-    asked(object).unwrap_or(OUTPUT)
+    asked(object)
+        .unwrap_or(OUTPUT)
+        .saturating_mul(answers(object))
 }
 
-/// The same, where it says so.
+/// The same of one of its answers, where it says so.
 fn asked(object: &RawObject) -> Option<u64> {
-    let mut limits = LIMITS.iter().filter_map(|name| object.get(name));
-    let said = limits.find_map(amount);
-    said.or_else(|| {
-        let mut configs = ["generationConfig", "generation_config"].iter();
-        let config = configs.find_map(|name| object.get(name))?;
-        let config = RawObject::parse(Bytes::copy_from_slice(config.as_bytes())).ok()?;
-        let mut limits = ["maxOutputTokens", "max_output_tokens"].iter();
-        limits.find_map(|name| amount(config.get(name)?))
+    number(object, &LIMITS).or_else(|| {
+        let names = ["maxOutputTokens", "max_output_tokens"];
+        number(&generation(object)?, &names)
     })
+}
+
+/// How many answers it asks for: each may be as long.
+fn answers(object: &RawObject) -> u64 {
+    let own = number(object, &["best_of", "n"]);
+    let said = own.or_else(|| {
+        let names = ["candidateCount", "candidate_count"];
+        number(&generation(object)?, &names)
+    });
+    said.unwrap_or(1).clamp(1, MOST_ANSWERS)
+}
+
+/// The first of these members that is a number.
+fn number(object: &RawObject, names: &[&str]) -> Option<u64> {
+    let mut said = names.iter().filter_map(|name| object.get(name));
+    said.find_map(amount)
+}
+
+fn generation(object: &RawObject) -> Option<RawObject> {
+    let mut names = ["generationConfig", "generation_config"].iter();
+    let config = names.find_map(|name| object.get(name))?;
+    RawObject::parse(Bytes::copy_from_slice(config.as_bytes())).ok()
 }
 
 /// A number of tokens, however it is written: `60000`, `6e4`, `60000.0`.
@@ -199,6 +221,17 @@ mod tests {
                 gemini.clone(),
                 r#"{"generationConfig":{"maxOutputTokens":6}}"#,
                 6,
+            ),
+            (Endpoint::Chat, r#"{"max_tokens": 9, "n": 3}"#, 27),
+            (
+                Endpoint::Completions,
+                r#"{"max_tokens": 2, "best_of": 4, "n": 1}"#,
+                8,
+            ),
+            (
+                gemini.clone(),
+                r#"{"generation_config":{"max_output_tokens":6e0,"candidateCount":2}}"#,
+                12,
             ),
             (gemini, r#"{"generationConfig":[]}"#, OUTPUT),
             (Endpoint::Embeddings, r#"{"input":"x"}"#, 0),

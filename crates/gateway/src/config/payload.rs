@@ -216,12 +216,39 @@ fn may_be_for(target: &TargetIs, provider: &Provider) -> bool {
     let is_named = provider.models.is_empty()
         || provider.models.iter().any(|mapping| match &mapping.target {
             Some(there) => target.model.matches(there),
-            None => !mapping.pattern.is_exact() || target.model.matches(mapping.pattern.source()),
+            None => may_be_alike(&mapping.pattern, &target.model),
         });
     is_named
         && target
             .protocol
             .is_none_or(|protocol| speaks(protocol, provider))
+}
+
+/// Whether a name may fit both, as far as they say how names begin.
+fn may_be_alike(one: &Pattern, other: &Pattern) -> bool {
+    match (one.is_exact(), other.is_exact()) {
+        (true, _) => other.matches(one.source()),
+        (_, true) => one.matches(other.source()),
+        _ => {
+            let [one, other] = [one, other].map(|pattern| begins(pattern.source()));
+            one.starts_with(other) || other.starts_with(one)
+        }
+    }
+}
+
+/// The letters that names begin with.
+fn begins(pattern: &str) -> &str {
+    let is_sign = |sign: char| !(sign.is_ascii_alphanumeric() || "-_/:".contains(sign));
+    let end = pattern.find(is_sign).unwrap_or(pattern.len());
+    // What a sign behind it makes optional does not count.
+    let end = match pattern
+        .get(end..)
+        .is_some_and(|rest| rest.starts_with(['?', '{', '|']))
+    {
+        true => end.saturating_sub(1),
+        false => end,
+    };
+    pattern.get(..end).unwrap_or_default()
 }
 
 fn speaks(protocol: Protocol, provider: &Provider) -> bool {

@@ -120,6 +120,31 @@ fn what_has_no_effect_is_warned_of() {
 }
 
 #[test]
+fn a_rule_for_names_that_nobody_here_has_is_warned_of() {
+    let provider =
+        "providers: [{name: p, type: gemini, api_key: k, model_mapping: ['gemini-*', o3]}]\n";
+    for (name, is_idle) in [
+        ("claude-x", true),
+        ("claude-*", true),
+        ("gemini-2.5-pro", false),
+        ("gem*", false),
+        ("gemini-2*", false),
+        ("*", false),
+        ("o?", false),
+    ] {
+        let rule =
+            format!("payload: {{default: [{{models: [{{name: '{name}'}}], params: {{a: 1}}}}]}}");
+        let loaded = good(&format!("{provider}{rule}"));
+        let warnings = warnings(&loaded).join("\n");
+        assert_eq!(
+            warnings.contains("no provider here"),
+            is_idle,
+            "{name}: {warnings}"
+        );
+    }
+}
+
+#[test]
 fn the_summary_says_places_and_no_values() {
     let text = format!(
         "{PROVIDER}payload: {{override: [{{models: [{{name: 'claude-*', protocol: claude}}], when: {{stream: true}}, params: {{a.b: secret-1, c: 1}}}}]}}"
