@@ -8,6 +8,8 @@ use bytes::Bytes;
 use memchr::memmem;
 use polygate_core::{Failure, Secret};
 
+use crate::guard::placeholder::replaced;
+
 /// A provider's key, and headers of the operator's that show one.
 #[derive(Clone)]
 pub struct Secrets(Arc<[Secret]>);
@@ -79,22 +81,10 @@ impl Secrets {
         }
         let mut masked = text.to_vec();
         for secret in &*self.0 {
-            masked = replaced(&masked, secret.reveal().as_bytes());
+            masked = replaced(&masked, secret.reveal().as_bytes(), MASK.as_bytes());
         }
         Some(masked.into())
     }
-}
-
-fn replaced(text: &[u8], secret: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut from = 0;
-    for at in memmem::find_iter(text, secret) {
-        out.extend_from_slice(text.get(from..at).unwrap_or_default());
-        out.extend_from_slice(MASK.as_bytes());
-        from = at + secret.len();
-    }
-    out.extend_from_slice(text.get(from..).unwrap_or_default());
-    out
 }
 
 impl fmt::Debug for Secrets {

@@ -99,8 +99,10 @@ fn in_path(tail: &Tail) -> Vec<String> {
         if SEGMENTS.contains(&segment)
             && let Some(named) = segments.next().filter(|named| !named.is_empty())
         {
-            let name = named.split(':').next().unwrap_or(named);
-            names.push(name.to_owned());
+            // Behind Google's names stands a method, behind Amazon's a version.
+            let is_method = |last: &str| last.starts_with(|sign: char| sign.is_ascii_alphabetic());
+            let cut = named.rsplit_once(':').filter(|(_, last)| is_method(last));
+            names.push(cut.map_or(named, |(name, _)| name).to_owned());
         }
     }
     let query = tail.query.as_deref().unwrap_or_default();
@@ -189,6 +191,11 @@ mod tests {
             query: Some("a=b&mod%65l=x".to_owned()),
         };
         assert_eq!(in_path(&tail), ["gemini-pro", "x"]);
+        let tail = Tail {
+            path: "model/anthropic.claude-v2:0/invoke".to_owned(),
+            query: None,
+        };
+        assert_eq!(in_path(&tail), ["anthropic.claude-v2:0"]);
         let text = r#"{"model":"a","mod\u0065l":"b","models":["c"],"requests":[{"model":"models/d"},1],"generate_content_request":{"model":"e"}}"#;
         let object = RawObject::parse(Bytes::from(text)).expect("an object");
         assert_eq!(in_object(&object), ["a", "b", "c", "models/d", "e"]);

@@ -70,12 +70,7 @@ impl Begun {
             }
         }
         let maker = self.snapshot.guards.maker();
-        let size = self
-            .call
-            .object
-            .as_ref()
-            .map_or(&self.body, RawObject::bytes)
-            .len();
+        let size = self.length();
         let (call, body) = (&mut self.call, &mut self.body);
         let (doings, result) = aside(size, || Guarded::request(&guards, maker, call, body));
         note(recorder, &doings);
@@ -83,6 +78,12 @@ impl Begun {
         let (acted, result) = Guarded::ask_request(&guards, &mut self.call, &mut self.body).await;
         recorder.update(|record| record.guards.extend(acted));
         result
+    }
+
+    /// How many bytes it asks with.
+    fn length(&self) -> usize {
+        let object = self.call.object.as_ref();
+        object.map_or(&self.body, RawObject::bytes).len()
     }
 
     /// The call as this candidate may see it; `None`: as it is. `Err`: it has to be looked through first, and cannot be.
@@ -100,12 +101,7 @@ impl Begun {
         if is_compressed(&self.call.inbound.headers) {
             cloak.pass_unseen("a compressed body")?;
         }
-        let size = self
-            .call
-            .object
-            .as_ref()
-            .map_or(&self.body, RawObject::bytes)
-            .len();
+        let size = self.length();
         aside(size, || cloak.hide(&self.call, &self.body))
     }
 

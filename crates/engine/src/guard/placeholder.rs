@@ -198,7 +198,8 @@ impl Concealing {
     }
 }
 
-fn replaced(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
+/// Bytes with another piece in the place of one, wherever that stands.
+pub(crate) fn replaced(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut from = 0;
     for at in memmem::find_iter(bytes, what) {
