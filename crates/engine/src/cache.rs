@@ -24,7 +24,7 @@ use crate::config::{self, CacheRule, CacheStore, Config, Share};
 use crate::route::Route;
 use crate::snapshot::{Snapshot, Upstream};
 
-pub use answers::{Answers, Elsewhere, Forgotten, Found, Purged, Size};
+pub use answers::{Answers, Elsewhere, Forgotten, Found, Purged, Replicas, Size, Told};
 pub use entry::Entry;
 pub(crate) use entry::Head;
 pub(crate) use flights::{Joined, Lead, Turn};

@@ -1,10 +1,11 @@
 //! Whether a rule is for a call: by who calls, with what, in which words.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderName;
 use polygate_wire::canon::{Given, Part};
-use polygate_wire::{ChatRequest, Format};
+use polygate_wire::{ChatRequest, Format, RawObject, counting, ingress};
 
 use crate::call::Call;
 use crate::expect;
@@ -142,10 +143,20 @@ fn is_as_wanted(wanted: Option<bool>, is: impl FnOnce() -> bool) -> bool {
     wanted.is_none_or(|wanted| wanted == is())
 }
 
+/// The turns that are asked for, or whose count is.
+fn turns(call: &Call) -> Option<Cow<'_, RawObject>> {
+    let object = call.object.as_ref()?;
+    match call.inbound.endpoint.counts() {
+        true => counting::asked(object).ok().map(Cow::Owned),
+        false => Some(Cow::Borrowed(object)),
+    }
+}
+
 fn has_tools(call: &Call) -> bool {
+    let turns = turns(call);
     let named = ["tools", "functions"]
         .iter()
-        .find_map(|name| call.object.as_ref()?.get(name));
+        .find_map(|name| turns.as_ref()?.get(name));
     named.is_some_and(|text| {
         let inside = text.strip_prefix('[').map(str::trim_start);
         inside.is_some_and(|inside| !inside.starts_with(']'))
@@ -154,8 +165,12 @@ fn has_tools(call: &Call) -> bool {
 
 /// What is no chat has none that anybody could find.
 fn has_images(call: &Call) -> bool {
-    let request = call.inbound.endpoint.ingress().zip(call.object.as_ref());
-    let request = request.and_then(|(ingress, object)| ingress.decode_request(object).ok());
+    let endpoint = &call.inbound.endpoint;
+    let ingress = match endpoint.counts() {
+        true => ingress(endpoint.format()),
+        false => endpoint.ingress(),
+    };
+    let request = ingress.and_then(|ingress| ingress.decode_request(&turns(call)?).ok());
     request.as_ref().is_some_and(shows_images)
 }
 
@@ -410,7 +425,16 @@ mod tests {
             images: Some(true),
             ..Condition::default()
         };
-        for (endpoint, body) in cases {
+        let [_, responses, messages, gemini] = cases.each_ref().map(|(_, body)| body.clone());
+        let count = || Endpoint::GeminiMethod("countTokens".to_owned());
+        let nested = format!(r#"{{"model":"m","generateContentRequest":{gemini}}}"#);
+        let counts = [
+            (Endpoint::ResponsesCount, responses),
+            (Endpoint::CountTokens, messages),
+            (count(), gemini),
+            (count(), nested),
+        ];
+        for (endpoint, body) in cases.into_iter().chain(counts) {
             let call = call(endpoint, body.leak());
             assert!(wanted.holds(&call), "{:?}", call.inbound.endpoint);
         }

@@ -1,10 +1,12 @@
 //! Health that replicas share: what rests here is told through the store, and what others tell is heeded. Hints, so nothing is waited for
 //! and nothing is told twice.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use polygate_engine::Engine;
+use polygate_engine::cache::{self, Replicas};
 use polygate_engine::health::Reason;
 use polygate_engine::observe::SignalCounters;
 use polygate_engine::signals::Signal;
@@ -34,17 +36,58 @@ struct Word {
     /// Answers that were forgotten: of which key, and which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     forgets: Vec<(String, String)>,
+    /// Of which models answers were purged from the cache; `None`: of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    purges: Vec<Option<String>>,
 }
 
 /// The word that an answer is forgotten.
 pub fn forgotten(owner: &str, id: &str) -> String {
     let word = Word {
-        // Nobody's rests.
-        from: "0".to_owned(),
-        rests: Vec::new(),
         forgets: vec![(owner.to_owned(), id.to_owned())],
+        ..Word::from(0)
     };
     serde_json::to_string(&word).unwrap_or_default()
+}
+
+impl Word {
+    /// Nothing, told by this one.
+    fn from(own: u64) -> Self {
+        Self {
+            from: format!("{own:016x}"),
+            rests: Vec::new(),
+            forgets: Vec::new(),
+            purges: Vec::new(),
+        }
+    }
+}
+
+/// Tells other replicas that answers were purged from the cache.
+struct Purges {
+    own: u64,
+    store: Arc<dyn SignalStore>,
+}
+
+impl fmt::Debug for Purges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Purges").finish_non_exhaustive()
+    }
+}
+
+impl Replicas for Purges {
+    fn purge<'a>(&'a self, model: Option<&'a str>) -> cache::Told<'a> {
+        Box::pin(async move {
+            let word = Word {
+                purges: vec![model.map(str::to_owned)],
+                ..Word::from(self.own)
+            };
+            let text = serde_json::to_string(&word).map_err(|error| error.to_string())?;
+            match timeout(PATIENCE, self.store.tell(&text)).await {
+                Ok(told) => told.map_err(|error| error.to_string()),
+                Err(_) => Err("replicas could not be told in time".to_owned()),
+            }
+        })
+    }
 }
 
 /// A signal as it travels. Clocks differ, so it has no moment.
@@ -102,6 +145,11 @@ impl Sharing {
     pub fn start(engine: &Arc<Engine>, store: &Arc<dyn SignalStore>) -> Option<Self> {
         let signals = engine.signals().listen()?;
         let own: u64 = rand::random();
+        let store = store.clone();
+        engine.answers().tell(Arc::new(Purges {
+            own,
+            store: store.clone(),
+        }));
         let telling = tell(
             own,
             signals,
@@ -151,11 +199,9 @@ fn words(own: u64, batch: &[Signal]) -> Vec<Word> {
                 word.rests.push(told);
             }
             _ => {
-                let from = format!("{own:016x}");
                 let word = Word {
-                    from,
                     rests: vec![told],
-                    forgets: Vec::new(),
+                    ..Word::from(own)
                 };
                 words.push((size + 64, word));
             }
@@ -190,6 +236,10 @@ fn heed(own: u64, engine: &Engine, text: &str) {
     }
     for (owner, id) in word.forgets {
         engine.kept().forgotten(&owner, &id);
+    }
+    for model in word.purges {
+        let purged = engine.answers().purge_here(model.as_deref()).count;
+        tracing::debug!(?model, purged, "another replica purged the cache");
     }
     for told in word.rests {
         match told.signal() {

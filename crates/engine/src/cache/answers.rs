@@ -20,6 +20,7 @@ use crate::config::CacheStore;
 pub struct Answers {
     memory: ArcSwapOption<Memory>,
     elsewhere: OnceLock<Arc<dyn Elsewhere>>,
+    replicas: OnceLock<Arc<dyn Replicas>>,
     flights: Arc<Flights>,
     /// How often answers were purged: what was begun before is not kept after.
     epoch: AtomicU64,
@@ -43,6 +44,15 @@ pub trait Elsewhere: fmt::Debug + Send + Sync {
     fn forget<'a>(&'a self, beginning: String) -> Forgotten<'a>;
 }
 
+/// What comes of telling others; `Err`: why they do not know.
+pub type Told<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// Other processes, each with answers in its memory.
+pub trait Replicas: fmt::Debug + Send + Sync {
+    /// Tells them to forget all answers, or those of a model.
+    fn purge<'a>(&'a self, model: Option<&'a str>) -> Told<'a>;
+}
+
 /// What was purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purged {
@@ -63,6 +73,11 @@ impl Answers {
     /// Shares answers there, where a configuration says so.
     pub fn share(&self, elsewhere: Arc<dyn Elsewhere>) {
         let _ = self.elsewhere.set(elsewhere);
+    }
+
+    /// Tells these too when answers are purged.
+    pub fn tell(&self, replicas: Arc<dyn Replicas>) {
+        let _ = self.replicas.set(replicas);
     }
 
     /// There is room for so many bytes in memory; none, where that is nothing. What was kept in another room is forgotten.
@@ -117,16 +132,27 @@ impl Answers {
         }
     }
 
-    /// Forgets all answers, or those of a model: here, and where replicas share them.
+    /// Forgets all answers, or those of a model: here, where replicas share them, and what each of them has. How many those are is not
+    /// known of the last.
     pub async fn purge(&self, model: Option<&str>) -> Result<Purged, String> {
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        let memory = self.memory.load_full();
-        let mut count = memory.map_or(0, |memory| memory.purge(model).count);
+        let mut purged = self.purge_here(model);
+        // First, so that what they are asking for now is not kept afterwards.
+        let told = match self.replicas.get() {
+            Some(replicas) => replicas.purge(model).await,
+            None => Ok(()),
+        };
         if let Some(elsewhere) = self.elsewhere.get() {
             let beginning = model.map(Key::of_model).unwrap_or_default();
-            count += elsewhere.forget(beginning).await?;
+            purged.count += elsewhere.forget(beginning).await?;
         }
-        Ok(Purged { count })
+        told.map(|()| purged)
+    }
+
+    /// Forgets what this process has.
+    pub fn purge_here(&self, model: Option<&str>) -> Purged {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        let memory = self.memory.load_full();
+        memory.map_or(Purged { count: 0 }, |memory| memory.purge(model))
     }
 
     /// How often those whom replicas share answers at were asked, or given something, in vain.

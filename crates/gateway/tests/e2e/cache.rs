@@ -522,6 +522,37 @@ async fn replicas_share_answers_in_redis_and_miss_it_only_while_it_is_away() {
     assert_eq!(purged.status, 503);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_replica_purges_the_others_forget_too() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let mock = mock("p").await;
+    let url = redis.url();
+    let config = config(&mock, "{rules: [{}]}", "shared_health: false");
+    let start = || Gate::start_with(&config, &[("DB_URL", "none"), ("REDIS_URL", &url)]);
+    let (one, two) = (start(), start());
+    let (plain, other) = (chat("m", false), chat("other", false));
+    for gate in [&one, &two] {
+        for body in [&plain, &other] {
+            assert_eq!(seen(&asks(gate, &[], body).await), "miss");
+            assert_eq!(seen(&asks(gate, &[], body).await), "hit");
+        }
+    }
+    let purged = admin(&one, Method::DELETE, "/admin/v1/cache?model=m").await;
+    assert_eq!(purged.json(), json!({"purged": 1}), "{}", one.log());
+    assert_eq!(seen(&asks(&one, &[], &plain).await), "miss");
+    let mut is_forgotten = false;
+    for _ in 0..200 {
+        is_forgotten = seen(&asks(&two, &[], &plain).await) == "miss";
+        if is_forgotten {
+            break;
+        }
+    }
+    assert!(is_forgotten, "{}", two.log());
+    assert_eq!(seen(&asks(&two, &[], &other).await), "hit");
+}
+
 #[tokio::test]
 async fn a_client_of_every_format_that_changes_its_question_is_asked_for_anew() {
     let mock = mock("p").await;

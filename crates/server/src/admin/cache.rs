@@ -19,7 +19,7 @@ const PARAMETERS: &[Param] = &[Param {
 pub fn routes() -> Vec<Route> {
     let doc = Doc {
         id: "purge_cache".to_owned(),
-        summary: "Forgets answers that are kept: of this replica, and those in Redis, where answers are kept there".to_owned(),
+        summary: "Forgets answers that are kept: of this replica, and those in Redis, where answers are kept there. Other replicas are told to forget theirs, where they share a Redis or a PostgreSQL; `purged` does not count those".to_owned(),
         query: PARAMETERS,
         answers: vec![(200, Some("Purged"))],
         refusals: &[400],
@@ -45,8 +45,11 @@ async fn purge(asked: Asked) -> Result<Json<Value>, Problem> {
     match purged {
         Ok(purged) => Ok(Json(json!({"purged": purged.count}))),
         Err(trouble) => {
-            tracing::warn!(trouble, "answers in Redis cannot be forgotten");
-            let message = "answers of this replica are forgotten; those in Redis are not, since it cannot be reached";
+            tracing::warn!(
+                trouble,
+                "answers of other replicas, or in Redis, cannot be forgotten"
+            );
+            let message = "answers of this replica are forgotten; those of others, or in Redis, may not be, since what replicas share cannot be reached";
             let status = StatusCode::SERVICE_UNAVAILABLE;
             Err(Problem::new(status, "store_unavailable", message).after(2))
         }
