@@ -170,7 +170,9 @@ fn has_images(call: &Call) -> bool {
         true => ingress(endpoint.format()),
         false => endpoint.ingress(),
     };
-    let request = ingress.and_then(|ingress| ingress.decode_request(&turns(call)?).ok());
+    let request = ingress
+        .zip(turns(call))
+        .and_then(|(ingress, turns)| ingress.decode_request(&turns).ok());
     request.as_ref().is_some_and(shows_images)
 }
 
