@@ -1,5 +1,5 @@
-//! Health that replicas share: what rests here is told through the store, and what others tell is heeded. Hints, so nothing is waited for
-//! and nothing is told twice.
+//! What replicas tell one another through the store. What rests here is a hint, so nothing is waited for and nothing is told twice; a
+//! purge of the cache is waited for by the admin who asked for it.
 
 use std::fmt;
 use std::sync::Arc;
