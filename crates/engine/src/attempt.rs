@@ -1,5 +1,6 @@
 //! One candidate, one try. `Ok`: committed, the body is the client's. `Err`: nothing was sent, another candidate may be asked.
 
+mod estimated;
 mod read;
 
 use std::pin::Pin;
@@ -14,16 +15,14 @@ use http_body_util::BodyExt;
 use polygate_core::{Clock, Failure, Kind, Origin, Scope, Why};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::raw::path::Path;
-use polygate_wire::{ChatRequest, Format, RawObject, counting, dialect, ingress};
+use polygate_wire::{Format, RawObject, dialect};
 use tokio::runtime::RuntimeFlavor;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Passing, Relay, RelayParts, ReplyBody};
 use crate::call::Call;
 use crate::cloak::Cloak;
 use crate::config::Deadlines;
-use crate::count;
 use crate::guard::Guarded;
 use crate::hops;
 use crate::kept::Kept;
@@ -36,13 +35,11 @@ use crate::shape::Shape;
 use crate::snapshot::Snapshot;
 use crate::transport::{AnswerBody, UpstreamBody};
 
+pub(crate) use estimated::estimated;
 pub(crate) use read::{Read, read_capped, read_error};
 
 /// The most of a whole answer that is held to be checked before it is sent.
 pub(crate) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
-
-/// So many requests are counted at a time: each thread that counts has a memory of a mebibyte.
-static ESTIMATES: Semaphore = Semaphore::const_new(2);
 
 /// What an attempt works with.
 pub struct Attempt<'a> {
@@ -101,15 +98,10 @@ impl Attempt<'_> {
                 "a call without a body came to a lane",
             ));
         };
-        if !self.call.inbound.endpoint.counts() {
-            return self.ask(object).await;
-        }
-        let provider = self.candidate.upstream.provider.as_ref();
-        if self.call.inbound.endpoint.is_estimated_at(provider) {
-            return self.estimated(object).await;
-        }
         match self.ask(object).await {
-            Err(failure) if has_no_count(&failure) => self.estimated(object).await,
+            Err(failure) if self.call.inbound.endpoint.counts() && has_no_count(&failure) => {
+                estimated(self.snapshot, self.call, self.candidate).await
+            }
             other => other,
         }
     }
@@ -183,28 +175,6 @@ impl Attempt<'_> {
         let took = u64::try_from(took).unwrap_or(u64::MAX);
         self.own.fetch_add(took, Ordering::Relaxed);
         made
-    }
-
-    /// How many tokens the request is, estimated: the upstream has no word for the question.
-    async fn estimated(&self, object: &RawObject) -> Result<Reply, Failure> {
-        let format = self.call.inbound.endpoint.format();
-        let ingress = ingress(format)
-            .ok_or_else(|| Failure::new(Kind::Untranslatable, "nobody counts in this format"))?;
-        let read = || ingress.decode_request(&counting::asked(object)?);
-        let mut request = aside(object.bytes().len(), read)?;
-        if let Some(cloak) = self.shape().cloak {
-            cloak.instruct(&mut request);
-        }
-        let tokens = estimate(request, self.candidate.model.clone()).await?;
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("x-polygate-estimated", HeaderValue::from_static("true"));
-        Ok(Reply {
-            status: StatusCode::OK,
-            headers,
-            body: ReplyBody::whole(counting::answer(format, tokens), None),
-            guarded: self.call.guarded.clone(),
-        })
     }
 
     async fn send(
@@ -466,19 +436,6 @@ pub(crate) fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
         true => tokio::task::block_in_place(work),
         false => work(),
     }
-}
-
-/// By the tokenizer, where it holds up nobody else.
-async fn estimate(request: ChatRequest, model: Arc<str>) -> Result<u64, Failure> {
-    let turn = ESTIMATES.acquire().await;
-    let counted = tokio::task::spawn_blocking(move || {
-        // It is over when the work is, whoever waits for it still.
-        let _turn = turn;
-        count::request(&request, &model)
-    });
-    counted
-        .await
-        .map_err(|_| Failure::new(Kind::Internal, "the tokenizer failed on this request"))
 }
 
 /// The upstream knows no such question. That it lacks the model is something else.

@@ -25,7 +25,7 @@ use crate::transport::UpstreamBody;
 use crate::unread;
 
 /// How many endpoints there are.
-pub const ENDPOINTS: usize = 10;
+pub const ENDPOINTS: usize = 11;
 
 /// The endpoints that reach a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl Endpoint {
         "/v1/messages",
         "/v1/messages/count_tokens",
         "/v1beta/models:generateContent",
+        "/v1beta/models:countTokens",
         "/v1beta/models:method",
         "/v1/{model}/{tail}",
     ];
@@ -92,6 +93,7 @@ impl Endpoint {
             messages,
             count,
             generate,
+            gemini_count,
             method,
             proxy,
         ] = Self::LABELS;
@@ -104,6 +106,7 @@ impl Endpoint {
             Endpoint::Messages => messages,
             Endpoint::CountTokens => count,
             Endpoint::Generate { .. } => generate,
+            Endpoint::GeminiMethod(_) if self.counts() => gemini_count,
             Endpoint::GeminiMethod(_) => method,
             Endpoint::Proxy(_) => proxy,
         }

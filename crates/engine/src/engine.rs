@@ -23,7 +23,7 @@ use crate::admit::{KeyRing, SharedKeys};
 use crate::attempt::{Reply, StandIn};
 use crate::body::ReplyBody;
 use crate::cache::Tape;
-use crate::call::{Call, Inbound, InboundBody};
+use crate::call::{Call, Endpoint, Inbound, InboundBody};
 use crate::choose;
 use crate::cloak::Pseudonyms;
 use crate::config::Config;
@@ -494,7 +494,7 @@ impl Engine {
 /// Where a call may go: its model's candidates, then those of the models that it names further.
 pub(crate) fn way(snapshot: &Snapshot, call: &mut Call) -> Result<Arc<Route>, Failure> {
     let route = choose::route(snapshot, call, &call.model);
-    let route = route.ok_or_else(|| unknown_model(&call.model))?;
+    let route = route.ok_or_else(|| unknown_model(call))?;
     further::extend(snapshot, call, route)
 }
 
@@ -525,11 +525,15 @@ pub(crate) fn out_of_time() -> Failure {
     failure
 }
 
-fn unknown_model(model: &str) -> Failure {
-    let shown: String = model.chars().take(100).collect();
-    Failure::new(
-        Kind::UnknownModel,
-        format!("no provider here has a model '{shown}'; GET /v1/models lists what there is"),
-    )
-    .param("model")
+fn unknown_model(call: &Call) -> Failure {
+    let short = |text: &str| -> String { text.chars().take(100).collect() };
+    let model = short(&call.model);
+    let message = match &call.inbound.endpoint {
+        Endpoint::Proxy(tail) => format!(
+            "there is no '/v1/{model}/{}' here: it would be that path of a model '{model}', which no provider here has",
+            short(&tail.path)
+        ),
+        _ => format!("no provider here has a model '{model}'; GET /v1/models lists what there is"),
+    };
+    Failure::new(Kind::UnknownModel, message).param("model")
 }

@@ -21,7 +21,7 @@ use polygate_core::{Failure, Kind, Scope};
 
 pub use breaker::{Breaker, Position, Trial, Turn};
 pub use budget::RetryBudget;
-pub use rest::Rest;
+pub use rest::{Rest, seconds};
 
 /// The shortest rest after a limit: sub-second waits made retry storms elsewhere.
 const LIMIT_FLOOR: Duration = Duration::from_secs(1);

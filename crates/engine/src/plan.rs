@@ -156,6 +156,13 @@ impl<'a> Plan<'a> {
         self
     }
 
+    /// The same for a call that has nothing to ask at these places.
+    #[must_use]
+    pub fn barring(mut self, places: Vec<Place>) -> Self {
+        self.barred = places;
+        self
+    }
+
     /// More is not leased in time: limits are as they are.
     pub fn wait_no_more(&mut self) {
         self.waits_no_more = true;

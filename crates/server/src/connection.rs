@@ -84,7 +84,11 @@ impl Connection {
             },
         };
         let activity = Arc::new(Activity::new());
-        let io = TokioIo::new(Stream::new(socket, activity.clone()));
+        let io = TokioIo::new(Stream::new(
+            socket,
+            activity.clone(),
+            self.state.engine.clone(),
+        ));
         let builder = builder(&self.phase);
         let _place = self.place.take();
         let shared = Arc::new((self.state, self.pages));

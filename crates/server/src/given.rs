@@ -1,11 +1,13 @@
 //! Answers of `/v1/responses` that were given before: seen again, or forgotten.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
+use polygate_engine::observe::Refused;
 use polygate_wire::Format;
 use serde_json::json;
 
@@ -24,7 +26,7 @@ pub async fn answer(
     request: &Request<Incoming>,
     id: &str,
     what: Given,
-    request_id: &str,
+    request_id: &Arc<str>,
 ) -> Answer {
     let query = request.uri().query();
     let caller = authenticate(state, peer, request.headers(), query, FORMAT);
@@ -39,7 +41,11 @@ pub async fn answer(
                 Given::Cancel => cancel(state, &caller, id),
             }
         }
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            let refused = Refused::new(request.method(), request_id, &failure);
+            state.engine.refused(refused);
+            Err(failure)
+        }
     };
     result.unwrap_or_else(|failure| render(&failure, FORMAT, request_id))
 }

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
 use polygate_engine::admit::Caller;
+use polygate_engine::observe::Refused;
 use polygate_engine::{Answered, Endpoint, Inbound, InboundBody};
 use polygate_wire::Format;
 use tower::ServiceExt;
@@ -49,14 +50,17 @@ pub async fn handle(
         return with_id(answer, &request_id);
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
+    let note = |failure: &Failure| {
+        let refused = Refused::new(request.method(), &request_id, failure);
+        state.engine.refused(refused);
+    };
     let mut answer = match matched {
-        Ok(Matched::Model { endpoint, .. }) if is_reserved => refuse(
-            state,
-            request.method(),
-            &endpoint,
-            &overloaded("connections"),
-            &request_id,
-        ),
+        Ok(Matched::Model { endpoint, .. }) if is_reserved => {
+            let failure = overloaded("connections");
+            let refused = Refused::new(request.method(), &request_id, &failure);
+            state.engine.refused(refused.at(&endpoint));
+            render(&failure, endpoint.format(), &request_id)
+        }
         Ok(Matched::Model { endpoint, model }) => {
             model_call(state, peer, request, endpoint, model, &request_id).await
         }
@@ -74,8 +78,7 @@ pub async fn handle(
         }
         Ok(Matched::WrongMethod(format)) => {
             let answer = wrong_method(&request, format, &request_id);
-            let failure = Failure::new(Kind::MethodNotAllowed, "");
-            state.engine.refused(request.method(), None, &failure);
+            note(&Failure::new(Kind::MethodNotAllowed, ""));
             answer
         }
         Ok(Matched::Page) => render(
@@ -84,7 +87,7 @@ pub async fn handle(
             &request_id,
         ),
         Err(failure) => {
-            state.engine.refused(request.method(), None, &failure);
+            note(&failure);
             render(&failure, format_of_path(request.uri().path()), &request_id)
         }
     };
@@ -105,8 +108,11 @@ async fn model_call(
 ) -> Answer {
     let format = endpoint.format();
     let method = request.method().clone();
-    let refuse = |endpoint: &Endpoint, failure: &Failure| {
-        refuse(state, &method, endpoint, failure, request_id)
+    let refuse = |key: Option<Arc<str>>, endpoint: &Endpoint, failure: &Failure| {
+        let refused = Refused::new(&method, request_id, failure).at(endpoint);
+        let refused = key.into_iter().fold(refused, Refused::by);
+        state.engine.refused(refused);
+        render(failure, format, request_id)
     };
     let caller = match authenticate(
         state,
@@ -116,13 +122,14 @@ async fn model_call(
         format,
     ) {
         Ok(caller) => caller,
-        Err(failure) => return refuse(&endpoint, &failure),
+        Err(failure) => return refuse(None, &endpoint, &failure),
     };
     let snapshot = state.engine.snapshot();
     let server = &snapshot.config.server;
     let most = server.max_concurrent_requests.unwrap_or(state.bearable);
     let Some(place) = state.calls.take(most) else {
-        return refuse(&endpoint, &overloaded("calls at a time"));
+        let failure = overloaded("calls at a time");
+        return refuse(Some(caller.name()), &endpoint, &failure);
     };
     let (limit, patience) = (server.body_limit, server.patience.body);
     drop(snapshot);
@@ -138,7 +145,7 @@ async fn model_call(
     let read = unless_cut(&state.life, read).await;
     let (headers, body, mut refusal) = match read.unwrap_or_else(|| Err(stopping())) {
         Ok(read) => read,
-        Err(failure) => return refuse(&endpoint, &failure),
+        Err(failure) => return refuse(Some(caller.name()), &endpoint, &failure),
     };
     let reads_litellm = reads_litellm(&headers);
     let inbound = Inbound {
@@ -192,18 +199,6 @@ async fn model_call(
         show_passed(&passed, answer.headers_mut());
     }
     answer
-}
-
-/// The answer to a request that became no call, which no record tells of.
-fn refuse(
-    state: &State,
-    method: &Method,
-    endpoint: &Endpoint,
-    failure: &Failure,
-    request_id: &Arc<str>,
-) -> Answer {
-    state.engine.refused(method, Some(endpoint), failure);
-    render(failure, endpoint.format(), request_id)
 }
 
 /// What comes of it, unless the gateway can wait no longer. Whoever polls this task when it is so, polls what it waits for.
@@ -292,11 +287,11 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
         .get("x-request-id")
         .and_then(|value| value.to_str().ok())
         .filter(is_harmless);
-    brought.map_or_else(
-        || {
-            let mut text = uuid::Uuid::encode_buffer();
-            Arc::from(&*uuid::Uuid::now_v7().simple().encode_lower(&mut text))
-        },
-        Arc::from,
-    )
+    brought.map_or_else(new_id, Arc::from)
+}
+
+/// An id of our own.
+pub fn new_id() -> Arc<str> {
+    let mut text = uuid::Uuid::encode_buffer();
+    Arc::from(&*uuid::Uuid::now_v7().simple().encode_lower(&mut text))
 }

@@ -1,10 +1,12 @@
 //! The lists of models, each client in its own shape.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use polygate_core::{Failure, Kind};
+use polygate_engine::observe::Refused;
 use polygate_engine::snapshot::Snapshot;
 use polygate_wire::Format;
 use serde_json::{Value, json};
@@ -28,7 +30,7 @@ pub fn answer(
     request: &Request<Incoming>,
     gemini: bool,
     id: Option<&str>,
-    request_id: &str,
+    request_id: &Arc<str>,
 ) -> Answer {
     let format = format(request, gemini);
     let caller = match authenticate(
@@ -39,7 +41,11 @@ pub fn answer(
         format,
     ) {
         Ok(caller) => caller,
-        Err(failure) => return render(&failure, format, request_id),
+        Err(failure) => {
+            let refused = Refused::new(request.method(), request_id, &failure);
+            state.engine.refused(refused);
+            return render(&failure, format, request_id);
+        }
     };
     let mut models = list(snapshot);
     models.retain(|model| caller.may_use(&model.id));

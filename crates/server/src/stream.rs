@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use http::Method;
+use polygate_engine::Engine;
+use polygate_engine::observe::Refused;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::activity::Activity;
 use crate::frames::Frames;
+use crate::ingress::new_id;
 use crate::wordless;
 
 /// A client's socket.
@@ -19,6 +23,7 @@ pub struct Stream {
     socket: Socket,
     activity: Arc<Activity>,
     frames: Frames,
+    engine: Arc<Engine>,
     /// What is left to be said instead of hyper's wordless refusal.
     words: Bytes,
 }
@@ -33,9 +38,10 @@ pub enum Socket {
 
 impl Stream {
     /// Notes what a socket does.
-    pub fn new(socket: Socket, activity: Arc<Activity>) -> Self {
+    pub fn new(socket: Socket, activity: Arc<Activity>, engine: Arc<Engine>) -> Self {
         Self {
             socket,
+            engine,
             activity,
             frames: Frames::new(),
             words: Bytes::new(),
@@ -52,7 +58,7 @@ impl Stream {
     /// Writes a refusal with words in place of one without; `None` where these bytes are none.
     fn refuse(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
         if self.words.is_empty() {
-            self.words = wordless::with_words(bytes)?;
+            self.words = self.words_for(bytes)?;
         }
         while !self.words.is_empty() {
             let words = self.words.clone();
@@ -62,6 +68,17 @@ impl Stream {
             }
         }
         Some(Poll::Ready(Ok(bytes.len())))
+    }
+
+    /// What is said instead, once it is noted.
+    fn words_for(&self, bytes: &[u8]) -> Option<Bytes> {
+        let failure = wordless::refusal(bytes)?;
+        let request_id = new_id();
+        // Nobody knows by which method: nothing of it could be read.
+        let unread = Method::from_bytes(b"-").unwrap_or_default();
+        self.engine
+            .refused(Refused::new(&unread, &request_id, &failure));
+        Some(wordless::words(&failure, &request_id))
     }
 
     /// A write's outcome: that the client takes nothing shows in that it must be waited for.

@@ -103,7 +103,7 @@ fn of_trace(record: &CallRecord, said: Option<&Conversation>) -> Attributes {
         format!("credential:{}", record.key),
         format!("user_agent:{}", record.program()),
         format!("provider:{}", record.provider),
-        format!("model:{}", record.label),
+        format!("model:{}", span::model(record)),
     ];
     tags.extend(record.tags().into_iter().map(str::to_owned));
     attributes.list("langfuse.trace.tags", tags.iter().map(String::as_str));

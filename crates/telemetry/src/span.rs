@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use http::HeaderValue;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -106,7 +107,7 @@ impl Noted {
             kind: SpanKind::Server.into(),
             status: is_error.then(|| status(record.error.unwrap_or(record.outcome.name()))),
             attributes: attributes.into_vec(),
-            ..span(trace, trace.span, &record.label, record, stretch)
+            ..span(trace, trace.span, model(record), record, stretch)
         });
     }
 
@@ -198,14 +199,10 @@ pub(crate) fn stretch(record: &CallRecord, attempt: &AttemptRecord) -> Stretch {
     Stretch::from(record.began.saturating_add(micros), took)
 }
 
-/// Why an attempt failed.
+/// Why an attempt was no success: it failed, or was given up.
 pub(crate) fn failed(attempt: &AttemptRecord) -> Option<&'static str> {
     let is_good = attempt.answered && attempt.complete;
-    // One that was broken off by the client did not fail, and still is no success.
-    (!is_good).then_some(match attempt.outcome {
-        "ok" => "client_gone",
-        other => other,
-    })
+    (!is_good).then_some(attempt.outcome)
 }
 
 /// What is said of a call and of its attempts alike.
@@ -270,6 +267,18 @@ pub(crate) fn own(call: &Waiting, attributes: &mut Attributes) {
     }
 }
 
+/// What the model of a call is called: as metrics call it, else as the caller does, whose words are bounded there only.
+pub(crate) fn model(record: &CallRecord) -> &str {
+    match &*record.label {
+        "other" => &record.model,
+        label => label,
+    }
+}
+
+fn state(said: &HeaderValue) -> String {
+    said.to_str().unwrap_or_default().to_owned()
+}
+
 /// Whom a call is made for: as the caller says, else the caller.
 pub(crate) fn user(record: &CallRecord) -> &str {
     record.attribution.end_user().unwrap_or(&record.key)
@@ -322,8 +331,8 @@ fn span(trace: Trace, id: NonZeroU64, model: &str, record: &CallRecord, at: Stre
         name: format!("{} {model}", operation(record.endpoint)),
         start_time_unix_nano: at.began,
         end_time_unix_nano: at.ended,
-        // It is sampled.
-        flags: 1,
+        trace_state: record.trace_state.as_ref().map_or_else(String::new, state),
+        flags: trace.flags().into(),
         ..Span::default()
     }
 }

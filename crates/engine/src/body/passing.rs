@@ -158,10 +158,14 @@ impl Passing {
 
     fn fail(&mut self, kind: Kind, message: &str) -> Poll<Option<Result<Bytes, Failure>>> {
         self.upstream = None;
+        let failure = Failure::new(kind, message);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.of_answer(|attempt| attempt.broke(&failure));
+        }
         self.update_record(|record| {
             record.outcome = Outcome::Failed;
             record.error = Some(kind.name());
         });
-        Poll::Ready(Some(Err(Failure::new(kind, message))))
+        Poll::Ready(Some(Err(failure)))
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::transport::AnswerBody;
 use bytes::Bytes;
 use http_body::Body;
-use polygate_core::{Failure, Kind, Usage};
+use polygate_core::{Failure, Kind, Scope, Usage};
 use polygate_wire::Format;
 use tokio::time::{Instant, Sleep};
 
@@ -340,7 +340,12 @@ impl Relay {
         if let Some(mut recorder) = self.recorder.take() {
             if !nobody_went_on {
                 recorder.heard(self.meter.usage, std::mem::take(&mut self.meter.heard));
-                recorder.of_answer(|attempt| attempt.complete = failure.is_none());
+                let has_ended = self.meter.ended;
+                recorder.of_answer(|attempt| match &failure {
+                    None => attempt.complete = true,
+                    Some(failure) if is_ours(failure) => attempt.complete = has_ended,
+                    Some(failure) => attempt.broke(failure),
+                });
             }
             recorder.update(|record| {
                 record.usage = usage;
@@ -356,6 +361,14 @@ impl Relay {
                 recorder.ends_well();
             }
         }
+    }
+}
+
+/// Whether the gateway itself ended the stream: its guards, its own end, or the call's time.
+fn is_ours(failure: &Failure) -> bool {
+    match failure.kind {
+        Kind::Blocked | Kind::Unavailable | Kind::Internal => true,
+        kind => kind == Kind::Timeout && failure.scope == Scope::Request,
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use http::HeaderMap;
-use polygate_core::{Failure, Why};
+use polygate_core::{Failure, Kind, Why};
 use tokio::time::{sleep, timeout};
 
 use super::reserve::Patience;
 use super::{Begun, Engine, Trail, out_of_time};
 use crate::affinity;
-use crate::attempt::{Attempt, Reply};
+use crate::attempt::{Attempt, Reply, estimated};
 use crate::cloak::Cloaked;
 use crate::config::Hedge;
 use crate::explain::limits;
@@ -91,12 +91,25 @@ impl Begun {
         let plan = Plan::new(&self.route, &self.snapshot.config.retry)
             .prefer(affinity)
             .taking(self.taking)
-            .needing(self.needs);
+            .needing(self.needs)
+            .barring(self.counted_here());
         if self.call.stream {
             plan.streaming()
         } else {
             plan
         }
+    }
+
+    /// Where a call that counts tokens is counted by ourselves.
+    fn counted_here(&self) -> Vec<Place> {
+        let endpoint = &self.call.inbound.endpoint;
+        if !endpoint.counts() {
+            return Vec::new();
+        }
+        let is_here = |one: &Candidate| endpoint.is_estimated_at(one.upstream.provider.as_ref());
+        let places = self.route.places();
+        let here = places.filter(|(_, candidate)| is_here(candidate));
+        here.map(|(place, _)| place).collect()
     }
 
     /// Who is not asked at first though it may have been their turn: who rests, and whose model is too small.
@@ -132,6 +145,11 @@ impl Engine {
         recorder: &mut Recorder,
         trail: &mut Trail,
     ) -> Result<(Place, Reply), Failure> {
+        let here = begun.counted_here().first().copied();
+        let first = begun.route.places().next().map(|(place, _)| place);
+        if let Some(place) = here.filter(|place| first == Some(*place)) {
+            return begun.count_here(place, recorder).await;
+        }
         let hedging = begun.hedging();
         if let Some(Hedging { hedge, .. }) = &hedging {
             self.hedges.call(hedge);
@@ -142,10 +160,15 @@ impl Engine {
             patience: begun.patience,
             plan,
             hedging,
-            recorder,
+            recorder: &mut *recorder,
             trail,
         };
-        attempts.run(upload).await
+        match (attempts.run(upload).await, here) {
+            (Err(failure), Some(place)) if nobody_counts(&failure) => {
+                begun.count_here(place, recorder).await
+            }
+            (result, _) => result,
+        }
     }
 
     /// One attempt.
@@ -199,7 +222,29 @@ impl Engine {
     }
 }
 
+/// Nobody who could count did, and the question is not at fault.
+fn nobody_counts(failure: &Failure) -> bool {
+    failure.try_next() || matches!(failure.kind, Kind::NoCandidate | Kind::AllLimited)
+}
+
 impl Begun {
+    /// Our own count, which is no attempt: nobody is asked, and whether somebody rests is all the same.
+    async fn count_here(
+        &self,
+        place: Place,
+        recorder: &mut Recorder,
+    ) -> Result<(Place, Reply), Failure> {
+        let candidate = self.route.candidate(place);
+        let candidate = candidate.ok_or_else(|| Failure::new(Kind::Internal, "no such place"))?;
+        let cloaked = self.cloaked(candidate, false)?;
+        if let Some(cloaked) = &cloaked {
+            recorder.cloaked(cloaked);
+        }
+        let call = cloaked.as_ref().map_or(&self.call, |cloaked| &cloaked.call);
+        let reply = estimated(&self.snapshot, call, candidate).await?;
+        Ok((place, reply))
+    }
+
     fn hedging(&self) -> Option<Hedging> {
         let hedge = self.route.hedge.filter(|hedge| hedge.max_percent > 0)?;
         let awaited = self.call.awaited()?;

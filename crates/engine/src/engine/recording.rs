@@ -3,12 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use polygate_core::Failure;
 use polygate_providers::price::ServiceTier;
 
 use super::Engine;
 use crate::attribution::{self, Attribution};
-use crate::call::{Endpoint, Inbound};
+use crate::call::Inbound;
 use crate::expect::Expected;
 use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace, Transformed};
 
@@ -17,11 +16,8 @@ static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
 static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 impl Engine {
-    /// Counts a request that was refused before it became a call; without an endpoint, one that there is no route for.
-    pub fn refused(&self, method: &http::Method, endpoint: Option<&Endpoint>, failure: &Failure) {
-        let endpoint = endpoint.map(Endpoint::label);
-        let reason = failure.kind.name();
-        let refused = Refused::new(method, endpoint, reason, failure.status);
+    /// Notes a request that was refused before it became a call.
+    pub fn refused(&self, refused: Refused) {
         self.recorders.refused(refused);
     }
 
@@ -36,6 +32,9 @@ impl Engine {
     /// A record of what came in.
     pub(super) fn record(&self, inbound: &Inbound) -> CallRecord {
         let none = NOBODY.clone();
+        let headers = &inbound.headers;
+        let sample = self.telling.sample;
+        let trace = sample.map(|sample| Trace::of(headers, sample));
         CallRecord {
             id: String::new(),
             request_id: inbound.request_id.clone(),
@@ -71,10 +70,8 @@ impl Engine {
             limits: Vec::new(),
             considered: Vec::new(),
             passed_over: Vec::new(),
-            trace: self
-                .telling
-                .sample
-                .map(|sample| Trace::of(&inbound.headers, sample)),
+            trace_state: trace.and_then(|trace| trace.state(headers)),
+            trace,
             began: self.clock.unix_micros(),
             started: self.clock.now(),
             first_event: None,

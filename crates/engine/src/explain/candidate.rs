@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::cloak::Cloak;
 use crate::engine::Engine;
 use crate::expect::Expected;
+use crate::health::seconds;
 use crate::lane::{self, Making};
 use crate::policy::Standing;
 use crate::route::{Candidate, Route, Seen, Verdict};
@@ -126,7 +127,7 @@ impl Engine {
             by_chance: matches!(seen.verdict, Verdict::Asked { by_chance: true }),
             by_affinity: seen.is_by_affinity,
             rests_for_seconds: match seen.verdict {
-                Verdict::Resting(_, wait) => Some(wait.as_secs()),
+                Verdict::Resting(_, wait) => seconds(wait),
                 _ => None,
             },
             fallback_for: match seen.verdict {

@@ -32,6 +32,14 @@ struct Span {
     reason: AtomicU8,
 }
 
+/// Waits that are longer have no end that anybody could name.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// How long a rest is in whole seconds; `None`: it has no end.
+pub fn seconds(wait: Duration) -> Option<u64> {
+    (wait < LONGEST).then_some(wait.as_secs())
+}
+
 impl Span {
     fn resting(&self, now: Duration) -> Option<(Reason, Duration)> {
         let until = self.until.load(Ordering::Acquire);

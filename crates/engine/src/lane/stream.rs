@@ -75,12 +75,13 @@ impl Passage {
                 continue;
             }
             let signal = self.dialect.sniff(&frame);
+            // What failed may have been paid up to there, and says how much.
+            if let Some(usage) = signal.usage {
+                meter.usage(usage);
+            }
             if let Some(failure) = signal.failure {
                 self.pass(block.slice(passed..frame_start), out);
                 return Err(*failure);
-            }
-            if let Some(usage) = signal.usage {
-                meter.usage(usage);
             }
             meter.is_blocked |= signal.is_blocked && !meter.good;
             meter.progress(signal.progress);

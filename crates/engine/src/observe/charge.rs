@@ -6,7 +6,8 @@ use polygate_core::Usage;
 use polygate_providers::price::{ServiceTier, aborted};
 use polygate_store::usage::State;
 
-use super::record::{AttemptRecord, CallRecord};
+use super::attempt::AttemptRecord;
+use super::record::CallRecord;
 use crate::expect::{Expected, Metered};
 use crate::quota::Amounts;
 
@@ -157,7 +158,8 @@ impl CallRecord {
 
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
-        if self.is_replayed() {
+        let is_own_count = self.attempts.is_empty() && self.expected.metered == Metered::Nothing;
+        if self.is_replayed() || is_own_count {
             return State::Reported;
         }
         let is_guessed = AttemptRecord::is_guessed;
@@ -231,6 +233,7 @@ pub(super) mod tests {
             saved: None,
             transformed: Transformed::default(),
             trace: None,
+            trace_state: None,
             began: 1_700_000_000_000_000,
             started: Duration::from_secs(5),
             first_event: None,

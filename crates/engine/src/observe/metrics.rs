@@ -24,6 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::record::CallRecord;
+use super::refused::Refused;
 use crate::quota::Book;
 use crate::status::ProviderStatus;
 use calls::Calls;
@@ -36,7 +37,6 @@ use summary::Summary;
 use table::register;
 use told::TellingCounters;
 
-pub(crate) use calls::Refused;
 pub use signals::SignalCounters;
 pub use standing::{Build, Standing};
 pub use summary::{Breakdown, Totals};
@@ -211,7 +211,7 @@ impl Metrics {
     }
 
     /// Counts a request that became no call.
-    pub(super) fn refused(&self, refused: Refused) {
+    pub(super) fn refused(&self, refused: &Refused) {
         self.calls.refused(refused);
     }
 

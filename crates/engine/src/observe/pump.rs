@@ -10,9 +10,10 @@ use tokio::time::timeout;
 
 use super::content::Content;
 use super::log;
-use super::metrics::{Metrics, Refused};
+use super::metrics::Metrics;
 use super::record::CallRecord;
 use super::recount::{Ended, Kept, Recounter};
+use super::refused::Refused;
 use super::row;
 
 /// Records in flight between calls and sinks.
@@ -247,7 +248,10 @@ impl Pump {
                     log::write(&call.record);
                     self.sinks.iter_mut().for_each(|sink| sink.take(&call));
                 }
-                Ok(Note::Refused(refused)) => self.metrics.refused(refused),
+                Ok(Note::Refused(refused)) => {
+                    self.metrics.refused(&refused);
+                    refused.write();
+                }
                 Err(mpsc::error::TryRecvError::Empty) => return true,
                 Err(mpsc::error::TryRecvError::Disconnected) => return false,
             }

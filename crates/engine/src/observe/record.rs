@@ -10,6 +10,7 @@ use polygate_core::{Clock, Failure, Usage};
 use polygate_ledger::Slot;
 use polygate_providers::price::ServiceTier;
 
+use super::attempt::AttemptRecord;
 use super::charge::{ATTEMPT, Charge};
 use super::content::Content;
 use super::decision::{Considered, Transformed};
@@ -31,7 +32,6 @@ use crate::pulse::Flight;
 use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
 use crate::seats::Seat;
-use crate::tariff::Tariff;
 
 /// Everything worth knowing of a call.
 #[derive(Clone, Debug)]
@@ -104,6 +104,8 @@ pub struct CallRecord {
     pub passed_over: Vec<PassedOver>,
     /// Its place in a trace, where traces are kept.
     pub trace: Option<Trace>,
+    /// What its caller keeps of that trace.
+    pub trace_state: Option<HeaderValue>,
     /// When it began; microseconds since 1970.
     pub began: i64,
     /// When it began, on the clock.
@@ -134,6 +136,13 @@ impl CallRecord {
 }
 
 impl CallRecord {
+    /// Tokens of what the client got, as they are charged: reported, or else estimated.
+    pub(super) fn answered(&self) -> Usage {
+        let answers = self.attempts.iter().filter(|attempt| attempt.answered);
+        let nothing = Usage::default();
+        answers.fold(nothing, |sum, attempt| sum.plus(attempt.charge.usage))
+    }
+
     /// When an attempt of it began; microseconds since 1970.
     pub(super) fn moment(&self, attempt: &AttemptRecord) -> i64 {
         let since = attempt.started.saturating_sub(self.started);
@@ -145,123 +154,6 @@ impl CallRecord {
         self.provider = candidate.upstream.name.clone();
         self.credential = candidate.credential.name.clone();
         self.upstream_model = candidate.model.clone();
-    }
-}
-
-/// One try of one candidate: in the record from when it is asked, so that none is missing, however the call ends.
-#[derive(Clone, Debug)]
-pub struct AttemptRecord {
-    /// The provider.
-    pub provider: Arc<str>,
-    /// The row of the provider table that it is of.
-    pub row: &'static str,
-    /// Its key, by name.
-    pub credential: Arc<str>,
-    /// The model there.
-    pub model: Arc<str>,
-    /// What it costs there; `None`: nobody knows.
-    pub tariff: Option<Arc<Tariff>>,
-    /// `ok`, `continued` where it went on with another's answer, the failure's code, or why nobody waited for it.
-    pub outcome: &'static str,
-    /// The upstream's status, where it gave one.
-    pub status: u16,
-    /// When it was asked, on the clock.
-    pub started: Duration,
-    /// How long until it was decided.
-    pub duration: Duration,
-    /// How long the gateway itself was at work in it.
-    pub own: Duration,
-    /// It may have cost money although it failed.
-    pub ambiguous: bool,
-    /// It was good: its answer went to the client.
-    pub answered: bool,
-    /// It was asked beside a slow one.
-    pub is_hedge: bool,
-    /// That answer came to its end.
-    pub complete: bool,
-    /// Token counts of it alone, where reported.
-    pub usage: Option<Usage>,
-    /// Tokens of its answer, by our count.
-    pub came: u64,
-    /// Tokens of its prompt, by the tokenizer; `None`: nobody counted.
-    pub sent: Option<u64>,
-    /// What it is charged, once the call is over.
-    pub charge: Charge,
-}
-
-/// The call ended first.
-const GIVEN_UP: &str = "given_up";
-/// Another attempt beside it was good first.
-const HEDGE_LOST: &str = "hedge_lost";
-/// It was good, and went on with another's answer.
-const CONTINUED: &str = "continued";
-
-impl AttemptRecord {
-    /// Nobody knows yet: what it writes may have to be paid.
-    fn asked(candidate: &Candidate, now: Duration) -> Self {
-        Self {
-            provider: candidate.upstream.name.clone(),
-            row: candidate.upstream.row,
-            credential: candidate.credential.name.clone(),
-            model: candidate.model.clone(),
-            tariff: candidate.tariff.clone(),
-            outcome: GIVEN_UP,
-            status: 0,
-            started: now,
-            duration: Duration::ZERO,
-            own: Duration::ZERO,
-            ambiguous: true,
-            answered: false,
-            is_hedge: false,
-            complete: false,
-            usage: None,
-            came: 0,
-            sent: None,
-            charge: Charge::NOTHING,
-        }
-    }
-
-    fn came_out(&mut self, failure: Option<&Failure>, now: Duration) {
-        self.outcome = failure.map_or("ok", |failure| failure.kind.name());
-        self.status = failure.map_or(200, |failure| failure.status);
-        self.ambiguous = failure.is_some_and(|failure| failure.ambiguous);
-        self.answered = failure.is_none();
-        self.end(now);
-    }
-
-    /// Its stream broke off, and another goes on with the answer.
-    pub(crate) fn broke(&mut self, failure: &Failure) {
-        self.outcome = failure.kind.name();
-        self.status = failure.status;
-        self.ambiguous = failure.ambiguous;
-    }
-
-    /// It was asked, and did not do what it should.
-    pub(super) fn has_failed(&self) -> bool {
-        !matches!(self.outcome, "ok" | GIVEN_UP | HEDGE_LOST | CONTINUED)
-    }
-
-    /// What became of one that was asked beside another.
-    pub(super) fn hedge_outcome(&self) -> &'static str {
-        match self.outcome {
-            "ok" => "won",
-            HEDGE_LOST => "lost",
-            _ => "failed",
-        }
-    }
-
-    /// It goes on with an answer that broke off.
-    fn continues(&mut self) {
-        self.outcome = CONTINUED;
-    }
-
-    fn lost(&mut self, now: Duration) {
-        self.outcome = HEDGE_LOST;
-        self.end(now);
-    }
-
-    fn end(&mut self, now: Duration) {
-        self.duration = now.saturating_sub(self.started);
     }
 }
 
@@ -529,11 +421,8 @@ impl Drop for Recorder {
                 usage,
             });
         }
-        let given_up = |attempt: &&mut AttemptRecord| attempt.outcome == GIVEN_UP;
         let attempts = record.attempts.iter_mut();
-        attempts
-            .filter(given_up)
-            .for_each(|attempt| attempt.end(now));
+        attempts.for_each(|attempt| attempt.call_ended(now));
         self.recorders.end(Ended {
             record,
             evidence: std::mem::take(&mut self.evidence),

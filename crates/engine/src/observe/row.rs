@@ -6,8 +6,9 @@ use polygate_core::clock::micros;
 use polygate_ledger::{Estimate, Intent, LedgerError};
 use polygate_store::usage::{AttemptRow, CallRow};
 
+use super::attempt::AttemptRecord;
 use super::decision;
-use super::record::{AttemptRecord, CallRecord};
+use super::record::CallRecord;
 use crate::expect::Metered;
 use crate::route::PassedOver;
 use crate::seats::COME_AGAIN;

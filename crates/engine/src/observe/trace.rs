@@ -24,19 +24,25 @@ pub struct Trace {
     pub span: NonZeroU64,
     /// It is told to collectors.
     pub is_sampled: bool,
+    /// The caller says that the trace's id is a random number.
+    pub is_random: bool,
 }
+
+/// Of the flags of a trace.
+const SAMPLED: u8 = 1;
+const RANDOM: u8 = 2;
 
 impl Trace {
     /// The caller's trace, which the caller has decided to sample or not; or a new one, of which so many of a whole are sampled.
     pub fn of(headers: &HeaderMap, sample: f64) -> Self {
         let span = some_number();
-        let said = headers.get(&TRACEPARENT);
-        if let Some((id, parent, is_sampled)) = said.and_then(read) {
+        if let Some((id, parent, flags)) = one(headers).and_then(read) {
             return Self {
                 id,
                 parent: Some(parent),
                 span,
-                is_sampled,
+                is_sampled: flags & SAMPLED != 0,
+                is_random: flags & RANDOM != 0,
             };
         }
         let id = NonZeroU128::from(some_number()) | u128::from(chance::number()) << 64;
@@ -45,7 +51,13 @@ impl Trace {
             parent: None,
             span,
             is_sampled: is_part(id, sample),
+            is_random: false,
         }
+    }
+
+    /// What is said of the trace beside who began it.
+    pub fn flags(&self) -> u8 {
+        u8::from(self.is_sampled) * SAMPLED + u8::from(self.is_random) * RANDOM
     }
 
     /// The span of an attempt, by its number.
@@ -58,17 +70,36 @@ impl Trace {
     /// Tells the upstream of an attempt, by its number; with the caller's own state of the trace.
     pub(crate) fn tell(&self, number: usize, client: &HeaderMap, upstream: &mut HeaderMap) {
         let span = self.attempt(number);
-        let flags = u8::from(self.is_sampled);
+        let flags = self.flags();
         let text = format!("00-{:032x}-{span:016x}-{flags:02x}", self.id);
         let Ok(value) = HeaderValue::try_from(text) else {
             return;
         };
         upstream.insert(TRACEPARENT, value);
-        let state = client.get(&TRACESTATE).filter(|_| self.parent.is_some());
-        if let Some(state) = state.filter(|state| state.len() <= LONGEST_STATE) {
-            upstream.insert(TRACESTATE, state.clone());
+        if let Some(state) = self.state(client) {
+            upstream.insert(TRACESTATE, state);
         }
     }
+
+    /// The caller's state of its trace: one list, in however many headers it came.
+    pub fn state(&self, client: &HeaderMap) -> Option<HeaderValue> {
+        self.parent?;
+        let lists: Vec<&[u8]> = client
+            .get_all(&TRACESTATE)
+            .iter()
+            .map(|list| list.as_bytes().trim_ascii())
+            .filter(|list| !list.is_empty())
+            .collect();
+        let state = lists.join(&b","[..]);
+        let is_bearable = (1..=LONGEST_STATE).contains(&state.len());
+        is_bearable.then(|| HeaderValue::from_bytes(&state).ok())?
+    }
+}
+
+/// The header that says whose trace it is: several say nothing.
+fn one(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut all = headers.get_all(&TRACEPARENT).iter();
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// Whether a trace is of this part of all: the same for everyone who asks.
@@ -82,7 +113,7 @@ fn some_number() -> NonZeroU64 {
 }
 
 /// `version-trace-parent-flags`; what is no such thing says nothing.
-fn read(value: &HeaderValue) -> Option<(NonZeroU128, NonZeroU64, bool)> {
+fn read(value: &HeaderValue) -> Option<(NonZeroU128, NonZeroU64, u8)> {
     let text = value.to_str().ok()?.trim();
     let mut parts = text.split('-');
     let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -97,7 +128,7 @@ fn read(value: &HeaderValue) -> Option<(NonZeroU128, NonZeroU64, bool)> {
     let id = NonZeroU128::new(u128::from_str_radix(id, 16).ok()?)?;
     let parent = NonZeroU64::new(u64::from_str_radix(parent, 16).ok()?)?;
     let flags = u8::from_str_radix(flags, 16).ok()?;
-    Some((id, parent, flags & 1 == 1))
+    Some((id, parent, flags))
 }
 
 fn is_hex(text: &str, length: usize) -> bool {
@@ -130,12 +161,26 @@ mod tests {
         let mut upstream = HeaderMap::new();
         trace.tell(0, &client, &mut upstream);
         let told = upstream["traceparent"].to_str().expect("text");
-        let (id, parent, sampled) = read(&upstream["traceparent"]).expect("a trace");
+        let (id, parent, flags) = read(&upstream["traceparent"]).expect("a trace");
         assert!(told.starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
-        assert_eq!((id, parent, sampled), (trace.id, trace.attempt(0), true));
+        assert_eq!((id, parent, flags), (trace.id, trace.attempt(0), SAMPLED));
         assert_eq!(upstream["tracestate"], "a=1");
         assert_ne!(trace.attempt(0), trace.attempt(1));
         assert_ne!(trace.attempt(0), trace.span);
+    }
+
+    #[test]
+    fn what_is_said_of_it_in_several_headers_is_one_list() {
+        let random = SAID.replace("-01", "-03");
+        let mut client = headers(&[("traceparent", &random), ("tracestate", "a=1")]);
+        client.append("tracestate", HeaderValue::from_static("b=2, c=3"));
+        let mut upstream = HeaderMap::new();
+        Trace::of(&client, 0.0).tell(0, &client, &mut upstream);
+        assert_eq!(upstream["tracestate"], "a=1,b=2, c=3");
+        let told = upstream["traceparent"].to_str().expect("text");
+        assert!(told.ends_with("-03"), "{told}");
+        client.append("traceparent", HeaderValue::from_static(SAID));
+        assert_eq!(Trace::of(&client, 0.0).parent, None, "two are none");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Candidate, Cause, Open, Place, Route, Step, Wish};
 use crate::config::Strategy;
 use crate::explain::Scores;
-use crate::health::Reason;
+use crate::health::{Reason, seconds};
 use crate::observe::{Considered, NOTED};
 use crate::plan::taking::{Barred, Taking};
 use crate::policy::{Standing, Turn};
@@ -96,7 +96,7 @@ impl PassedOver {
             credential: candidate.credential.name.clone(),
             model: candidate.model.clone(),
             verdict,
-            rests_for_seconds: wait.map(|wait| wait.as_secs()),
+            rests_for_seconds: wait.and_then(seconds),
         }
     }
 }
@@ -302,7 +302,8 @@ impl Route {
         }
     }
 
-    fn places(&self) -> impl Iterator<Item = (Place, &Candidate)> {
+    /// All places, in the order of the configuration.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Place, &Candidate)> {
         self.steps.iter().enumerate().flat_map(|(group, step)| {
             let candidates = step.group.candidates.iter().enumerate();
             candidates.map(move |(at, candidate)| (Place { group, at }, candidate))

@@ -6,7 +6,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Gate, calls, chat, mock};
+use crate::metrics::sum;
+use crate::support::{Gate, calls, chat, mock, until};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -268,5 +269,20 @@ async fn heads_that_are_too_long_or_no_heads_are_refused_in_words() {
             serde_json::from_str::<serde_json::Value>(body).is_ok(),
             "{answer}"
         );
+        if !status.starts_with("200") {
+            let id = answer.split_once("\r\nx-request-id: ").expect("an id").1;
+            let id = &id[..32];
+            assert!(body.contains(id), "{answer}");
+            until("it is said", || gate.log().contains(id)).await;
+        }
     }
+    let page = gate.get("/metrics").await.text();
+    let counted = |status| {
+        sum(
+            &page,
+            "llm_proxy_requests_total",
+            &[("status_code", status)],
+        )
+    };
+    assert_eq!((counted("431"), counted("400")), (2, 1), "{page}");
 }

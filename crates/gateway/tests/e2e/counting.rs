@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use polygate_mock_provider::{Behaviour, Endpoint, Mock, Rule};
 use serde_json::{Value, json};
 
+use crate::metrics::sum;
 use crate::support::{Gate, Reply, calls, mock};
 
 const TEXT: &str = "How many tokens is a question of this length, give or take a few?";
@@ -100,6 +101,82 @@ async fn who_counts_is_asked_and_the_rest_is_estimated() {
             }
         }
     }
+}
+
+/// What we count ourselves is no attempt: it is there while the provider rests, and says nothing of its health.
+#[tokio::test]
+async fn our_own_count_asks_nobody_and_heals_nobody() {
+    let mock = mock("p").await;
+    mock.script(Rule {
+        then: Behaviour {
+            status: Some(500),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let gate = gate("openai-compatible, wire_api: chat", &mock);
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+    let page = async || gate.get("/metrics").await.text();
+    let is_open = |page: &str| {
+        let labels = [("provider", "p"), ("state", "open")];
+        sum(page, "polygate_provider_breaker_state", &labels) == 1
+    };
+    while !is_open(&page().await) {
+        gate.post("/v1/chat/completions", &chat).await;
+    }
+    let attempts = |page: &str| sum(page, "polygate_attempts_total", &[]);
+    let (before, asked) = (page().await, calls(&mock).len());
+    for (tokens, is_estimate) in counts(&gate).await {
+        assert!((15..25).contains(&tokens) && is_estimate, "{tokens}");
+    }
+    let after = page().await;
+    assert_eq!(
+        (attempts(&after), calls(&mock).len()),
+        (attempts(&before), asked)
+    );
+    assert!(is_open(&after), "{after}");
+    let labels = [("status_code", "200"), ("provider", "none")];
+    assert_eq!(
+        sum(&after, "llm_proxy_requests_total", &labels),
+        CLIENTS.len() as u64
+    );
+}
+
+/// A model of one that counts and one that does not: who counts is asked, as long as it can be.
+#[tokio::test]
+async fn where_one_of_two_counts_that_one_is_asked() {
+    let (one, two) = (mock("one").await, mock("two").await);
+    let gate = Gate::start(&format!(
+        "
+providers:
+  - {{name: one, type: anthropic, api_base: '{}', api_key: k, model_mapping: {{m: m}}, priority: 0}}
+  - {{name: two, type: openai-compatible, wire_api: chat, api_base: '{}', api_key: k, model_mapping: {{m: m}}, priority: 1}}
+retry: {{max_retries: 0}}
+health_check: {{enabled: false}}
+",
+        one.url(),
+        two.url()
+    ));
+    assert!(
+        counts(&gate)
+            .await
+            .iter()
+            .all(|(_, is_estimate)| !is_estimate)
+    );
+    one.script(Rule {
+        then: Behaviour {
+            status: Some(500),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    assert!(
+        counts(&gate)
+            .await
+            .iter()
+            .all(|(_, is_estimate)| *is_estimate)
+    );
+    assert!(calls(&two).is_empty());
 }
 
 /// A provider that speaks the format and has no such path: its answer is no reason to fail, nor to rest it.

@@ -104,6 +104,7 @@ providers:
 routing: {{strategy: fill-first}}
 retry: {{breaker_threshold: 100000}}
 health_check: {{enabled: false}}
+server: {{body_limit: 64KiB}}
 master_keys: [{{name: team-key, key: sk-of-the-team}}]
 price_overrides: [{{model: '*', price: {{input: 1, output: 10}}}}]
 ",
@@ -132,6 +133,7 @@ price_overrides: [{{model: '*', price: {{input: 1, output: 10}}}}]
     let stranger = gate.post("/v1/chat/completions", &chat("m", false)).await;
     assert_eq!(stranger.status, 401);
     assert_eq!(gate.get("/v1/chat/completions").await.status, 405);
+    assert_eq!(ask(&"m".repeat(100_000), false).await, 413);
     let page = gate.get("/metrics").await.text();
     gate.signal("TERM");
     assert!(gate.wait().success(), "{}", gate.log());
@@ -142,12 +144,16 @@ price_overrides: [{{model: '*', price: {{input: 1, output: 10}}}}]
     let requests = |labels: &[(&str, &str)]| sum(&page, "llm_proxy_requests_total", labels);
     assert_eq!(answered, 28);
     assert_eq!(requests(&[("status_code", "200")]), answered);
-    assert_eq!(requests(&[]), answered + 3);
+    assert_eq!(requests(&[]), answered + 4);
+    let by_key = [("api_key_name", "team-key"), ("status_code", "413")];
+    assert_eq!(requests(&by_key), 1);
     for (reason, status) in [
         ("model_not_found", "404"),
         ("invalid_api_key", "401"),
         ("method_not_allowed", "405"),
+        ("request_too_large", "413"),
     ] {
+        assert!(gate.log().contains(reason), "{reason}: {}", gate.log());
         let labels = [("reason", reason)];
         assert_eq!(
             sum(&page, "polygate_requests_refused_total", &labels),

@@ -16,11 +16,12 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use polygate_mock_provider::{Behaviour, Mock, Rule};
+use polygate_mock_provider::{Behaviour, Fault, Mock, Rule};
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::support::{Gate, Reply, mock};
+use crate::metrics::sum;
+use crate::support::{Gate, Reply, mock, until};
 
 /// What came to a collector.
 #[derive(Clone)]
@@ -274,6 +275,46 @@ async fn a_collector_gets_a_span_for_a_call_and_for_each_attempt() {
         for hidden in [SECRET, PROMPT, "sk-of-alice"] {
             assert!(!all.contains(hidden), "{hidden}");
         }
+    }
+}
+
+/// The answer had begun: the failure is the provider's all the same, in spans, metrics and the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_broke_off_is_its_providers_failure() {
+    let collector = Collector::default();
+    let url = collector.start().await;
+    let told = format!("otlp: {{endpoint: '{url}', metrics: false}}");
+    let (bad, _good, gate) = telling(&told, &[]).await;
+    let mut ended = 0;
+    for (fault, word) in [
+        (Fault::CutAfter(4), "upstream_disconnected"),
+        (Fault::ErrorAfter(4), "upstream_error"),
+    ] {
+        bad.clear();
+        bad.script(Rule {
+            then: Behaviour {
+                tokens: Some(20),
+                fault: Some(fault),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+        let reply = ask(&gate, true).await;
+        assert_eq!(reply.header("x-polygate-attempts"), "1", "{word}");
+        ended += 2;
+        let spans = collector.spans(ended).await;
+        for span in &spans[ended - 2..] {
+            let status = span.status.clone().unwrap_or_default();
+            assert_eq!((status.code, &*status.message), (2, word));
+        }
+        let page = gate.get("/metrics").await.text();
+        let labels = [("provider", "bad"), ("outcome", word)];
+        assert_eq!(sum(&page, "polygate_attempts_total", &labels), 1, "{page}");
+        assert_eq!(
+            sum(&page, "polygate_attempts_total", &[("outcome", "ok")]),
+            0
+        );
+        until("it is said", || gate.log().contains(&format!("bad:{word}"))).await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,8 +10,10 @@ use prometheus_client::registry::Registry;
 
 use super::ProviderLabel;
 use super::table::register;
+use crate::observe::attempt::AttemptRecord;
 use crate::observe::log::printable;
-use crate::observe::record::{AttemptRecord, CallRecord};
+use crate::observe::record::CallRecord;
+use crate::observe::refused::{Refused, word};
 
 /// Seconds; fit for models that think.
 const DURATIONS: [f64; 17] = [
@@ -160,39 +161,6 @@ struct GuardLabels {
     side: &'static str,
 }
 
-/// A request that was refused before it became a call.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Refused {
-    method: &'static str,
-    endpoint: &'static str,
-    reason: &'static str,
-    status: u16,
-}
-
-impl Refused {
-    /// One without an endpoint went nowhere that there is.
-    pub(crate) fn new(
-        method: &Method,
-        endpoint: Option<&'static str>,
-        reason: &'static str,
-        status: u16,
-    ) -> Self {
-        Self {
-            method: word(method),
-            endpoint: endpoint.unwrap_or("other"),
-            reason,
-            status,
-        }
-    }
-}
-
-/// A method by a word that callers cannot choose.
-fn word(method: &Method) -> &'static str {
-    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
-    known.unwrap_or("other")
-}
-
 fn histograms<L: Clone + std::hash::Hash + Eq>(of: fn() -> Histogram) -> Histograms<L> {
     Family::new_with_constructor(of)
 }
@@ -281,23 +249,26 @@ impl Calls {
     }
 
     fn observe_attempts(&self, record: &CallRecord) {
-        for (number, attempt) in record.attempts.iter().enumerate() {
-            let is_last = number + 1 == record.attempts.len();
-            self.observe_attempt(record, attempt, is_last);
+        let mut attempts = record.attempts.iter().peekable();
+        while let Some(attempt) = attempts.next() {
+            self.observe_attempt(record, attempt);
+            if let Some(next) = attempts.peek() {
+                self.observe_failover(attempt, next);
+            }
         }
     }
 
     /// Counts a request that became no call: among requests too, by names that no caller chooses.
-    pub(super) fn refused(&self, refused: Refused) {
+    pub(super) fn refused(&self, refused: &Refused) {
         let none: Arc<str> = NONE.into();
         self.requests
             .get_or_create(&RequestLabels {
                 method: refused.method,
                 endpoint: refused.endpoint,
                 model: none.clone(),
-                provider: none.clone(),
+                provider: none,
                 status_code: refused.status,
-                api_key_name: none,
+                api_key_name: refused.key.clone(),
                 client: "unknown",
             })
             .inc();
@@ -329,7 +300,10 @@ impl Calls {
     }
 
     fn observe_tokens(&self, record: &CallRecord) {
-        let Some(usage) = record.usage else { return };
+        let usage = record.answered();
+        if usage.total() == 0 {
+            return;
+        }
         let counts = [
             ("prompt_tokens", usage.input),
             ("completion_tokens", usage.output),
@@ -365,7 +339,7 @@ impl Calls {
                 .observe(answer.duration.as_secs_f64());
         }
         let wrote = record.duration.saturating_sub(first).as_secs_f64();
-        let output = record.usage.map_or(0, |usage| usage.output);
+        let output = record.answered().output;
         if output > 0 && wrote > 0.0 {
             self.speed
                 .get_or_create(&labels("provider"))
@@ -397,7 +371,7 @@ impl Calls {
         }
     }
 
-    fn observe_attempt(&self, record: &CallRecord, attempt: &AttemptRecord, is_last: bool) {
+    fn observe_attempt(&self, record: &CallRecord, attempt: &AttemptRecord) {
         let provider = ProviderLabel {
             provider: attempt.provider.clone(),
         };
@@ -410,14 +384,6 @@ impl Calls {
                 outcome: attempt.outcome,
             })
             .inc();
-        if attempt.has_failed() && !is_last {
-            self.failovers
-                .get_or_create(&FailoverLabels {
-                    provider: attempt.provider.clone(),
-                    reason: attempt.outcome,
-                })
-                .inc();
-        }
         if attempt.is_hedge {
             self.hedges
                 .get_or_create(&HedgeLabels {
@@ -431,6 +397,18 @@ impl Calls {
             .get_or_create(&target(record, &attempt.provider))
             .inc_by(cost);
         self.observe_charge(record, attempt);
+    }
+
+    /// Counts a call that went on to another provider or key: asking the same one again is none.
+    fn observe_failover(&self, attempt: &AttemptRecord, next: &AttemptRecord) {
+        let is_other = attempt.provider != next.provider || attempt.credential != next.credential;
+        if attempt.has_failed() && is_other {
+            let labels = FailoverLabels {
+                provider: attempt.provider.clone(),
+                reason: attempt.outcome,
+            };
+            self.failovers.get_or_create(&labels).inc();
+        }
     }
 
     fn observe_charge(&self, record: &CallRecord, attempt: &AttemptRecord) {

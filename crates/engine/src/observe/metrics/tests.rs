@@ -8,9 +8,9 @@ use polygate_store::usage::State;
 
 use super::*;
 use crate::guard::{Acted, Action, Side};
+use crate::observe::AttemptRecord;
 use crate::observe::charge::Charge;
 use crate::observe::charge::tests::{asked, call};
-use crate::observe::record::AttemptRecord;
 use crate::observe::{Looked, Outcome, Transformed};
 use crate::quota::{Allowance, Measure, Period, Quota, Subject, SubjectKind};
 
@@ -85,12 +85,7 @@ fn full() -> (Metrics, Book) {
     metrics.observe(&eventful());
     metrics.shadow_dropped(&"m".into());
     metrics.told("otlp").dropped();
-    metrics.refused(Refused::new(
-        &http::Method::POST,
-        None,
-        "route_not_found",
-        404,
-    ));
+    metrics.refused(&nowhere(&http::Method::POST));
     let subject = Subject::new(SubjectKind::Key, "k");
     let allowance = Allowance {
         measure: Measure::Money,
@@ -99,6 +94,11 @@ fn full() -> (Metrics, Book) {
     };
     let _quota = Quota::new(&subject, &[allowance], &book);
     (metrics, book)
+}
+
+fn nowhere(method: &http::Method) -> Refused {
+    let failure = polygate_core::Failure::new(polygate_core::Kind::UnknownRoute, "");
+    Refused::new(method, &"r-1".into(), &failure)
 }
 
 /// Names of labels by the metric that has them; of histograms without `le`.
@@ -157,12 +157,35 @@ fn who_does_not_ask_for_openmetrics_reads_the_older_format() {
     }
 }
 
+/// Asking the same provider by the same key again is a retry, and no failover; another key is one.
+#[test]
+fn a_failover_goes_somewhere_else() {
+    let failed = |credential: &str| AttemptRecord {
+        outcome: "upstream_error",
+        credential: credential.into(),
+        ..asked()
+    };
+    for (attempts, failovers) in [
+        (vec![failed("a"), failed("a"), failed("a")], 0),
+        (vec![failed("a"), failed("a"), failed("b")], 1),
+        (vec![failed("a"), failed("b"), failed("a")], 2),
+    ] {
+        let metrics = Metrics::new();
+        metrics.observe(&call(attempts));
+        let text = page(&metrics, &Book::default(), Format::Plain);
+        let line = "polygate_failovers_total{provider=\"p\",reason=\"upstream_error\"}";
+        let counted = text.lines().find_map(|one| one.strip_prefix(line));
+        let counted = counted.map_or(0, |count| count.trim().parse().expect("a count"));
+        assert_eq!(counted, failovers);
+    }
+}
+
 #[test]
 fn a_method_that_a_caller_made_up_is_no_label() {
     let metrics = Metrics::new();
     for number in 0..1000 {
         let method: http::Method = format!("M{number}").parse().expect("a method");
-        metrics.refused(Refused::new(&method, None, "route_not_found", 404));
+        metrics.refused(&nowhere(&method));
         metrics.observe(&CallRecord {
             method,
             ..eventful()

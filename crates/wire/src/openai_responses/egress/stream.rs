@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use polygate_core::Failure;
+use polygate_core::{Failure, Usage};
 use serde_json::value::RawValue;
 
 use super::super::types::{Answer, ContentPart, Event, Item};
@@ -28,11 +28,13 @@ pub(crate) fn sniff(frame: &Frame<'_>) -> Signal {
     };
     let mut signal = Signal::default();
     match &*event.kind {
-        "error" | "response.failed" => signal.failure = Some(Box::new(reported(&event))),
+        "error" | "response.failed" => {
+            signal.failure = Some(Box::new(reported(&event)));
+            signal.usage = counted(event.response.as_ref());
+        }
         "response.completed" | "response.incomplete" | "response.done" => {
             signal.progress = Progress::End;
-            let answer = event.response;
-            signal.usage = answer.and_then(|answer| counts(answer.usage, answer.service_tier));
+            signal.usage = counted(event.response.as_ref());
         }
         "response.output_item.added"
             if event
@@ -73,6 +75,12 @@ fn reported(event: &Event<'_>) -> Failure {
         param: None,
     };
     in_band(inner.unwrap_or_else(own))
+}
+
+/// The tokens that an answer reports, one that failed too.
+fn counted(answer: Option<&Answer<'_>>) -> Option<Usage> {
+    let answer = answer?;
+    counts(answer.usage, answer.service_tier)
 }
 
 /// A delta where it is a text; audio and others are not.
@@ -331,7 +339,7 @@ impl Decoder {
             }
         }
         self.close(|_| true, out);
-        out.extend(counts(answer.usage, answer.service_tier).map(ChatEvent::Usage));
+        out.extend(counted(Some(answer)).map(ChatEvent::Usage));
         let has = |kind: Kind| self.blocks.iter().any(|known| known.kind == kind);
         let stop = stop(answer, has(Kind::Call), has(Kind::Refusal));
         self.stopped = true;
@@ -364,6 +372,8 @@ impl Decoder {
 
     fn fail(&mut self, event: &Event<'_>, out: &mut Vec<ChatEvent>) {
         self.stopped = true;
+        let usage = counted(event.response.as_ref()).filter(|_| self.started);
+        out.extend(usage.map(ChatEvent::Usage));
         out.push(ChatEvent::Failed(Box::new(reported(event))));
     }
 }
