@@ -52,6 +52,8 @@ pub struct Attempt<'a> {
     pub call: &'a Call,
     /// Whom to ask.
     pub candidate: &'a Candidate,
+    /// The model that leads there, as the request says it.
+    pub asked_as: &'a str,
     /// Where answers are kept for later calls.
     pub kept: &'a Kept,
     /// Time.
@@ -161,7 +163,7 @@ impl Attempt<'_> {
 
     /// What shapes the body.
     pub(crate) fn shape(&self) -> Shape<'_> {
-        Shape::of(self.snapshot, self.call, self.candidate)
+        Shape::of(self.snapshot, self.call, (self.candidate, self.asked_as))
     }
 
     /// Notes what became of a rule of the operator's, and tells whoever looks for it that one did nothing.

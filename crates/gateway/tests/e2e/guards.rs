@@ -275,6 +275,40 @@ async fn an_answer_that_is_not_let_through_ends_and_is_paid_all_the_same() {
     assert!(tokens.count() <= 16, "{log}");
 }
 
+/// Whom a request names behind its model may be the one who answers.
+#[tokio::test]
+async fn models_that_are_named_behind_the_first_are_no_way_around() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        "guards: [{name: claude, when: {models: [messages-m]}, words: [hush], action: block}]",
+    ));
+    let ask = async |more: Value| {
+        let mut body =
+            json!({"model": "chat-m", "messages": [{"role": "user", "content": "hush"}]});
+        for (name, value) in more.as_object().expect("members") {
+            body[name] = value.clone();
+        }
+        gate.post("/v1/chat/completions", &body).await
+    };
+    for more in [
+        json!({"fallbacks": ["responses-m", "messages-m"]}),
+        json!({"models": ["chat-m", "messages-m"]}),
+    ] {
+        let reply = ask(more.clone()).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::BAD_REQUEST,
+            "{more} {}",
+            reply.text()
+        );
+        assert!(reply.text().contains("guard 'claude'"), "{}", reply.text());
+    }
+    assert!(calls(&mock).is_empty(), "nobody is asked");
+    let other = ask(json!({"fallbacks": ["responses-m"]})).await;
+    assert_eq!(other.status, StatusCode::OK, "{}", other.text());
+}
+
 #[tokio::test]
 async fn arrays_of_gemini_are_guarded_as_streams_are() {
     let mock = mock("p").await;
