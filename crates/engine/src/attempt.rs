@@ -173,7 +173,7 @@ impl Attempt<'_> {
         }
         if done == Done::Blocked {
             let request_id = &*self.call.inbound.request_id;
-            tracing::debug!(request_id, %rule, %path, "a payload rule finds something else on the way to its place");
+            tracing::debug!(request_id, %rule, %path, "a payload rule finds no way to its place");
         }
     }
 

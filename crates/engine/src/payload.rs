@@ -71,7 +71,7 @@ pub(crate) enum Done {
     Changed,
     /// It stands there as the rule says.
     Same,
-    /// There is something else on the way.
+    /// There is something else on the way, or an item that it leads through is not there.
     Blocked,
 }
 
@@ -135,7 +135,7 @@ impl Done {
         match self {
             Done::Changed => Some(""),
             Done::Same => None,
-            Done::Blocked => Some(": there is something else on the way to it"),
+            Done::Blocked => Some(": there is something else on the way to it, or no such item"),
         }
     }
 }
