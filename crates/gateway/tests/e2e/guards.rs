@@ -601,6 +601,7 @@ async fn somebody_else_may_be_asked() {
     let gate = Gate::start(&config(
         &mock,
         &guards(&[
+            _ if says("SAME") => json!({"action": "redact", "texts": question["texts"]}),
             ("open", &webhook("open")),
             ("closed", &webhook("closed")),
             ("late", &format!("on: [answer], {}", webhook("closed"))),
@@ -680,3 +681,45 @@ async fn somebody_else_may_be_asked() {
         assert!(!gate.log().contains(secret), "{secret}");
     }
 }
+    let same = ask(&gate, "closed", client, "chat-m", "the SAME", true).await;
+    assert!(
+        said("chat", &same, true).contains("the SAME"),
+        "{}",
+        same.text()
+    );
+    for text in ["SLOW", "ODD"] {
+        let refused = ask(&gate, "closed", client, "chat-m", text, false).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{}",
+            refused.text()
+        );
+        let passed = ask(&gate, "open", client, "chat-m", text, true).await;
+        assert!(
+            said("chat", &passed, true).contains(text),
+            "{}",
+            passed.text()
+        );
+    }
+    until("it is in the log", || {
+        gate.log().matches("webhook did not answer").count() >= 4
+    })
+    .await;
+    for secret in ["secret-path", "hook-secret"] {
+        assert!(!gate.log().contains(secret), "{secret}");
+    }
+}
+    let same = ask(&gate, "closed", client, "chat-m", "the SAME", true).await;
+    assert!(
+        said("chat", &same, true).contains("the SAME"),
+        "{}",
+        same.text()
+    );
+    let late = ask(&gate, "late", client, "chat-m", "an ODD one", true).await;
+    assert_eq!(
+        late.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        late.text()
+    );
