@@ -309,6 +309,35 @@ async fn models_that_are_named_behind_the_first_are_no_way_around() {
     assert_eq!(other.status, StatusCode::OK, "{}", other.text());
 }
 
+/// As long as nothing has gone out an answer can be refused for what it is, and is paid all the same.
+#[tokio::test]
+async fn a_stream_that_is_stopped_before_its_first_word_is_a_failure() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[(
+            "first",
+            "on: [answer], patterns: ['(?i)you said'], action: block",
+        )]),
+    ));
+    in_every_way(&gate, "first", "anything", |client, reply, _, what| {
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{client} {what}");
+        assert_eq!(reply.header("content-type"), "application/json", "{what}");
+        assert_eq!(reply.header("x-polygate-guards"), "first", "{what}");
+        assert!(reply.json()["error"].is_object(), "{what}");
+    })
+    .await;
+    until("all are in the log", || {
+        gate.log().matches("first:block:answer:1").count() == 32
+    })
+    .await;
+    let log = gate.log();
+    let mut lines = log
+        .lines()
+        .filter(|line| line.contains("first:block:answer:1"));
+    assert!(lines.all(|line| line.contains("\"status\":400")), "{log}");
+}
+
 #[tokio::test]
 async fn arrays_of_gemini_are_guarded_as_streams_are() {
     let mock = mock("p").await;
@@ -316,7 +345,7 @@ async fn arrays_of_gemini_are_guarded_as_streams_are() {
         &mock,
         &guards(&[
             ("restore", "detect: [email], action: restore"),
-            ("block", "on: [answer], words: [You said], action: block"),
+            ("block", "on: [answer], words: [simulated], action: block"),
         ]),
     ));
     for (model, guard) in [
@@ -344,7 +373,8 @@ async fn arrays_of_gemini_are_guarded_as_streams_are() {
                 reply.text()
             ),
             _ => assert!(
-                text.is_empty() && list.last().is_some_and(|last| last["error"].is_object()),
+                !text.contains("simulated")
+                    && list.last().is_some_and(|last| last["error"].is_object()),
                 "{}",
                 reply.text()
             ),
@@ -571,6 +601,7 @@ async fn answer_questions(socket: TcpStream, questions: Arc<Mutex<Vec<Value>>>) 
             _ if says("ODD") => json!("?"),
             Some("request") if says("BAD") => json!({"action": "block"}),
             Some("answer") if says("WORSE") => json!({"action": "block"}),
+            _ if says("SAME") => json!({"action": "redact", "texts": question["texts"]}),
             _ if says("SWAP") => {
                 let texts: Value =
                     serde_json::from_str(&texts.replace("SWAP", "GOOD \\\"é")).expect("texts");
@@ -601,7 +632,6 @@ async fn somebody_else_may_be_asked() {
     let gate = Gate::start(&config(
         &mock,
         &guards(&[
-            _ if says("SAME") => json!({"action": "redact", "texts": question["texts"]}),
             ("open", &webhook("open")),
             ("closed", &webhook("closed")),
             ("late", &format!("on: [answer], {}", webhook("closed"))),
@@ -638,8 +668,9 @@ async fn somebody_else_may_be_asked() {
         );
     })
     .await;
-    in_every_way(&gate, "late", "this is WORSE", |_, reply, stream, what| {
-        assert_eq!(reply.status, if stream { 200 } else { 400 }, "{what}");
+    in_every_way(&gate, "late", "this is WORSE", |_, reply, _, what| {
+        assert_eq!(reply.status, 400, "{what}");
+        assert_eq!(reply.header("content-type"), "application/json", "{what}");
         assert!(
             reply.text().contains("guard 'late'") && !reply.text().contains("WORSE"),
             "{what}"
@@ -658,58 +689,6 @@ async fn somebody_else_may_be_asked() {
         "{}",
         swapped.text()
     );
-    for text in ["SLOW", "ODD"] {
-        let refused = ask(&gate, "closed", client, "chat-m", text, false).await;
-        assert_eq!(
-            refused.status,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "{}",
-            refused.text()
-        );
-        let passed = ask(&gate, "open", client, "chat-m", text, true).await;
-        assert!(
-            said("chat", &passed, true).contains(text),
-            "{}",
-            passed.text()
-        );
-    }
-    until("it is in the log", || {
-        gate.log().matches("webhook did not answer").count() >= 4
-    })
-    .await;
-    for secret in ["secret-path", "hook-secret"] {
-        assert!(!gate.log().contains(secret), "{secret}");
-    }
-}
-    let same = ask(&gate, "closed", client, "chat-m", "the SAME", true).await;
-    assert!(
-        said("chat", &same, true).contains("the SAME"),
-        "{}",
-        same.text()
-    );
-    for text in ["SLOW", "ODD"] {
-        let refused = ask(&gate, "closed", client, "chat-m", text, false).await;
-        assert_eq!(
-            refused.status,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "{}",
-            refused.text()
-        );
-        let passed = ask(&gate, "open", client, "chat-m", text, true).await;
-        assert!(
-            said("chat", &passed, true).contains(text),
-            "{}",
-            passed.text()
-        );
-    }
-    until("it is in the log", || {
-        gate.log().matches("webhook did not answer").count() >= 4
-    })
-    .await;
-    for secret in ["secret-path", "hook-secret"] {
-        assert!(!gate.log().contains(secret), "{secret}");
-    }
-}
     let same = ask(&gate, "closed", client, "chat-m", "the SAME", true).await;
     assert!(
         said("chat", &same, true).contains("the SAME"),
@@ -723,3 +702,26 @@ async fn somebody_else_may_be_asked() {
         "{}",
         late.text()
     );
+    for text in ["SLOW", "ODD"] {
+        let refused = ask(&gate, "closed", client, "chat-m", text, false).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{}",
+            refused.text()
+        );
+        let passed = ask(&gate, "open", client, "chat-m", text, true).await;
+        assert!(
+            said("chat", &passed, true).contains(text),
+            "{}",
+            passed.text()
+        );
+    }
+    until("it is in the log", || {
+        gate.log().matches("webhook did not answer").count() >= 4
+    })
+    .await;
+    for secret in ["secret-path", "hook-secret"] {
+        assert!(!gate.log().contains(secret), "{secret}");
+    }
+}
