@@ -49,6 +49,8 @@ pub struct Attempt<'a> {
     pub call: &'a Call,
     /// Whom to ask.
     pub candidate: &'a Candidate,
+    /// The model that leads there, as the request says it.
+    pub asked_as: &'a str,
     /// Where answers are kept for later calls.
     pub kept: &'a Kept,
     /// Time.
@@ -153,7 +155,7 @@ impl Attempt<'_> {
 
     /// What shapes the body.
     pub(crate) fn shape(&self) -> Shape<'_> {
-        Shape::of(self.snapshot, self.call, self.candidate)
+        Shape::of(self.snapshot, self.call, (self.candidate, self.asked_as))
     }
 
     /// Notes what became of a rule of the operator's, and tells whoever looks for it that one did nothing.
@@ -163,7 +165,7 @@ impl Attempt<'_> {
         }
         if done == Done::Blocked {
             let request_id = &*self.call.inbound.request_id;
-            tracing::debug!(request_id, %rule, %path, "a payload rule finds something else on the way to its place");
+            tracing::debug!(request_id, %rule, %path, "a payload rule finds no way to its place");
         }
     }
 

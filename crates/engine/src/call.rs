@@ -258,7 +258,7 @@ pub struct Call {
     pub deadlines: Deadlines,
     /// What this call goes on from, where the gateway kept it: the body has the conversation in it.
     pub continued: Option<Continued>,
-    /// Models that are tried after this one, as the request says.
+    /// Models that may be tried after this one, as the request says.
     pub further: Vec<Further>,
     /// Where its stream breaks, another may go on with the answer.
     pub continues: bool,
@@ -355,7 +355,7 @@ impl Call {
             strict: self.strict,
             deadlines: self.deadlines,
             continued: self.continued.clone(),
-            further: Vec::new(),
+            further: self.further.clone(),
             continues: self.continues,
             said: self.said.clone(),
             added_input: self.added_input,
@@ -363,6 +363,12 @@ impl Call {
             is_shadow: self.is_shadow,
             guarded: self.guarded.clone(),
         }
+    }
+
+    /// All models that the request names, its own first: any of them may answer.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let further = self.further.iter().flat_map(Further::names);
+        std::iter::once(&*self.model).chain(further)
     }
 
     /// The body as its client means it: with what guards take out of it.

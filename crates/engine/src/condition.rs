@@ -75,9 +75,15 @@ impl Condition {
             && [tokens_above, tokens_up_to].iter().all(|one| one.is_none())
     }
 
-    /// Whether it is so of this call. The cheap is looked at first: pictures are looked for in the whole request.
+    /// Whether it is so of this call, by the model that it is of.
     pub fn holds(&self, call: &Call) -> bool {
-        self.is_of(call)
+        self.holds_for([&*call.model], call)
+    }
+
+    /// The same by one of these models. The cheap is looked at first: pictures are looked for in the whole request.
+    pub fn holds_for<'a>(&self, models: impl IntoIterator<Item = &'a str>, call: &Call) -> bool {
+        models.into_iter().any(|model| self.means(model))
+            && self.is_of(call)
             && self.headers.iter().all(|header| header.holds(call))
             && (call.object.is_some() || !self.asks_of_body())
             && is_as_wanted(self.stream, || call.stream)
@@ -93,7 +99,12 @@ impl Condition {
         switches.iter().any(Option::is_some) || sizes.iter().any(Option::is_some)
     }
 
-    /// By who calls, which model, in which words.
+    /// Whether it is so of a model, as clients say it.
+    pub fn means(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|one| one.matches(model))
+    }
+
+    /// By who calls, in which words.
     fn is_of(&self, call: &Call) -> bool {
         let caller = &call.inbound.caller;
         let one_of = |patterns: &[Pattern], name: Option<&str>| {
@@ -103,8 +114,7 @@ impl Condition {
         let key = caller.key.as_ref().map(|key| &*key.name);
         let team = caller.team.as_ref().map(|team| &*team.name);
         let format = call.inbound.endpoint.format();
-        one_of(&self.models, Some(&call.model))
-            && one_of(&self.keys, key)
+        one_of(&self.keys, key)
             && one_of(&self.teams, team)
             && one_of(&self.endpoints, Some(call.inbound.endpoint.label()))
             && (self.formats.is_empty() || self.formats.contains(&format))

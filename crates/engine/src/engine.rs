@@ -433,7 +433,10 @@ impl Engine {
         };
         recorder.update(|record| record.passed_over.extend(plan.left_out()));
         let result = match result {
-            Ok((place, reply)) => Ok((place, begun.guarded(reply, &mut recorder).await)),
+            Ok((place, reply)) => {
+                let guarded = self.unless_cut(begun.guarded(reply, &mut recorder)).await;
+                guarded.map(|reply| (place, reply))
+            }
             failed => failed,
         };
         trail.end(recorder.record(), self.clock.now());

@@ -272,12 +272,12 @@ impl Engine {
         let seen = route.look(now, looking);
         explanation.candidates_left_out = seen.len().saturating_sub(most);
         // Keys of a provider are sent the same.
-        let mut known: HashMap<(&str, &str), Sent> = HashMap::new();
+        let mut known: HashMap<[&str; 3], Sent> = HashMap::new();
         for one in seen.iter().take(most) {
-            let candidate = one.candidate;
+            let (candidate, asked_as) = (one.candidate, route.asked_as(one.place));
             let sent = known
-                .entry((&candidate.upstream.name, &candidate.model))
-                .or_insert_with(|| self.sent(call, candidate, moment));
+                .entry([&candidate.upstream.name, &candidate.model, asked_as])
+                .or_insert_with(|| self.sent(call, (candidate, asked_as), moment));
             let explained = self.explained(one, sent.clone(), (call, route), moment);
             explanation.candidates.push(explained);
         }

@@ -23,13 +23,20 @@ const PASSING: &str = "models";
 const MOST: usize = 16;
 
 /// What one member names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Further {
     member: &'static str,
     /// As the client means them: `PROVIDER_SUFFIX` stripped.
     names: Vec<String>,
     /// Nothing was stripped.
     as_said: bool,
+}
+
+impl Further {
+    /// The names, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
 }
 
 /// The lists of a request. Each name must be allowed, or the key's list would mean nothing.
@@ -64,8 +71,7 @@ pub fn extend(
                 .candidates()
                 .all(|one| one.upstream.said.further_models)
     };
-    let mut ours = std::mem::take(&mut call.further);
-    ours.retain(|further| !passes(further));
+    let ours: Vec<&Further> = call.further.iter().filter(|one| !passes(one)).collect();
     let Some(object) = call.object.as_ref().filter(|_| !ours.is_empty()) else {
         return Ok(route);
     };

@@ -124,11 +124,11 @@ impl Guards {
         &self.list
     }
 
-    /// Those for this call.
+    /// Those for this call, whichever of the models that it names answers: looked at is what goes to all of them.
     pub fn of(&self, call: &Call) -> Vec<Arc<Guard>> {
         let guards = self.list.iter();
         guards
-            .filter(|guard| guard.when.holds(call))
+            .filter(|guard| guard.when.holds_for(call.named(), call))
             .cloned()
             .collect()
     }

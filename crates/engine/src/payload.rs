@@ -71,7 +71,7 @@ pub(crate) enum Done {
     Changed,
     /// It stands there as the rule says.
     Same,
-    /// There is something else on the way.
+    /// There is something else on the way, or an item that it leads through is not there.
     Blocked,
 }
 
@@ -135,7 +135,7 @@ impl Done {
         match self {
             Done::Changed => Some(""),
             Done::Same => None,
-            Done::Blocked => Some(": there is something else on the way to it"),
+            Done::Blocked => Some(": there is something else on the way to it, or no such item"),
         }
     }
 }
@@ -250,12 +250,15 @@ pub(crate) fn ruled<'a>(
 /// What rules may make of a call's tokens, whoever of its route is asked.
 pub(crate) fn expected(rules: &[Rule], call: &Call, route: &Route) -> Expected {
     let mut most = Expected::default();
-    let rules: Vec<&Rule> = rules.iter().filter(|rule| rule.when.holds(call)).collect();
+    let is_for = |rule: &&Rule| rule.when.holds_for(call.named(), call);
+    let rules: Vec<&Rule> = rules.iter().filter(is_for).collect();
     if rules.is_empty() {
         return most;
     }
-    for candidate in route.candidates() {
-        let rules = rules.iter().filter(|rule| rule.may_be_for(candidate));
+    for (asked_as, candidate) in route.named_candidates() {
+        let rules = rules
+            .iter()
+            .filter(|rule| rule.when.means(asked_as) && rule.may_be_for(candidate));
         let all = rules
             .map(|rule| rule.expected())
             .reduce(|one, other| Expected {

@@ -59,6 +59,8 @@ pub struct Route {
 /// A group in its place.
 #[derive(Clone, Debug)]
 struct Step {
+    /// The model that leads here, as the request says it.
+    asked_as: Arc<str>,
     group: Arc<Group>,
     /// The model, counted in the order they are asked.
     node: usize,
@@ -324,6 +326,12 @@ impl Route {
         step.group.candidates.get(place.at)
     }
 
+    /// The model that leads to a place, as the request says it.
+    pub fn asked_as(&self, place: Place) -> &str {
+        let step = self.steps.get(place.group);
+        step.map_or("", |step| &step.asked_as)
+    }
+
     /// What limits the models and the provider at a place, beside what the call has reserved.
     pub fn quotas_at(&self, place: Place) -> impl Iterator<Item = &Arc<Quota>> {
         let steps = self.steps.get(place.group);
@@ -444,6 +452,14 @@ impl Route {
     /// All candidates in order.
     pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
         self.steps.iter().flat_map(|step| &step.group.candidates)
+    }
+
+    /// The same, each with the model that leads to it, as the request says it.
+    pub fn named_candidates(&self) -> impl Iterator<Item = (&str, &Candidate)> {
+        self.steps.iter().flat_map(|step| {
+            let candidates = step.group.candidates.iter();
+            candidates.map(|candidate| (&*step.asked_as, candidate))
+        })
     }
 
     /// Those that are open.

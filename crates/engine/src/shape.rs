@@ -21,6 +21,8 @@ use crate::snapshot::Snapshot;
 pub(crate) struct Shape<'a> {
     call: &'a Call,
     candidate: &'a Candidate,
+    /// The model that leads there, as the request says it.
+    asked_as: &'a str,
     rules: &'a [Rule],
     /// The cloak that it is sent under.
     pub cloak: Option<&'a Cloak>,
@@ -54,11 +56,16 @@ pub(crate) enum Asks {
 pub(crate) type Told<'a> = &'a mut dyn FnMut(&Rule, &Path, Done);
 
 impl<'a> Shape<'a> {
-    /// For this call to this candidate.
-    pub fn of(snapshot: &'a Snapshot, call: &'a Call, candidate: &'a Candidate) -> Self {
+    /// For this call to this candidate, as one of the models that it names.
+    pub fn of(
+        snapshot: &'a Snapshot,
+        call: &'a Call,
+        (candidate, asked_as): (&'a Candidate, &'a str),
+    ) -> Self {
         Self {
             call,
             candidate,
+            asked_as,
             rules: &snapshot.config.payload,
             cloak: Cloak::over(candidate.upstream.cloak.as_ref(), call),
         }
@@ -99,7 +106,8 @@ impl<'a> Shape<'a> {
 
     fn body(&self, sent: Sent<'_>, body: Bytes, told: Told<'_>) -> Bytes {
         let is_for = |rule: &&Rule| {
-            rule.is_for(sent.row, sent.model, sent.format) && rule.when.holds(self.call)
+            rule.is_for(sent.row, sent.model, sent.format)
+                && rule.when.holds_for([self.asked_as], self.call)
         };
         let mut rules = self.rules.iter().filter(is_for).peekable();
         if rules.peek().is_none() && self.cloak.is_none() {

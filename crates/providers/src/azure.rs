@@ -1,6 +1,7 @@
 //! Azure OpenAI: the model is a deployment in the path, the version a query, the key in `api-key`.
 //!
-//! An address that ends in `/openai/v1` is Azure's newer interface, which is a plain compatible one.
+//! An address that ends in `/openai/v1` is Azure's newer interface, which is a plain compatible one; one that ends in `/models` has the
+//! models of other makers, with their names in the body.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,10 +18,13 @@ use crate::{Answer, Operation, Outbound, Provider};
 /// The version that is asked for unless configuration names another: the last generally available one of the dated interface.
 const DEFAULT_API_VERSION: &str = "2024-10-21";
 
+/// The same of other makers' models.
+const MODELS_API_VERSION: &str = "2024-05-01-preview";
+
 /// An Azure OpenAI resource.
 #[derive(Debug)]
 pub struct Azure {
-    /// Up to and with `/openai`.
+    /// Up to and with `/openai` or `/models`.
     base: Base,
     interface: Interface,
     formats: Vec<Format>,
@@ -33,10 +37,12 @@ enum Interface {
     Dated { api_version: String },
     /// `/v1/…`.
     V1,
+    /// `/…?api-version=…`.
+    Models { api_version: String },
 }
 
 impl Azure {
-    /// A resource at this address: `https://NAME.openai.azure.com`, with or without `/openai` or `/openai/v1`.
+    /// A resource at this address: `https://NAME.openai.azure.com`, with or without `/openai` or `/openai/v1`, or with `/models`.
     pub(crate) fn new(
         address: &str,
         api_version: Option<&str>,
@@ -44,6 +50,15 @@ impl Azure {
         heads: Heads,
     ) -> Result<Self, String> {
         let trimmed = address.trim().trim_end_matches('/');
+        if trimmed.ends_with("/models") {
+            let api_version = api_version.unwrap_or(MODELS_API_VERSION).to_owned();
+            return Ok(Self {
+                base: Base::parse(trimmed, "")?,
+                interface: Interface::Models { api_version },
+                formats,
+                heads,
+            });
+        }
         let (root, is_v1) = match trimmed.strip_suffix("/v1") {
             Some(root) => (root, true),
             None => (trimmed, false),
@@ -70,17 +85,21 @@ impl Azure {
             (Interface::V1, Operation::Proxy { tail, query, .. }) => {
                 format!("/v1{}", proxy_tail(tail, query))
             }
-            (Interface::Dated { api_version }, Operation::Proxy { tail, query, .. }) => {
+            (
+                Interface::Dated { api_version } | Interface::Models { api_version },
+                Operation::Proxy { tail, query, .. },
+            ) => {
                 let query = query.map_or_else(
                     || format!("api-version={api_version}"),
                     |query| format!("{query}&api-version={api_version}"),
                 );
-                format!(
-                    "/deployments/{}{}",
-                    escape(outbound.model),
-                    proxy_tail(tail, Some(&query))
-                )
+                let tail = proxy_tail(tail, Some(&query));
+                match self.interface {
+                    Interface::Models { .. } => tail,
+                    _ => format!("/deployments/{}{tail}", escape(outbound.model)),
+                }
             }
+            (Interface::Models { api_version }, _) => format!("{path}?api-version={api_version}"),
             // Responses exist on the new interface only.
             (Interface::V1, _)
             | (

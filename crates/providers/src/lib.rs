@@ -28,7 +28,7 @@ pub use catalogue::{Catalogue, Listing};
 pub use forward::Forward;
 pub use price::{Price, PriceLine};
 pub use registry::{Settings, build};
-pub use table::{Row, row_for_host, row_named, table};
+pub use table::{Row, row_at, row_named, table};
 
 /// An upstream as the engine sees it.
 #[async_trait]

@@ -13,12 +13,12 @@ use crate::compat::Compat;
 use crate::forward::Forward;
 use crate::heads::Heads;
 use crate::table::{Code, Row};
-use crate::{Provider, row_for_host, row_named};
+use crate::{Provider, row_at, row_named};
 
 /// What an operator says of a provider.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// A row's name or alias; empty = found by the address's host or the provider's name.
+    /// A row's name or alias; empty = found by the address or the provider's name.
     pub kind: String,
     /// The provider's own name.
     pub name: String,
@@ -38,17 +38,18 @@ pub struct Settings {
     pub region: Option<String>,
 }
 
-/// The row that settings mean: the type's; else the one whose host the address has; else, without an address, the one called `name`;
+/// The row that settings mean: the type's; else the one that is at the address; else, without an address, the one called `name`;
 /// else OpenAI-compatible.
 pub fn row_of(settings: &Settings) -> Result<&'static Row, String> {
     let compatible = || {
         row_named("openai-compatible")
             .ok_or_else(|| "the table has no openai-compatible row".to_owned())
     };
-    if !settings.kind.is_empty() {
+    let is_said = !settings.kind.is_empty();
+    if is_said {
         let row = row_named(&settings.kind)
             .ok_or_else(|| format!("no provider type '{}'", settings.kind))?;
-        // A generic type with a known vendor's address is that vendor.
+        // A generic type with a known vendor's address is that vendor, where it speaks what the type says.
         if row.name != "openai-compatible" {
             return Ok(row);
         }
@@ -56,7 +57,9 @@ pub fn row_of(settings: &Settings) -> Result<&'static Row, String> {
     match &settings.api_base {
         Some(address) => {
             let base = Base::parse(address, "")?;
-            row_for_host(base.host()).map_or_else(compatible, Ok)
+            let known = row_at(base.host(), base.path());
+            let known = known.filter(|row| !is_said || row.formats.contains(&Format::OpenaiChat));
+            known.map_or_else(compatible, Ok)
         }
         None => row_named(&settings.name).map_or_else(compatible, Ok),
     }

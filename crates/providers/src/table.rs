@@ -19,7 +19,7 @@ pub struct Row {
     pub aliases: Vec<String>,
     /// Where its API is; `None` where every user has an address of their own.
     pub base: Option<String>,
-    /// Host suffixes by which an address is known as this provider's.
+    /// Host suffixes by which an address is known as this provider's, each with how its path begins where that matters.
     #[serde(default)]
     pub hosts: Vec<String>,
     /// Added to a base that has no version.
@@ -144,14 +144,20 @@ pub fn row_named(name: &str) -> Option<&'static Row> {
         .find(|row| is(&row.name) || row.aliases.iter().any(is))
 }
 
-/// The row whose host this is.
-pub fn row_for_host(host: &str) -> Option<&'static Row> {
-    let host = host.to_ascii_lowercase();
-    let is_below = |suffix: &String| {
-        host.strip_suffix(suffix.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+/// The row that is at this host and path: the one that says most of them.
+pub fn row_at(host: &str, path: &str) -> Option<&'static Row> {
+    let (host, path) = (host.to_ascii_lowercase(), path.trim_start_matches('/'));
+    let fit = |place: &String| {
+        let (suffix, begin) = place.split_once('/').unwrap_or((place, ""));
+        let above = host.strip_suffix(suffix)?;
+        let below = path.strip_prefix(begin)?;
+        let is_host = above.is_empty() || above.ends_with('.');
+        let is_path = begin.is_empty() || below.is_empty() || below.starts_with('/');
+        (is_host && is_path).then_some(place.len())
     };
-    table().iter().find(|row| row.hosts.iter().any(is_below))
+    let rows = table().iter();
+    let rows = rows.filter_map(|row| Some((row.hosts.iter().filter_map(fit).max()?, row)));
+    rows.max_by_key(|(length, _)| *length).map(|(_, row)| row)
 }
 
 fn yes() -> bool {

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use polygate_core::Secret;
 use polygate_providers::table::Auth;
-use polygate_providers::{
-    Operation, Outbound, Row, Settings, build, row_for_host, row_named, table,
-};
+use polygate_providers::{Operation, Outbound, Row, Settings, build, row_at, row_named, table};
 use polygate_wire::Format;
 
 fn settings(row: &Row, api_base: Option<&str>) -> Settings {
@@ -229,14 +227,14 @@ fn rows_are_found_by_name_alias_and_host_and_say_their_variables() {
         ("dbc-1.cloud.databricks.com", "databricks"),
     ] {
         assert_eq!(
-            row_for_host(host).map(|row| row.name.as_str()),
+            row_at(host, "/v1").map(|row| row.name.as_str()),
             Some(name),
             "{host}"
         );
     }
     assert!(
-        row_for_host("evilapi.openai.com.example.com").is_none()
-            && row_for_host("notopenai.azure.com").is_none()
+        row_at("evilapi.openai.com.example.com", "").is_none()
+            && row_at("notopenai.azure.com", "").is_none()
     );
     for name in [
         "OPENAI_API_KEY",
@@ -328,6 +326,96 @@ fn the_row_is_the_types_else_the_hosts_else_the_names_else_compatible() {
 }
 
 #[test]
+fn a_vendors_addresses_are_told_apart_by_their_paths_and_a_type_is_believed() {
+    const GOOGLE: &str = "https://generativelanguage.googleapis.com";
+    const AZURE: &str = "https://res.services.ai.azure.com";
+    for (kind, address, expected) in [
+        ("", format!("{GOOGLE}/v1beta/openai/"), "gemini-openai"),
+        ("compat", format!("{GOOGLE}/v1beta/openai"), "gemini-openai"),
+        ("gemini", format!("{GOOGLE}/v1beta/openai"), "gemini"),
+        ("", format!("{GOOGLE}/v1beta"), "gemini"),
+        ("", format!("{GOOGLE}/v1beta/openaint"), "gemini"),
+        (
+            "",
+            "https://api.z.ai/api/anthropic".to_owned(),
+            "zai-anthropic",
+        ),
+        ("", "https://api.z.ai/api/paas/v4".to_owned(), "zai"),
+        (
+            "",
+            "https://api.z.ai/api/coding/paas/v4".to_owned(),
+            "zai-coding",
+        ),
+        (
+            "",
+            "https://api.deepseek.com/anthropic/v1".to_owned(),
+            "deepseek-anthropic",
+        ),
+        (
+            "claude",
+            "https://api.deepseek.com/anthropic".to_owned(),
+            "anthropic",
+        ),
+        (
+            "compat",
+            "https://api.deepseek.com/anthropic".to_owned(),
+            "openai-compatible",
+        ),
+        ("compat", "https://api.deepseek.com".to_owned(), "deepseek"),
+        (
+            "compat",
+            "https://api.anthropic.com/v1".to_owned(),
+            "openai-compatible",
+        ),
+        (
+            "",
+            "https://api.moonshot.cn/anthropic".to_owned(),
+            "moonshot-cn-anthropic",
+        ),
+        ("", format!("{AZURE}/openai/v1"), "azure"),
+        ("", format!("{AZURE}/models"), "azure-models"),
+        ("compat", format!("{AZURE}/models"), "azure-models"),
+        ("", format!("{AZURE}/anthropic"), "azure-anthropic"),
+    ] {
+        let settings = Settings {
+            kind: kind.to_owned(),
+            api_base: Some(address.clone()),
+            ..Settings::default()
+        };
+        let row = polygate_providers::registry::row_of(&settings);
+        assert_eq!(
+            row.map(|row| row.name.as_str()),
+            Ok(expected),
+            "{kind} {address}"
+        );
+    }
+}
+
+#[test]
+fn azure_has_other_makers_models_and_claude_at_addresses_of_their_own() {
+    let sent = |address: &str, format| {
+        let settings = Settings {
+            api_base: Some(format!("https://r.services.ai.azure.com/{address}")),
+            ..Settings::default()
+        };
+        let stream = false;
+        block_on(request(&settings, Operation::Chat { format, stream }))
+    };
+    let models = sent("models/", Format::OpenaiChat);
+    assert_eq!(
+        models.uri(),
+        "https://r.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview"
+    );
+    assert_eq!(models.headers()["api-key"], "secret-key");
+    let claude = sent("anthropic", Format::AnthropicMessages);
+    assert_eq!(
+        claude.uri(),
+        "https://r.services.ai.azure.com/anthropic/v1/messages"
+    );
+    assert_eq!(claude.headers()["x-api-key"], "secret-key");
+}
+
+#[test]
 fn no_name_no_host_and_no_variable_means_two_rows() {
     let mut seen = BTreeSet::new();
     for row in table() {
@@ -351,11 +439,12 @@ fn no_name_no_host_and_no_variable_means_two_rows() {
 fn an_address_with_the_rows_host_is_that_row() {
     for row in table().iter().filter(|row| !row.hosts.is_empty()) {
         let base = row.base.as_deref().unwrap_or_default();
-        let host = base.split('/').nth(2).unwrap_or_default();
+        let address = base.trim_start_matches("https://");
+        let (host, path) = address.split_once('/').unwrap_or((address, ""));
         let host = host.replace("{region}", row.region.as_deref().unwrap_or_default());
         if !host.is_empty() {
-            let found = row_for_host(&host).map(|row| row.name.as_str());
-            assert_eq!(found, Some(row.name.as_str()), "{host}");
+            let found = row_at(&host, path).map(|row| row.name.as_str());
+            assert_eq!(found, Some(row.name.as_str()), "{base}");
         }
     }
 }

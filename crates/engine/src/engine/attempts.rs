@@ -191,6 +191,7 @@ impl Engine {
             snapshot: &begun.snapshot,
             call,
             candidate: asked.entry.candidate,
+            asked_as: begun.route.asked_as(asked.pass.place()),
             kept: &self.kept,
             clock: &self.clock,
             until: begun.until,

@@ -165,7 +165,10 @@ impl Engine {
             record.transformed.losses.clone_from(&trail.losses);
         });
         reply.guarded.clone_from(&begun.call.guarded);
-        let mut reply = begun.guarded(reply, &mut recorder).await;
+        let mut reply = match begun.guarded(reply, &mut recorder).await {
+            Ok(reply) => reply,
+            Err(failure) => return Answered::failed(failure, recorder, trail),
+        };
         trail.end(recorder.record(), self.clock.now());
         if looked == Looked::Shared {
             // Most of it was spent waiting for another's provider.

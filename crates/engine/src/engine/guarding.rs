@@ -105,14 +105,22 @@ impl Begun {
         aside(size, || cloak.hide(&self.call, &self.body))
     }
 
-    /// An answer as guards let it through. One that they do not is paid all the same, and is not asked for again.
-    pub(super) async fn guarded(&self, mut reply: Reply, recorder: &mut Recorder) -> Reply {
+    /// An answer as guards let it through. One that they do not is paid all the same, and is not asked for again. `Err`: a stream of
+    /// which nothing goes out.
+    pub(super) async fn guarded(
+        &self,
+        mut reply: Reply,
+        recorder: &mut Recorder,
+    ) -> Result<Reply, Failure> {
         let Some(guarded) = reply.guarded.take().filter(|one| !one.is_over()) else {
-            return reply;
+            return Ok(reply);
         };
         let guarded = &guarded;
         match &mut reply.body {
-            ReplyBody::Stream(relay) => relay.guard(guarded),
+            ReplyBody::Stream(relay) => {
+                relay.guard(guarded);
+                relay.vetted(recorder).await?;
+            }
             ReplyBody::Whole(whole) => match guard_whole(guarded, &whole.bytes(), recorder).await {
                 Ok(None) => {}
                 Ok(Some(bytes)) => whole.replace(bytes),
@@ -131,24 +139,12 @@ impl Begun {
             ReplyBody::Replayed(replayed) => {
                 let is_array = self.call.inbound.endpoint.is_array();
                 let pieces = guard_kept(guarded, replayed.pieces(), is_array, recorder).await;
-                match pieces {
-                    Ok(pieces) => replayed.replace(pieces),
-                    // Nothing of it has gone out.
-                    Err(failure) => {
-                        let refusal = self.refusal(&failure, recorder);
-                        reply = Reply {
-                            status: status(&failure),
-                            headers: json(),
-                            body: ReplyBody::whole(refusal, None),
-                            guarded: None,
-                        };
-                    }
-                }
+                replayed.replace(pieces?);
             }
             // What is shown to several was looked through once, by guards that are all of theirs.
             ReplyBody::Waiting(_) | ReplyBody::Live(_) => {}
         }
-        reply
+        Ok(reply)
     }
 
     /// What would pass unread is read first, where it is JSON. `Err`: it is not let through.

@@ -152,7 +152,12 @@ impl Engine {
     }
 
     /// What the candidate would be sent; where the body passes unread, nobody knows.
-    pub(super) fn sent(&self, call: &Call, candidate: &Candidate, moment: Moment) -> Sent {
+    pub(super) fn sent(
+        &self,
+        call: &Call,
+        (candidate, asked_as): (&Candidate, &str),
+        moment: Moment,
+    ) -> Sent {
         let Some(meant) = &call.object else {
             return Sent::default();
         };
@@ -179,7 +184,7 @@ impl Engine {
             kept: self.kept(),
         };
         let mut rules = Vec::new();
-        let shape = Shape::of(&snapshot, call, candidate);
+        let shape = Shape::of(&snapshot, call, (candidate, asked_as));
         let prepared = shape.prepare(&making, &mut |rule, path, done| {
             rules.extend(done.words().map(|words| format!("{rule} {path}{words}")));
         });

@@ -465,8 +465,9 @@ impl<'a> Reader<'a> {
         let raw = self.text.get(range.clone()).unwrap_or_default();
         let kind = match self.side {
             Side::Answer if name == "arguments" => Kind::Json,
-            Side::Answer => Kind::Plain,
-            Side::Request => kind(raw),
+            Side::Answer if !name.is_empty() => Kind::Plain,
+            // And what tools are called with, as an object.
+            _ => kind(raw),
         };
         self.spots.push(Spot::Text(range, kind));
     }

@@ -36,8 +36,44 @@ struct Strings {
     places: Places,
     /// What a piece adds to its strings.
     decoded: String,
+    /// What the string that is read seems to be.
+    inner: Inner,
     /// The number that is read, outside of strings, which is looked at when it is all there.
     number: String,
+}
+
+/// What a string of JSON holds, as it begins.
+#[derive(Clone, Copy, Debug, Default)]
+enum Inner {
+    #[default]
+    Nothing,
+    Brace,
+    Bracket,
+    Json,
+    Text,
+}
+
+impl Inner {
+    /// What it is with this behind it. A placeholder begins with a bracket too.
+    fn with(self, decoded: &str) -> Self {
+        let signs = decoded.chars().filter(|sign| !sign.is_ascii_whitespace());
+        signs.take(2).fold(self, |inner, sign| match (inner, sign) {
+            (Inner::Json | Inner::Text, _) => inner,
+            (Inner::Nothing, '{') => Inner::Brace,
+            (Inner::Nothing, '[') => Inner::Bracket,
+            (Inner::Brace | Inner::Bracket, '"') | (Inner::Bracket, '{') => Inner::Json,
+            _ => Inner::Text,
+        })
+    }
+
+    /// Text as it is written into such a string.
+    fn written(self, text: &str) -> String {
+        let once = escaped(text);
+        match self {
+            Inner::Json => escaped(&once).into_owned(),
+            _ => once.into_owned(),
+        }
+    }
 }
 
 impl Channel {
@@ -174,6 +210,7 @@ impl Strings {
     ) {
         if !self.decoded.is_empty() {
             let from = edits.len();
+            self.inner = self.inner.with(&self.decoded);
             scan.push(watch, &self.decoded, doings, edits);
             self.decoded.clear();
             self.place(edits, from);
@@ -198,6 +235,7 @@ impl Strings {
         scan.finish(watch, doings, edits);
         self.place(edits, from);
         self.is_in_string = false;
+        self.inner = Inner::Nothing;
     }
 
     /// A number has ended here, if one was read.
@@ -223,7 +261,7 @@ impl Strings {
     fn place(&self, edits: &mut [Edit], from: usize) {
         for edit in edits.get_mut(from..).unwrap_or_default() {
             edit.range = self.places.stretch(&edit.range);
-            edit.with = escaped(&edit.with).into_owned();
+            edit.with = self.inner.written(&edit.with);
         }
     }
 

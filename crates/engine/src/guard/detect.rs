@@ -71,6 +71,17 @@ pub static DETECTORS: [Detector; 6] = [
             r"(?-u:\b)npm_[A-Za-z0-9]{36}",
             r"(?-u:\b)pypi-[A-Za-z0-9_-]{50,}",
             r"(?-u:\b)SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
+            r"(?-u:\b)pplx-[A-Za-z0-9]{40,}",
+            r"(?-u:\b)csk-[A-Za-z0-9]{40,}",
+            r"(?-u:\b)fw_[A-Za-z0-9]{20,}",
+            r"(?-u:\b)tgp_v1_[A-Za-z0-9_-]{40,}",
+            r"(?-u:\b)nvapi-[A-Za-z0-9_-]{40,}",
+            r"(?-u:\b)r8_[A-Za-z0-9]{37,}",
+            r"(?-u:\b)hvs\.[A-Za-z0-9_-]{24,}",
+            r"(?-u:\b)shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}(?-u:\b)",
+            r"(?-u:\b)dckr_pat_[A-Za-z0-9_-]{20,}",
+            r"(?-u:\b)xapp-[0-9]-[A-Za-z0-9-]{20,}",
+            r"(?-u:\b)lsv2_(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{8,}",
         ],
         window: 512,
         check: None,
@@ -165,6 +176,28 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_found_by_how_they_begin() {
+        for (begin, length) in [
+            ("pplx-", 48),
+            ("csk-", 48),
+            ("fw_", 22),
+            ("tgp_v1_", 43),
+            ("nvapi-", 64),
+            ("r8_", 37),
+            ("hvs.", 90),
+            ("shpat_", 32),
+            ("dckr_pat_", 27),
+            ("xapp-1-A0", 40),
+        ] {
+            let key = format!("{begin}{}", "a1b2c3d4".repeat(12).split_at(length).0);
+            let text = format!("my_{key} '{key}', then");
+            assert_eq!(found("api-key", &text), [&*key], "{begin}");
+        }
+        let key = "lsv2_pt_0123456789abcdef0123456789abcdef_0123456789";
+        assert_eq!(found("api-key", &format!("k={key}.")), [key]);
+    }
+
+    #[test]
     fn each_finds_its_own_and_nothing_like_it() {
         let pem = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----";
         for (name, text, expected) in [
@@ -203,6 +236,11 @@ mod tests {
                 "api-key",
                 "ask-for-something-that-is-long AKIAIOSFODNN7EXAMPLE sk-short",
                 vec!["AKIAIOSFODNN7EXAMPLE"],
+            ),
+            (
+                "api-key",
+                "fw_update pplx-small csk-x shpat_ab12 r8_model nvapi-key hvs.short tgp_v1_x lsv2_pt_1 dckr_pat_x xapp-1-x",
+                vec![],
             ),
             (
                 "jwt",

@@ -95,6 +95,16 @@ impl Stream {
         self.has_begun = true;
     }
 
+    /// How many events have come.
+    pub fn came(&self) -> usize {
+        self.first + self.held.len()
+    }
+
+    /// How many of them went out.
+    pub fn passed(&self) -> usize {
+        self.first
+    }
+
     /// What the guards did.
     pub fn doings(&self) -> &Doings {
         &self.doings
@@ -187,7 +197,7 @@ impl Stream {
 
     /// An event whose data stands in this range.
     fn event(&mut self, raw: Bytes, data: Range<usize>) -> Result<(), Failure> {
-        let number = self.first + self.held.len();
+        let number = self.came();
         self.hold(raw.clone(), data.clone());
         let Ok(text) = std::str::from_utf8(raw.get(data).unwrap_or_default()) else {
             return Ok(());

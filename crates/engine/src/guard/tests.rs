@@ -100,6 +100,49 @@ fn in_pieces(kind: Kind, watch: &Watch, pieces: &[&str]) -> (String, Vec<Acted>)
     (applied(&pieces.concat(), &edits), doings.acted)
 }
 
+/// A tool may be called with JSON in a string: there a text stands in a string of that.
+#[test]
+fn what_is_put_back_into_json_in_a_string_of_json_leaves_both_whole() {
+    let (name, restoring) = hidden("O'Neil \"\\\" é\n");
+    let watch = Watch::new(&[], restoring);
+    let inner = json!({"to": name, "cc": [name]}).to_string();
+    for (value, meant) in [
+        (
+            inner.clone(),
+            json!({"to": "O'Neil \"\\\" é\n", "cc": ["O'Neil \"\\\" é\n"]}).to_string(),
+        ),
+        (
+            format!(" [\n{inner}]"),
+            format!(
+                " [\n{}]",
+                json!({"to": "O'Neil \"\\\" é\n", "cc": ["O'Neil \"\\\" é\n"]})
+            ),
+        ),
+        (
+            format!("{name}: {{x}}"),
+            "O'Neil \"\\\" é\n: {x}".to_owned(),
+        ),
+        (format!("{{{name}}}"), "{O'Neil \"\\\" é\n}".to_owned()),
+    ] {
+        let arguments = json!({"body": value, "note": name}).to_string();
+        let letters: Vec<String> = arguments.chars().map(String::from).collect();
+        let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+        let expected = json!({"body": meant, "note": "O'Neil \"\\\" é\n"});
+        for pieces in [vec![&*arguments], letters] {
+            let (out, _) = in_pieces(Kind::Json, &watch, &pieces);
+            let out: Value = serde_json::from_str(&out).expect("JSON");
+            assert_eq!(out, expected);
+        }
+        let call = json!({"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"body": value}}}]}}]});
+        let (side, text) = (Side::Answer, call.to_string());
+        let out = body::body(text.as_bytes(), Format::Gemini, side, &watch, &mut doings());
+        let out = out.expect("read").expect("something is put back");
+        let out: Value = serde_json::from_slice(&out).expect("JSON");
+        let args = &out["candidates"][0]["content"]["parts"][0]["functionCall"]["args"];
+        assert_eq!(args["body"], expected["body"]);
+    }
+}
+
 /// Texts in which there is much to find.
 fn texts() -> impl Strategy<Value = String> {
     let (_, name) = watch();

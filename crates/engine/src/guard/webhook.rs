@@ -158,6 +158,7 @@ impl Webhook {
             }
             other => other,
         };
+        let is_said_so = |new: &[String]| new.iter().eq(texts);
         let acted = |action| {
             let (guard, count) = (guard.clone(), 1);
             Some(Acted {
@@ -172,6 +173,10 @@ impl Webhook {
                 action: Word::Allow,
                 ..
             }) => (Outcome::default(), Ok(())),
+            Ok(Verdict {
+                action: Word::Redact,
+                texts: new,
+            }) if is_said_so(&new) => (Outcome::default(), Ok(())),
             Ok(Verdict {
                 action: Word::Block,
                 ..

@@ -157,6 +157,7 @@ pub(super) async fn chat(
         snapshot,
         call: &call,
         candidate,
+        asked_as: &call.model,
         kept: engine.kept(),
         clock: engine.clock(),
         until: None,

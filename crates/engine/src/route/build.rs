@@ -44,6 +44,7 @@ struct Stand<'p> {
 /// Collects a route.
 struct Builder<'a> {
     snapshot: &'a Snapshot,
+    asked_as: Arc<str>,
     choices: &'a Choices,
     steps: Vec<Step>,
     label: Option<Arc<str>>,
@@ -61,6 +62,7 @@ pub(super) fn steps(
 ) -> (Vec<Step>, Option<Arc<str>>) {
     let mut builder = Builder {
         snapshot,
+        asked_as: requested.into(),
         choices,
         steps: Vec::new(),
         label: None,
@@ -183,6 +185,7 @@ impl<'a> Builder<'a> {
         }
         for tier in tiers.into_values() {
             self.steps.push(Step {
+                asked_as: self.asked_as.clone(),
                 group: Arc::new(group(self.snapshot, strategy, &tier)),
                 node: stand.node,
                 path: stand.path.to_vec(),

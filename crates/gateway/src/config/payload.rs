@@ -65,7 +65,7 @@ fn rule(item: &Item<'_>, kind: Kind, number: usize) -> Option<Rule> {
     let targets: Vec<TargetIs> = section.items("models").iter().filter_map(target).collect();
     let when = when(&section);
     let params = section.required("params").map(|params| match kind {
-        Kind::Filter => removed(&params),
+        Kind::Filter => taken_out(&params),
         Kind::Default | Kind::Override => set(&params),
     });
     let params = params.unwrap_or_default();
@@ -122,9 +122,16 @@ fn spoken(item: &Item<'_>) -> Option<Protocol> {
     })
 }
 
-fn removed(params: &Item<'_>) -> Vec<(Path, Box<str>)> {
+fn taken_out(params: &Item<'_>) -> Vec<(Path, Box<str>)> {
     let items = params.list();
-    let paths = items.iter().filter_map(|item| path(item, &item.text()?));
+    let paths = items.iter().filter_map(|item| {
+        let path = path(item, &item.text()?)?;
+        if path.is_of_what_is_not_yet() {
+            item.error(format!("'{path}' is of the place behind a list's last item, where nothing is to be taken out"));
+            return None;
+        }
+        Some(path)
+    });
     paths.map(|path| (path, "null".into())).collect()
 }
 

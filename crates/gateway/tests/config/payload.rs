@@ -64,6 +64,27 @@ fn what_cannot_be_meant_is_told() {
         ),
         ("{default: [{params: {a..b: 1}}]}", "is no path"),
         (
+            "{override: [{params: {'messages.*.x': 1}}]}",
+            "'messages.*.x' is no path such as a.b.0.c: there are no wildcards",
+        ),
+        (
+            "{override: [{params: {'messages.#.x': 1}}]}",
+            "there are no wildcards",
+        ),
+        ("{default: [{params: {$.a: 1}}]}", "it begins with a name"),
+        (
+            "{filter: [{params: ['messages[0].x']}]}",
+            "no brackets: a.0",
+        ),
+        (
+            "{filter: [{params: [messages.99999999999]}]}",
+            "no list is so long",
+        ),
+        (
+            "{filter: [{params: [messages.-]}]}",
+            "payload.filter[0].params[0]: 'messages.-' is of the place behind a list's last item",
+        ),
+        (
             "{default: [{models: [{name: m}]}]}",
             "payload.default[0].params: is missing",
         ),

@@ -275,6 +275,69 @@ async fn an_answer_that_is_not_let_through_ends_and_is_paid_all_the_same() {
     assert!(tokens.count() <= 16, "{log}");
 }
 
+/// Whom a request names behind its model may be the one who answers.
+#[tokio::test]
+async fn models_that_are_named_behind_the_first_are_no_way_around() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        "guards: [{name: claude, when: {models: [messages-m]}, words: [hush], action: block}]",
+    ));
+    let ask = async |more: Value| {
+        let mut body =
+            json!({"model": "chat-m", "messages": [{"role": "user", "content": "hush"}]});
+        for (name, value) in more.as_object().expect("members") {
+            body[name] = value.clone();
+        }
+        gate.post("/v1/chat/completions", &body).await
+    };
+    for more in [
+        json!({"fallbacks": ["responses-m", "messages-m"]}),
+        json!({"models": ["chat-m", "messages-m"]}),
+    ] {
+        let reply = ask(more.clone()).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::BAD_REQUEST,
+            "{more} {}",
+            reply.text()
+        );
+        assert!(reply.text().contains("guard 'claude'"), "{}", reply.text());
+    }
+    assert!(calls(&mock).is_empty(), "nobody is asked");
+    let other = ask(json!({"fallbacks": ["responses-m"]})).await;
+    assert_eq!(other.status, StatusCode::OK, "{}", other.text());
+}
+
+/// As long as nothing has gone out an answer can be refused for what it is, and is paid all the same.
+#[tokio::test]
+async fn a_stream_that_is_stopped_before_its_first_word_is_a_failure() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        &guards(&[(
+            "first",
+            "on: [answer], patterns: ['(?i)you said'], action: block",
+        )]),
+    ));
+    in_every_way(&gate, "first", "anything", |client, reply, _, what| {
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{client} {what}");
+        assert_eq!(reply.header("content-type"), "application/json", "{what}");
+        assert_eq!(reply.header("x-polygate-guards"), "first", "{what}");
+        assert!(reply.json()["error"].is_object(), "{what}");
+    })
+    .await;
+    until("all are in the log", || {
+        gate.log().matches("first:block:answer:1").count() == 32
+    })
+    .await;
+    let log = gate.log();
+    let mut lines = log
+        .lines()
+        .filter(|line| line.contains("first:block:answer:1"));
+    assert!(lines.all(|line| line.contains("\"status\":400")), "{log}");
+}
+
 #[tokio::test]
 async fn arrays_of_gemini_are_guarded_as_streams_are() {
     let mock = mock("p").await;
@@ -282,7 +345,7 @@ async fn arrays_of_gemini_are_guarded_as_streams_are() {
         &mock,
         &guards(&[
             ("restore", "detect: [email], action: restore"),
-            ("block", "on: [answer], words: [You said], action: block"),
+            ("block", "on: [answer], words: [simulated], action: block"),
         ]),
     ));
     for (model, guard) in [
@@ -310,7 +373,8 @@ async fn arrays_of_gemini_are_guarded_as_streams_are() {
                 reply.text()
             ),
             _ => assert!(
-                text.is_empty() && list.last().is_some_and(|last| last["error"].is_object()),
+                !text.contains("simulated")
+                    && list.last().is_some_and(|last| last["error"].is_object()),
                 "{}",
                 reply.text()
             ),
@@ -537,6 +601,7 @@ async fn answer_questions(socket: TcpStream, questions: Arc<Mutex<Vec<Value>>>) 
             _ if says("ODD") => json!("?"),
             Some("request") if says("BAD") => json!({"action": "block"}),
             Some("answer") if says("WORSE") => json!({"action": "block"}),
+            _ if says("SAME") => json!({"action": "redact", "texts": question["texts"]}),
             _ if says("SWAP") => {
                 let texts: Value =
                     serde_json::from_str(&texts.replace("SWAP", "GOOD \\\"é")).expect("texts");
@@ -603,8 +668,9 @@ async fn somebody_else_may_be_asked() {
         );
     })
     .await;
-    in_every_way(&gate, "late", "this is WORSE", |_, reply, stream, what| {
-        assert_eq!(reply.status, if stream { 200 } else { 400 }, "{what}");
+    in_every_way(&gate, "late", "this is WORSE", |_, reply, _, what| {
+        assert_eq!(reply.status, 400, "{what}");
+        assert_eq!(reply.header("content-type"), "application/json", "{what}");
         assert!(
             reply.text().contains("guard 'late'") && !reply.text().contains("WORSE"),
             "{what}"
@@ -622,6 +688,19 @@ async fn somebody_else_may_be_asked() {
         said("chat", &swapped, false).contains("a GOOD \"é"),
         "{}",
         swapped.text()
+    );
+    let same = ask(&gate, "closed", client, "chat-m", "the SAME", true).await;
+    assert!(
+        said("chat", &same, true).contains("the SAME"),
+        "{}",
+        same.text()
+    );
+    let late = ask(&gate, "late", client, "chat-m", "an ODD one", true).await;
+    assert_eq!(
+        late.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        late.text()
     );
     for text in ["SLOW", "ODD"] {
         let refused = ask(&gate, "closed", client, "chat-m", text, false).await;

@@ -187,7 +187,7 @@ providers: [{{name: p, type: openai-compatible, wire_api: chat, api_base: '{}', 
 master_keys: [{{name: poor, key: sk-poor-0123456789, limits: {{tokens_per_day: 3000}}}}]
 payload:
   override:
-    - {{models: [m], when: {{stream: true}}, params: {{max_tokens: 5000, words.0: {{a: 1}}}}}}
+    - {{models: [m], when: {{stream: true}}, params: {{max_tokens: 5000, words.-: {{a: 1}}}}}}
 health_check: {{enabled: false}}",
         mock.url()
     ));
@@ -216,7 +216,7 @@ health_check: {{enabled: false}}",
     let rules = &explanation["candidates"][0]["rules"];
     assert_eq!(
         *rules,
-        json!(["override[0] max_tokens", "override[0] words.0"])
+        json!(["override[0] max_tokens", "override[0] words.-"])
     );
 }
 
@@ -226,19 +226,22 @@ async fn what_a_rule_cannot_do_is_said() {
     let gate = Gate::start(&format!(
         "
 providers: [{{name: p, type: openai-compatible, wire_api: chat, api_base: '{}', api_key: k, model_mapping: [m]}}]
-payload: {{default: [{{params: {{metadata.team: blue, user: u}}}}]}}
+payload: {{default: [{{params: {{metadata.team: blue, user: u, tools.-1.strict: true, stop.0: x}}}}]}}
 health_check: {{enabled: false}}",
         mock.url()
     ));
     let mut body = chat("m", false);
     body["metadata"] = json!("text");
+    body["stop"] = json!([]);
     let explanation = asked(&gate, POST, "explain", json!({"body": body}), 200).await;
     let rules = &explanation["candidates"][0]["rules"];
     assert_eq!(
         *rules,
         json!([
-            "default[0] metadata.team: there is something else on the way to it",
-            "default[0] user"
+            "default[0] metadata.team: there is something else on the way to it, or no such item",
+            "default[0] user",
+            "default[0] tools.-1.strict: there is something else on the way to it, or no such item",
+            "default[0] stop.0: there is something else on the way to it, or no such item"
         ])
     );
 }

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::{Members, quote};
 
-/// The most names that a path may have.
+/// The most names that a path may have, and digits a number.
 const DEEPEST: usize = 32;
+const LONGEST_NUMBER: usize = 9;
 
 /// A place: names of members and numbers of list items, outermost first. `-1` is a list's last item, `-` the place behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,15 +76,42 @@ impl Path {
         if steps.iter().any(String::is_empty) {
             return Err("a name between its dots is empty".to_owned());
         }
+        if let Some(why) = foreign(&steps) {
+            return Err(why.to_owned());
+        }
         if steps.len() > DEEPEST {
             return Err(format!("it has more than {DEEPEST} names"));
         }
         Ok(Self(steps))
     }
 
+    /// Whether it leads behind a list's last item, where nothing ever is.
+    pub fn is_of_what_is_not_yet(&self) -> bool {
+        self.0.iter().any(|step| step == BEHIND)
+    }
+
     /// Its names and numbers, outermost first.
     pub fn steps(&self) -> &[String] {
         &self.0
+    }
+}
+
+/// Why these are surely meant in another language of paths, and would never lead anywhere.
+fn foreign(steps: &[String]) -> Option<&'static str> {
+    let is_query = |step: &String| step == "*" || step.starts_with('#');
+    let is_bracket = |step: &String| step.contains('[') && step.ends_with(']');
+    let is_huge = |step: &String| is_number(step) && step != LAST && step.len() > LONGEST_NUMBER;
+    let first = steps.first()?;
+    if first == "$" || first.starts_with('/') {
+        Some("it begins with a name: neither with '$' nor with '/'")
+    } else if steps.iter().any(is_query) {
+        Some("there are no wildcards: an item is a number, '-1' or '-'")
+    } else if steps.iter().any(is_bracket) {
+        Some("an item has a dot before its number, and no brackets: a.0")
+    } else if steps.iter().any(is_huge) {
+        Some("no list is so long")
+    } else {
+        None
     }
 }
 
@@ -242,7 +270,7 @@ impl<'a> Node<'a> {
                     .change(deeper, change, is_googles && !is_free(step))
             }
             (Found::Nothing, Change::Default(json) | Change::Override(json)) => {
-                open.add(step, Node::nested(deeper, json));
+                open.add(step, Node::nested(step, deeper, json)?);
                 Ok(true)
             }
             (Found::Nothing | Found::Nowhere, _) => blocked(),
@@ -265,11 +293,14 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What stands at a place that there is not yet.
-    fn nested(steps: &[&str], json: &'a str) -> Self {
+    /// What stands at a place that there is not yet, under this member. `Err`: it is inside of an item, and there are none.
+    fn nested(under: &str, steps: &[&str], json: &'a str) -> Result<Self, Blocked> {
         let Some((step, deeper)) = steps.split_first() else {
-            return Node::Text(json);
+            return Ok(Node::Text(json));
         };
+        if is_number(step) && under != NUMBERED {
+            return Err(Blocked);
+        }
         let is_list = *step == BEHIND;
         let (begin, end) = if is_list { ("[", "]") } else { ("{", "}") };
         let mut open = Open {
@@ -278,8 +309,8 @@ impl<'a> Node<'a> {
             children: Vec::new(),
             end,
         };
-        open.add(step, Node::nested(deeper, json));
-        Node::Open(open)
+        open.add(step, Node::nested(step, deeper, json)?);
+        Ok(Node::Open(open))
     }
 
     fn write(&self, out: &mut String) {
@@ -303,6 +334,14 @@ impl<'a> Node<'a> {
 /// The place behind a list's last item, and that item.
 const BEHIND: &str = "-";
 const LAST: &str = "-1";
+
+/// Where names are numbers: of tokens.
+const NUMBERED: &str = "logit_bias";
+
+/// Whether it says which item of a list.
+fn is_number(step: &str) -> bool {
+    step == LAST || step.bytes().all(|byte| byte.is_ascii_digit())
+}
 
 impl<'a> Open<'a> {
     fn of(text: &'a str) -> Option<Self> {
@@ -425,11 +464,8 @@ impl<'a> Open<'a> {
                 .filter(|step| *step == "0" || !step.starts_with(['0', '+']))
                 .and_then(|step| step.parse().ok()),
         };
-        match number {
-            Some(number) if number == length => Found::Nothing,
-            Some(number) => self.item(number).map_or(Found::Nowhere, Found::At),
-            None => Found::Nowhere,
-        }
+        let item = number.and_then(|number| self.item(number));
+        item.map_or(Found::Nowhere, Found::At)
     }
 
     /// The member of this name. Of several readers believe the last: the others go.

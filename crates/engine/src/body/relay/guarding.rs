@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use polygate_core::Failure;
 
-use super::Relay;
+use super::{Relay, Silence};
 use crate::guard::stream::Stream;
 use crate::guard::{Acted, Guarded, unseen};
 use crate::lane::Output;
+use crate::observe::Recorder;
 
 /// The most of a stream that is held until somebody who is asked about it has answered.
 const MOST_HELD: usize = 1024 * 1024;
@@ -32,7 +33,10 @@ struct Judge {
     asked: Option<(Bytes, Asking)>,
 }
 
-type Asking = Pin<Box<dyn Future<Output = (Vec<Acted>, Result<(), Failure>)> + Send>>;
+/// What guards did about the whole of it, and whether they let it through.
+type Judged = (Vec<Acted>, Result<(), Failure>);
+
+type Asking = Pin<Box<dyn Future<Output = Judged> + Send>>;
 
 impl Relay {
     /// From here on guards look at what goes out: nothing has.
@@ -49,6 +53,60 @@ impl Relay {
             is_array,
             judge,
         }));
+    }
+
+    /// Waits until guards have let go what is here, or a sign of life is due: until then there is no head. `Err`: they let nothing through.
+    pub async fn vetted(&mut self, recorder: &mut Recorder) -> Result<(), Failure> {
+        let mut first = None;
+        let vetted = std::future::poll_fn(|cx| self.poll_vetted(&mut first, cx));
+        let (mut acted, result) = vetted.await;
+        if result.is_err() {
+            // It is paid, though nobody gets it.
+            let usage = self.usage();
+            let doings = self
+                .guard
+                .iter()
+                .flat_map(|guard| guard.stream.doings().acted());
+            acted.extend(doings.cloned());
+            recorder.heard(self.meter.usage, std::mem::take(&mut self.meter.heard));
+            recorder.of_answer(|attempt| attempt.complete = self.meter.ended);
+            recorder.update(|record| record.usage = usage);
+        }
+        recorder.update(|record| record.guards.extend(acted));
+        result
+    }
+
+    /// Up to `first` events were here at first, the first good one among them.
+    fn poll_vetted(&mut self, first: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Judged> {
+        const GOES_ON: Poll<Judged> = Poll::Ready((Vec::new(), Ok(())));
+        loop {
+            let Some(guard) = &mut self.guard else {
+                return GOES_ON;
+            };
+            if let Err(failure) = guard.pass(&mut self.out) {
+                return Poll::Ready((Vec::new(), Err(failure)));
+            }
+            let first = *first.get_or_insert(guard.stream.came());
+            let goes_out = guard.judge.is_none() && guard.stream.passed() >= first;
+            if goes_out || self.failure.is_some() {
+                return GOES_ON;
+            }
+            if self.upstream.is_none() {
+                return guard.poll_end(cx);
+            }
+            if self.poll_chunk(cx).is_ready() {
+                continue;
+            }
+            if self.meter.ended {
+                self.let_go();
+            } else if !matches!(
+                ready!(self.watch.poll(cx, self.meter.finished)),
+                Silence::Bearable
+            ) {
+                // What is to be done about it is done behind the head.
+                return GOES_ON;
+            }
+        }
     }
 
     /// Another goes on, for whom more was hidden than for the one before.
@@ -84,10 +142,8 @@ impl Relay {
         let Some(guard) = &mut self.guard else {
             return Poll::Ready(());
         };
-        let passed = guard.pass(&mut self.out);
-        let passed = passed.and_then(|()| guard.stream.finish(&mut guard.out));
-        let (acted, judged) = match passed {
-            Ok(()) => ready!(guard.poll_judge(cx)),
+        let (acted, judged) = match guard.pass(&mut self.out) {
+            Ok(()) => ready!(guard.poll_end(cx)),
             refused => (Vec::new(), refused),
         };
         if let Some(recorder) = &mut self.recorder {
@@ -154,8 +210,16 @@ impl Guard {
         }
     }
 
+    /// Nothing follows: what was held back passes, once it is known that it may.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Judged> {
+        match self.stream.finish(&mut self.out) {
+            Ok(()) => self.poll_judge(cx),
+            refused => Poll::Ready((Vec::new(), refused)),
+        }
+    }
+
     /// Asks about all of it.
-    fn poll_judge(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<Acted>, Result<(), Failure>)> {
+    fn poll_judge(&mut self, cx: &mut Context<'_>) -> Poll<Judged> {
         let Some(judge) = &mut self.judge else {
             return Poll::Ready((Vec::new(), Ok(())));
         };

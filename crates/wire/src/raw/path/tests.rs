@@ -51,11 +51,6 @@ fn only_what_stands_at_the_place_changes() {
             r#"{ "a" : {"x": 1e5, "y":[1, {"z": true} ,3,4]},  "b":null }"#,
         ),
         (
-            "a.y.3",
-            Default("4"),
-            r#"{ "a" : {"x": 1e5, "y":[1, {"z": true} ,3,4]},  "b":null }"#,
-        ),
-        (
             "a.y.0",
             Remove,
             r#"{ "a" : {"x": 1e5, "y":[ {"z": true} ,3]},  "b":null }"#,
@@ -80,9 +75,31 @@ fn only_what_stands_at_the_place_changes() {
         ("b.c", Override("1")),
         ("a.x.c", Default("1")),
         ("a.y.9", Override("1")),
+        ("a.y.3", Override("1")),
+        ("a.y.3", Default("1")),
         ("a.y.q", Override("1")),
+        ("tools.-1.x", Override("1")),
+        ("tools.0", Default("1")),
+        ("system.0.cache_control.type", Default("1")),
+        ("l.-.0.x", Default("1")),
     ] {
         assert_eq!(after(TEXT, path, change), Err(Blocked), "{path}");
+    }
+}
+
+#[test]
+fn numbers_are_names_where_there_is_an_object_and_where_tokens_are_named() {
+    for (text, path, expected) in [
+        (r#"{"a":{}}"#, "a.0", r#"{"a":{"0":1}}"#),
+        ("{}", "logit_bias.50256", r#"{"logit_bias":{"50256":1}}"#),
+        (
+            "{}",
+            "l.-.logit_bias.7",
+            r#"{"l":[{"logit_bias":{"7":1}}]}"#,
+        ),
+    ] {
+        let after = after(text, path, Change::Default("1"));
+        assert_eq!(after.as_deref(), Ok(expected), "{path}");
     }
 }
 
@@ -90,7 +107,22 @@ fn only_what_stands_at_the_place_changes() {
 fn names_may_have_dots_and_quotes() {
     let text = after("{}", r#"a\.b.c"d"#, Change::Override("1"));
     assert_eq!(text.as_deref(), Ok(r#"{"a.b":{"c\"d":1}}"#));
-    for path in ["", ".", "a..b", "a.", r"a\b", r"a\"] {
+    for path in [
+        "",
+        ".",
+        "a..b",
+        "a.",
+        r"a\b",
+        r"a\",
+        "a.*.b",
+        "a.#.b",
+        "a.#(b==1).c",
+        "$.a",
+        "a[0].b",
+        "a[*]",
+        "/a/0",
+        "a.99999999999",
+    ] {
         assert!(Path::parse(path).is_err(), "{path}");
     }
     let path = Path::parse(r"a\.b.\\.0").expect("a path");
@@ -224,11 +256,15 @@ fn model(value: &mut Value, steps: &[String], change: Change<'_>) -> Result<(), 
         return Ok(());
     };
     let fresh = || {
+        let is_item = |step: &String| step == "-1" || step.parse::<u32>().is_ok();
+        if deeper.iter().any(is_item) {
+            return Err(Blocked);
+        }
         let inward = deeper.iter().rev();
-        inward.fold(json(text), |inside, name| match name.as_str() {
+        Ok(inward.fold(json(text), |inside, name| match name.as_str() {
             "-" => json!([inside]),
             name => json!({ name: inside }),
-        })
+        }))
     };
     match value {
         Value::Object(_) if step == "-" => Err(Blocked),
@@ -236,14 +272,17 @@ fn model(value: &mut Value, steps: &[String], change: Change<'_>) -> Result<(), 
             Some(_) if deeper.is_empty() && matches!(change, Change::Default(_)) => Ok(()),
             Some(inside) => model(inside, deeper, change),
             None => {
-                members.insert(step.clone(), fresh());
+                members.insert(step.clone(), fresh()?);
                 Ok(())
             }
         },
         Value::Array(items) => {
             let length = items.len();
             let at = match step.as_str() {
-                "-" => Some(length),
+                "-" => {
+                    items.push(fresh()?);
+                    return Ok(());
+                }
                 "-1" => length.checked_sub(1),
                 text => text.parse().ok(),
             };
@@ -253,10 +292,6 @@ fn model(value: &mut Value, steps: &[String], change: Change<'_>) -> Result<(), 
                     Some(inside) => model(inside, deeper, change),
                     None => Err(Blocked),
                 },
-                Some(at) if at == length => {
-                    items.push(fresh());
-                    Ok(())
-                }
                 _ => Err(Blocked),
             }
         }
