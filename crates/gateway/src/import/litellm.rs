@@ -11,6 +11,7 @@ mod model_name;
 mod price;
 mod rules;
 mod settings;
+mod wild;
 
 use std::path::Path;
 
@@ -88,7 +89,7 @@ pub fn import(node: &Node) -> Imported {
     let mut document = Map::new();
     let read = settings::read(&top, &mut groups, &mut notes);
     let rules = groups.rules(&mut notes);
-    let (providers, models) = groups.finish();
+    let (providers, models) = groups.finish(&mut notes);
     document.insert("providers".to_owned(), Value::Array(providers));
     if !models.is_empty() {
         document.insert("models".to_owned(), Value::Object(models));

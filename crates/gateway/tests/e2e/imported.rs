@@ -45,17 +45,65 @@ async fn sent(gate: &Gate, mock: &polygate_mock_provider::Mock, body: Value) -> 
     (serde_json::from_slice(body).expect("JSON"), team)
 }
 
-#[tokio::test]
-async fn what_litellm_gave_to_calls_is_given_to_them_here() {
+/// What the binary makes of LiteLLM's file.
+fn imported(text: &str) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("litellm.yaml");
-    std::fs::write(&file, LITELLM).expect("written");
+    std::fs::write(&file, text).expect("written");
     let mut import = Command::new(env!("CARGO_BIN_EXE_polygate"));
     let output = import.arg("import").arg(&file).output().expect("it runs");
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}");
-    let native = String::from_utf8(output.stdout).expect("text");
+    String::from_utf8(output.stdout).expect("text")
+}
 
+const PATTERNS: &str = r#"
+model_list:
+  - {model_name: "*", litellm_params: {model: "openai/*", api_base: os.environ/UPSTREAM, api_key: widest}}
+  - {model_name: "vendor/*", litellm_params: {model: "openai/*", api_base: os.environ/UPSTREAM, api_key: wide}}
+  - {model_name: "vendor/new-*", litellm_params: {model: "openai/new-*", api_base: os.environ/UPSTREAM, api_key: narrow}}
+  - {model_name: vendor/new-1, litellm_params: {model: openai/own, api_base: os.environ/UPSTREAM, api_key: exact}}
+  - {model_name: plain, litellm_params: {model: openai/plain, api_base: os.environ/UPSTREAM, api_key: exact}}
+  - {model_name: "all-*", litellm_params: {model: openai/fixed, api_base: os.environ/UPSTREAM, api_key: fixed}}
+  - {model_name: "fo::*:static::*", litellm_params: {model: "openai/fo::*:static::*", api_base: os.environ/UPSTREAM, api_key: stars}}
+"#;
+
+#[tokio::test]
+async fn an_exact_name_goes_before_patterns_and_a_longer_pattern_before_shorter_ones() {
+    let mock = mock("p").await;
+    let base = format!("{}/v1", mock.url());
+    let gate = Gate::start_with(&imported(PATTERNS), &[("UPSTREAM", base.as_str())]);
+    for (asked, key, model) in [
+        ("vendor/new-1", "exact", "own"),
+        ("plain", "exact", "plain"),
+        ("vendor/new-2", "narrow", "new-2"),
+        ("vendor/old", "wide", "old"),
+        ("all-of-it", "fixed", "fixed"),
+        ("fo::a:static::b", "stars", "fo::a:static::b"),
+        ("whatever", "widest", "whatever"),
+    ] {
+        // Shares would show in some of these.
+        for _ in 0..8 {
+            let before = calls(&mock).len();
+            let reply = gate.post("/v1/chat/completions", &chat(asked, false)).await;
+            assert_eq!(reply.status, 200, "{asked}: {}", reply.text());
+            let entry = calls(&mock).get(before).cloned().expect("a call");
+            let sent = entry
+                .headers
+                .iter()
+                .find(|(name, _)| name == "authorization");
+            let sent = sent.map(|(_, value)| value.clone()).unwrap_or_default();
+            let body = entry.body.as_ref().expect("bodies are kept");
+            let body: Value = serde_json::from_slice(body).expect("JSON");
+            let told = (sent.as_str(), body["model"].as_str());
+            assert_eq!(told, (&*format!("Bearer {key}"), Some(model)), "{asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_litellm_gave_to_calls_is_given_to_them_here() {
+    let native = imported(LITELLM);
     let mock = mock("p").await;
     let base = format!("{}/v1", mock.url());
     let variables = [

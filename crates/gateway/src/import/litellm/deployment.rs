@@ -228,7 +228,14 @@ impl<'a> Reader<'a> {
         let base = base.or_else(|| self.text("aws_bedrock_runtime_endpoint"));
         let said = self.text("custom_llm_provider");
         let Some((word, mut name)) = split(&full, said.as_deref(), base.is_some()) else {
-            let message = "no provider is named and none is known by the model: write 'provider/model'; left out";
+            let message = match full.as_str() {
+                "*" => {
+                    "callers name the provider there: write an entry for each, as model_name 'openai/*' and model 'openai/*'; left out"
+                }
+                _ => {
+                    "no provider is named and none is known by the model: write 'provider/model'; left out"
+                }
+            };
             notes.missing(model, message);
             return None;
         };
