@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use polygate_mock_provider::{Behaviour, Rule};
 use serde_json::{Value, json};
 
 use crate::support::{Gate, calls, chat, mock};
@@ -99,6 +100,46 @@ async fn an_exact_name_goes_before_patterns_and_a_longer_pattern_before_shorter_
             assert_eq!(told, (&*format!("Bearer {key}"), Some(model)), "{asked}");
         }
     }
+}
+
+const WITHOUT_RETRIES: &str = r#"
+model_list:
+  - {model_name: a, litellm_params: {model: openai/a, api_base: os.environ/UPSTREAM, api_key: one}}
+  - {model_name: a, litellm_params: {model: openai/a, api_base: os.environ/UPSTREAM, api_key: two}}
+  - {model_name: b, litellm_params: {model: openai/b, api_base: os.environ/UPSTREAM, api_key: one}}
+  - {model_name: long, litellm_params: {model: openai/long, api_base: os.environ/UPSTREAM, api_key: one}}
+litellm_settings: {num_retries: 0, fallbacks: [{main: [spare]}, {b: [a]}], context_window_fallbacks: [{b: [long]}]}
+router_settings: {model_group_alias: {main: a, spare: b}}
+"#;
+
+#[tokio::test]
+async fn fallbacks_are_asked_where_there_are_no_retries() {
+    let mock = mock("p").await;
+    let base = format!("{}/v1", mock.url());
+    let gate = Gate::start_with(&imported(WITHOUT_RETRIES), &[("UPSTREAM", base.as_str())]);
+    let fails = |model: &str, status: u16, error: &str| {
+        mock.script(Rule {
+            model: Some(model.to_owned()),
+            then: Behaviour {
+                status: Some(status),
+                error: Some(error.to_owned()),
+                ..Behaviour::default()
+            },
+            ..Rule::default()
+        });
+    };
+    fails("a", 500, "down");
+    let reply = gate
+        .post("/v1/chat/completions", &chat("main", false))
+        .await;
+    assert_eq!(reply.header("x-polygate-model"), "b", "{}", reply.text());
+    fails(
+        "b",
+        400,
+        "This model's maximum context length is 8192 tokens",
+    );
+    let reply = gate.post("/v1/chat/completions", &chat("b", false)).await;
+    assert_eq!(reply.header("x-polygate-model"), "long", "{}", reply.text());
 }
 
 #[tokio::test]

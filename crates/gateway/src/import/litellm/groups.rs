@@ -99,6 +99,22 @@ impl Groups {
         true
     }
 
+    /// How often a call may have to be tried where LiteLLM tries each model so often: of the longest list of fallbacks every one, and
+    /// of the longest way every target once.
+    pub fn attempts(&self, tries: u64) -> u64 {
+        let targets = |name: &str| {
+            self.group(name)
+                .map_or(1, |group| group.targets.len() as u64)
+        };
+        let ways = self.groups.iter().filter_map(|group| {
+            let behind = self.fallbacks.behind(&group.name);
+            let further: u64 = behind.into_iter().map(targets).sum();
+            (further > 0).then(|| targets(&group.name) + further)
+        });
+        let way = ways.max().unwrap_or_default();
+        way.max(tries.saturating_mul(1 + self.fallbacks.longest()))
+    }
+
     /// Whether some names are only known by what they begin with.
     pub fn has_prefixes(&self) -> bool {
         self.providers
