@@ -23,6 +23,10 @@ model_list:
     litellm_params: {<<: *params, temperature: 0, extra_body: {}, stop: null}
   - model_name: plain
     litellm_params: {<<: *params, model: openai/other, temperature: null, seed: null, stop: null, extra_body: {}}
+  - model_name: long
+    litellm_params: {model: anthropic/claude-haiku-4-5, api_base: os.environ/UPSTREAM, api_key: os.environ/UPSTREAM_KEY, max_tokens: 7_77}
+  - model_name: thinker
+    litellm_params: {<<: *params, model: openai/o3, temperature: null, extra_body: {}, stop: null, max_tokens: 888}
   - model_name: "open/*"
     litellm_params: {model: "openai/*", api_base: os.environ/UPSTREAM, api_key: os.environ/UPSTREAM_KEY, top_p: 0.5}
 router_settings: {model_group_alias: {poet: creative}}
@@ -181,6 +185,15 @@ async fn what_litellm_gave_to_calls_is_given_to_them_here() {
     let (body, _) = sent(&gate, &mock, chat("plain", false)).await;
     assert!(body.get("temperature").is_none(), "{body}");
     assert!(body.get("seed").is_none(), "{body}");
+    let (body, _) = sent(&gate, &mock, chat("long", false)).await;
+    assert_eq!(body["max_tokens"], 777, "before what translation makes up");
+    let mut own = chat("long", false);
+    own["max_tokens"] = json!(9);
+    let (body, _) = sent(&gate, &mock, own).await;
+    assert_eq!(body["max_tokens"], 9);
+    let (body, _) = sent(&gate, &mock, chat("thinker", false)).await;
+    assert_eq!(body["max_completion_tokens"], 888, "{body}");
+    assert!(body.get("max_tokens").is_none(), "{body}");
     let (body, _) = sent(&gate, &mock, chat("open/anything", false)).await;
     assert_eq!(
         (&body["model"], &body["top_p"]),

@@ -262,6 +262,7 @@ impl Groups {
             priority,
             price,
             defaults,
+            ..
         } = deployment;
         let asked = Asked {
             model: model.clone(),
@@ -319,7 +320,12 @@ impl Groups {
             let prefix = prefix.as_str().into();
             deployment.provider.insert("prefix".to_owned(), prefix);
         }
+        // Those of a pattern are compared with all of its provider's: hundredths are the unit of fractions.
         let weight = deployment.weights.into_iter().flatten().next();
+        let weight = weight.map(|weight| match weight.as_f64() {
+            Some(share) if weight.is_f64() => ((share * 100.0).round().max(1.0) as u64).into(),
+            _ => weight,
+        });
         for (key, value) in [("weight", weight), ("priority", deployment.priority)] {
             deployment
                 .provider
@@ -412,15 +418,42 @@ impl Group {
         };
         let mut kinds = (0..3).map(of);
         let said = kinds.find(|weights| weights.iter().any(Option::is_some));
-        said.unwrap_or_else(|| vec![None; self.targets.len()])
+        whole(said.unwrap_or_else(|| vec![None; self.targets.len()]))
     }
 }
 
 /// The sum of two shares; one where none is said.
 fn both(one: Option<&Value>, other: Option<&Value>) -> Option<Value> {
-    let number = |weight: Option<&Value>| weight.map_or(Some(1), Value::as_u64);
-    let sum = number(one)? + number(other)?;
-    Some(sum.min(u64::from(u32::MAX)).into())
+    let number = |weight: Option<&Value>| weight.map_or(Some(1.0), Value::as_f64);
+    let sum = (number(one)? + number(other)?).min(f64::from(u32::MAX));
+    match sum.fract() {
+        0.0 => Some((sum as u64).into()),
+        _ => Some(sum.into()),
+    }
+}
+
+/// Shares in whole numbers, as they are here, to a thousandth. What a variable says stays.
+fn whole(weights: Vec<Option<Value>>) -> Vec<Option<Value>> {
+    if !weights.iter().flatten().any(Value::is_f64) {
+        return weights;
+    }
+    let thousandths = |weight: &Value| {
+        let weight = (weight.as_f64()? * 1000.0).round();
+        Some((weight as u64).max(u64::from(weight > 0.0)))
+    };
+    let said = weights.iter().flatten().filter_map(thousandths);
+    let common = said.fold(0, |mut one, mut other| {
+        while other > 0 {
+            (one, other) = (other, one % other);
+        }
+        one
+    });
+    let share = |weight: Value| match thousandths(&weight) {
+        Some(share) => (share / common.max(1)).min(u64::from(u32::MAX)).into(),
+        None => weight,
+    };
+    let weights = weights.into_iter();
+    weights.map(|weight| weight.map(share)).collect()
 }
 
 impl Served {
