@@ -140,7 +140,7 @@ fn output(endpoint: &Endpoint, object: &RawObject) -> u64 {
 }
 
 /// The same of one of its answers, where it says so.
-fn asked(object: &RawObject) -> Option<u64> {
+pub(crate) fn asked(object: &RawObject) -> Option<u64> {
     number(object, &LIMITS).or_else(|| {
         let names = ["maxOutputTokens", "max_output_tokens"];
         number(&generation(object)?, &names)

@@ -213,7 +213,7 @@ fn plain(name: &str) -> String {
 /// The body as rules want it that are for it.
 pub(crate) fn ruled<'a>(
     rules: impl Iterator<Item = &'a Rule>,
-    sent: Sent<'_>,
+    mut sent: Sent<'_>,
     body: Bytes,
     told: Told<'_>,
 ) -> Bytes {
@@ -232,7 +232,15 @@ pub(crate) fn ruled<'a>(
         if !first.is_some_and(|first| sent.knows(first)) {
             continue;
         }
-        let done = match document.change(sent.below(), path, rule.change(json)) {
+        let change = match rule.change(json) {
+            // What nobody said is not there, until a rule says it.
+            Change::Default(json) if sent.has_made_limit && path.steps() == ["max_tokens"] => {
+                sent.has_made_limit = false;
+                Change::Override(json)
+            }
+            change => change,
+        };
+        let done = match document.change(sent.below(), path, change) {
             Ok(true) => Done::Changed,
             Ok(false) => Done::Same,
             Err(_) => Done::Blocked,

@@ -12,6 +12,7 @@ use polygate_wire::{Format, RawObject, counting};
 
 use crate::call::{Call, Endpoint};
 use crate::cloak::{self, Cloak};
+use crate::expect;
 use crate::lane::{self, Lane, Making, Prepared};
 use crate::payload::{self, Done, Rule};
 use crate::route::{Candidate, Route};
@@ -39,6 +40,8 @@ pub(crate) struct Sent<'a> {
     pub model: &'a str,
     /// Members that the provider refuses.
     pub refused: &'a [String],
+    /// It has a `max_tokens` that nobody said: its format needs one.
+    pub has_made_limit: bool,
 }
 
 /// What a body asks for.
@@ -75,7 +78,14 @@ impl<'a> Shape<'a> {
     pub fn prepare(&self, making: &Making<'_>, told: Told<'_>) -> Result<Prepared, Failure> {
         let mut prepared = lane::prepare(making)?;
         let asks = Asks::of(&prepared.lane, self.call);
-        let sent = self.sent(asks, prepared.lane.upstream_format());
+        let mut sent = self.sent(asks, prepared.lane.upstream_format());
+        sent.has_made_limit = sent.format == Format::AnthropicMessages
+            && matches!(prepared.lane, Lane::Translated(_))
+            && self
+                .call
+                .object
+                .as_ref()
+                .is_some_and(|said| expect::asked(said).is_none());
         prepared.body = self.body(sent, prepared.body, told);
         Ok(prepared)
     }
@@ -101,6 +111,7 @@ impl<'a> Shape<'a> {
             row: upstream.said,
             model: &self.candidate.model,
             refused: &upstream.provider.quirks().refuses,
+            has_made_limit: false,
         }
     }
 

@@ -13,7 +13,8 @@ pub struct Base {
 }
 
 impl Base {
-    /// Reads an address; `version` (`/v1`) is added where the address has none.
+    /// Reads an address; `version` (`/v1`) is added where the address has none. One of chats (`…/chat/completions`) tells where its
+    /// siblings are, with or without a version.
     pub fn parse(address: &str, version: &str) -> Result<Self, String> {
         let uri: Uri = address.trim().parse().map_err(|_| "not a URL".to_owned())?;
         let parts = uri.into_parts();
@@ -33,10 +34,10 @@ impl Base {
             .as_ref()
             .map_or("", PathAndQuery::path)
             .trim_end_matches('/');
-        let version = if path.split('/').any(is_version) {
-            ""
-        } else {
-            version
+        let (path, version) = match path.strip_suffix("/chat/completions") {
+            Some(path) => (path, ""),
+            None if path.split('/').any(is_version) => (path, ""),
+            None => (path, version),
         };
         Ok(Self {
             scheme,
@@ -95,6 +96,8 @@ mod tests {
             ("http://h:8080/api/paas/v4", "http://h:8080/api/paas/v4/x"),
             ("https://h/v1beta/openai", "https://h/v1beta/openai/x"),
             ("https://h/vendor", "https://h/vendor/v1/x"),
+            ("https://h/vendor/chat/completions", "https://h/vendor/x"),
+            ("https://h/v1/chat/completions/", "https://h/v1/x"),
         ] {
             let uri = Base::parse(address, "/v1")
                 .and_then(|base| base.join("/x").map_err(|error| error.to_string()));

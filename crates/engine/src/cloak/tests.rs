@@ -16,6 +16,7 @@ fn sent(asks: Asks, format: Format) -> Sent<'static> {
         row: &polygate_providers::table()[0],
         model: "m",
         refused: &[],
+        has_made_limit: false,
     }
 }
 

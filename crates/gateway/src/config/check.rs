@@ -177,7 +177,7 @@ fn leads_through(start: &str, models: &HashMap<&str, &Model>, most: usize) -> bo
     !level.is_empty()
 }
 
-/// Routes and fallbacks that lead back to where they began, each told once, at its first model.
+/// Routes that lead back to where they began, through fallbacks too, each told once, at its first model.
 fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
     let models = by_name(config);
     let mut told: Vec<Vec<&str>> = Vec::new();
@@ -193,31 +193,28 @@ fn cycles(config: &Config, names: &Names, findings: &mut Findings) {
         }
         told.push(members);
         let way = [cycle.as_slice(), &[&*named.name]].concat().join(" -> ");
-        let mut on_it = cycle.iter().filter_map(|name| models.get(name));
-        let what = match on_it.any(|model| !model.routes.is_empty()) {
-            true => "routes and fallbacks",
-            false => "fallbacks",
-        };
-        let message = format!("its {what} go round in a circle: {way}");
+        let message = format!("its routes and fallbacks go round in a circle: {way}");
         findings.errors.push(problem(&named.spot, message, None));
     }
 }
 
-/// The shortest way from a model back to itself.
+/// The shortest way from a model back to itself that takes a route. Fallbacks alone may lead back: a call goes through each model once.
 fn cycle_from<'a>(start: &'a str, models: &HashMap<&'a str, &'a Model>) -> Option<Vec<&'a str>> {
-    let mut ways = VecDeque::from([vec![start]]);
-    let mut seen: HashSet<&str> = HashSet::new();
-    while let Some(way) = ways.pop_front() {
+    let mut ways = VecDeque::from([(vec![start], false)]);
+    let mut seen: HashSet<(&str, bool)> = HashSet::new();
+    while let Some((way, by_route)) = ways.pop_front() {
         let model = way.last().and_then(|last| models.get(last));
         let Some(model) = model else { continue };
         let lists = model.fallbacks.by_cause();
-        let routes = model.routes.iter().map(|route| &route.model);
-        for next in lists.iter().flat_map(|(_, names)| *names).chain(routes) {
-            if next == start {
+        let fallbacks = lists.iter().flat_map(|(_, names)| *names);
+        let fallbacks = fallbacks.map(|name| (name, by_route));
+        let routes = model.routes.iter().map(|route| (&route.model, true));
+        for (next, by_route) in fallbacks.chain(routes) {
+            if next == start && by_route {
                 return Some(way);
             }
-            if seen.insert(next) {
-                ways.push_back([way.as_slice(), &[next.as_str()]].concat());
+            if next != start && seen.insert((next, by_route)) {
+                ways.push_back(([way.as_slice(), &[next.as_str()]].concat(), by_route));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! LiteLLM's `config.yaml`: deployments become providers with the names they serve, groups of deployments become models.
 
+mod address;
 mod cache;
 mod callbacks;
 mod defaults;
@@ -11,6 +12,7 @@ mod model_name;
 mod price;
 mod rules;
 mod settings;
+mod wild;
 
 use std::path::Path;
 
@@ -88,7 +90,7 @@ pub fn import(node: &Node) -> Imported {
     let mut document = Map::new();
     let read = settings::read(&top, &mut groups, &mut notes);
     let rules = groups.rules(&mut notes);
-    let (providers, models) = groups.finish();
+    let (providers, models) = groups.finish(&mut notes);
     document.insert("providers".to_owned(), Value::Array(providers));
     if !models.is_empty() {
         document.insert("models".to_owned(), Value::Object(models));
@@ -160,9 +162,10 @@ fn number(at: &At<'_>, notes: &mut Notes) -> Option<Value> {
     if is_reference(&text) {
         return Some(text.into());
     }
-    let number = text.parse::<u32>().ok();
-    // Python writes whole numbers so too.
-    let number = number.or_else(|| text.strip_suffix(".0")?.parse().ok());
+    // Python writes whole numbers as `1_000` and `1000.0` too.
+    let digits = text.replace('_', "");
+    let digits = digits.strip_suffix(".0").unwrap_or(&digits);
+    let number = digits.parse::<u32>().ok();
     if number.is_none() {
         notes.missing(at, "no whole number in range");
     }

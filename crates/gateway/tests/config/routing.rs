@@ -292,11 +292,19 @@ fn a_price_that_is_none_is_refused_at_its_place() {
 }
 
 #[test]
+fn fallbacks_alone_may_lead_back() {
+    good(&models(
+        "  a: {targets: [{provider: p}], fallbacks: [b]}\n  b: {targets: [{provider: p}], fallbacks: {any: [c], quota: [a]}}\n  \
+         c: {targets: [{provider: p}], routes: [{percent: 1, model: x}], fallbacks: [b]}",
+    ));
+}
+
+#[test]
 fn what_is_wrong_is_told_together() {
     let said = report(&format!(
         "{PROVIDERS}models:
   a: {{targets: [{{provider: p, price: {{input: -1, output: 1}}}}], fallbacks: [b]}}
-  b: {{targets: [{{provider: p, price: {{input: 1}}}}], fallbacks: {{quota: [c]}}}}
+  b: {{targets: [{{provider: p, price: {{input: 1}}}}], routes: [{{when: {{stream: true}}, model: c}}]}}
   c: {{targets: [{{provider: p, priority: high}}], fallbacks: {{any: [b, a], sometimes: [a]}}}}
 "
     ));

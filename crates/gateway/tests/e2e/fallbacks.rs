@@ -179,27 +179,35 @@ async fn a_prompt_that_is_not_let_through_goes_on_where_a_fallback_is_meant_for_
 }
 
 #[tokio::test]
-async fn a_circle_of_fallbacks_is_refused_by_name() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("config.yaml");
-    let config = "
-providers: [{name: p, type: mock, api_base: 'http://127.0.0.1:9', api_key: k}]
+async fn fallbacks_may_lead_back_and_a_call_goes_through_each_model_once() {
+    let (first, second) = (mock("p").await, mock("p").await);
+    let gate = Gate::start(&format!(
+        "
+providers:
+  - {{name: first, type: mock, api_base: '{}', api_key: k}}
+  - {{name: second, type: mock, api_base: '{}', api_key: k}}
 models:
-  a: {targets: [{provider: p}], fallbacks: [b]}
-  b: {targets: [{provider: p}], fallbacks: {context_length: [c]}}
-  c: {targets: [{provider: p}], fallbacks: {quota: [a]}}
-";
-    std::fs::write(&path, config).expect("written");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_polygate"))
-        .arg("check")
-        .arg(&path)
-        .env_clear()
-        .output()
-        .expect("it runs");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(!output.status.success());
-    assert!(said.contains("a -> b -> c -> a"), "{said}");
+  a: {{targets: [{{provider: first, model: a}}], fallbacks: [b]}}
+  b: {{targets: [{{provider: second, model: b}}], fallbacks: {{any: [a], context_length: [a]}}}}
+retry: {{max_retries: 1, cooldown_error: 0s, breaker_threshold: 100}}
+health_check: {{enabled: false}}",
+        first.url(),
+        second.url()
+    ));
+    fails(&first, "a", 500, "down");
+    let reply = ask(&gate, "chat", "a").await;
+    let told = (reply.status.as_u16(), reply.header("x-polygate-model"));
+    assert_eq!(told, (200, "b"), "{}", reply.text());
+    let reply = ask(&gate, "chat", "b").await;
+    assert_eq!(reply.header("x-polygate-model"), "b");
+    fails(&second, "b", 500, "down");
+    for model in ["a", "b"] {
+        let before = (calls(&first).len(), calls(&second).len());
+        let reply = ask(&gate, "chat", model).await;
+        assert!(reply.status.is_server_error(), "{}", reply.text());
+        let after = (calls(&first).len(), calls(&second).len());
+        assert_eq!(after, (before.0 + 1, before.1 + 1), "{model}");
+    }
 }
 
 fn two(first: &Mock, second: &Mock, kind: &str) -> Gate {

@@ -90,7 +90,7 @@ const GUARDS: [&str; 8] = [
     "categories",
 ];
 
-const WORDS: [&str; 39] = [
+const WORDS: [&str; 47] = [
     "a",
     "b",
     "c",
@@ -129,6 +129,14 @@ const WORDS: [&str; 39] = [
     "x[",
     "a*b*c",
     "openai/responses/x",
+    "0.7",
+    "1_000",
+    "a*",
+    "a/*:*",
+    "openai/a/*:*",
+    "bedrock/converse/arn:aws:bedrock:eu-west-3:1:inference-profile/a",
+    "https://r.example/openai/deployments/?api-version=",
+    "http://h.example/compat/chat/completions/",
     "mock/a",
 ];
 

@@ -19,15 +19,15 @@ const FORMATS: [(Format, &str); 5] = [
     (Format::BedrockConverse, "bedrock-converse"),
 ];
 
-/// Where each parameter stands in each format, in the order of `FORMATS`; "" where the format has none of it, or has it in every
-/// call. A place is listed only where it means the same.
+/// Where each parameter stands in each format, in the order of `FORMATS`; "" where the format has none of it. A place is listed only
+/// where it means the same.
 #[rustfmt::skip]
 const PLACES: [(&str, [&str; 5]); 27] = [
     ("temperature", ["temperature", "temperature", "temperature", "generationConfig.temperature", "inferenceConfig.temperature"]),
     ("top_p", ["top_p", "top_p", "top_p", "generationConfig.topP", "inferenceConfig.topP"]),
     ("top_k", ["top_k", "", "top_k", "generationConfig.topK", ""]),
-    ("max_tokens", ["max_tokens", "max_output_tokens", "", "generationConfig.maxOutputTokens", "inferenceConfig.maxTokens"]),
-    ("max_completion_tokens", ["max_completion_tokens", "max_output_tokens", "", "generationConfig.maxOutputTokens", "inferenceConfig.maxTokens"]),
+    ("max_tokens", ["max_tokens", "max_output_tokens", "max_tokens", "generationConfig.maxOutputTokens", "inferenceConfig.maxTokens"]),
+    ("max_completion_tokens", ["max_completion_tokens", "max_output_tokens", "max_tokens", "generationConfig.maxOutputTokens", "inferenceConfig.maxTokens"]),
     ("stop", ["stop", "", "stop_sequences", "generationConfig.stopSequences", "inferenceConfig.stopSequences"]),
     ("seed", ["seed", "", "", "generationConfig.seed", ""]),
     ("presence_penalty", ["presence_penalty", "", "", "generationConfig.presencePenalty", ""]),
@@ -93,15 +93,18 @@ pub struct Reader {
     formats: Vec<Format>,
     /// What its provider calls the limit of a chat's answer.
     limit: &'static str,
+    /// By whatever name it is said.
+    is_only_limit: bool,
     parts: Vec<Part>,
 }
 
 impl Reader {
-    /// For a provider that speaks these; `is_new_limit` where it has `max_completion_tokens`.
-    pub fn new(formats: &[Format], is_new_limit: bool) -> Self {
+    /// For a provider that speaks these; `is_new_limit` where it has `max_completion_tokens`, which models that think take alone.
+    pub fn new(formats: &[Format], is_new_limit: bool, is_thinking: bool) -> Self {
         Self {
             formats: formats.to_vec(),
             limit: if is_new_limit { LIMITS[1] } else { LIMITS[0] },
+            is_only_limit: is_new_limit && is_thinking,
             parts: Vec::new(),
         }
     }
@@ -130,16 +133,21 @@ impl Reader {
                 }
                 value => value.clone(),
             };
-            let is_other_limit =
-                *format == Format::OpenaiChat && LIMITS.contains(&key) && key != self.limit;
-            self.put(word, is_other_limit, place, value);
+            let is_limit = *format == Format::OpenaiChat && LIMITS.contains(&key);
+            match is_limit && self.is_only_limit {
+                true => self.put(word, false, self.limit, value),
+                false => self.put(word, is_limit && key != self.limit, place, value),
+            }
         }
         let words = |spoken: Vec<(&(Format, &'static str), &&str)>| {
             let words = spoken.into_iter().map(|((_, word), _)| *word);
             words.collect::<Vec<_>>()
         };
         let (there, lacking) = (words(there), words(not_there));
-        note(at, key, &there, &lacking, notes);
+        match self.is_only_limit && LIMITS.contains(&key) {
+            true => notes.carried(at, format!("payload.default, as {}", self.limit)),
+            false => note(at, key, &there, &lacking, notes),
+        }
         true
     }
 
@@ -207,12 +215,7 @@ impl Reader {
 fn note(at: &At<'_>, key: &str, there: &[&str], lacking: &[&str], notes: &mut Notes) {
     let lacking = lacking.join(" and ");
     if there.is_empty() {
-        let message = match LIMITS.contains(&key) {
-            true => format!(
-                "every call of {lacking} says a limit of its own: payload.override would stand over it"
-            ),
-            false => format!("{lacking} has no place that means the same: see payload.default"),
-        };
+        let message = format!("{lacking} has no place that means the same: see payload.default");
         notes.missing(at, message);
     } else if LIMITS.contains(&key) && there.contains(&FORMATS[0].1) {
         let other = LIMITS.iter().find(|limit| **limit != key).copied();
@@ -248,6 +251,10 @@ fn value(node: &Node) -> Option<Value> {
 fn scalar(text: &str, is_plain: bool) -> Option<Value> {
     if is_plain {
         let number = serde_json::from_str::<Number>(text).ok();
+        // Python writes `4_096` too.
+        let begins = text.starts_with(|c: char| c.is_ascii_digit());
+        let whole = || text.replace('_', "").parse::<u64>().ok().map(Number::from);
+        let number = number.or_else(|| whole().filter(|_| begins));
         let fraction = || Number::from_f64(text.parse().ok()?);
         // Python reads `.5` and `1.` too, but no words.
         let has_digit = text.contains(|c: char| c.is_ascii_digit());
@@ -284,6 +291,7 @@ mod tests {
             ("0.20", r#"0.2"#),
             ("1e-3", "0.001"),
             (".5", "0.5"),
+            ("4_096", "4096"),
             ("'0.2'", r#""0.2""#),
             ("os.environ/T", r#""${T}""#),
             ("US$ ${x}", r#""US$$ $${x}""#),

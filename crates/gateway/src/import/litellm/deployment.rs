@@ -5,8 +5,9 @@ use polygate_providers::row_named;
 use polygate_wire::Format;
 use serde_json::{Map, Value, json};
 
+use super::address::address;
 use super::defaults::{self, Defaults};
-use super::model_name::{COMPATIBLE, parts_of_name, row, split};
+use super::model_name::{COMPATIBLE, is_thinking, parts_of_name, row, split, variable_of_key};
 use super::price::Price;
 use super::{is_on, is_reference, number, text, time};
 use crate::config::env::Environment;
@@ -107,6 +108,8 @@ pub struct Deployment {
     pub price: Option<Value>,
     /// What it gives to calls that do not say it themselves.
     pub defaults: Defaults,
+    /// It is one of OpenAI's models that think.
+    is_thinking: bool,
 }
 
 /// Reads an entry; `None` where there is nothing here that it could be.
@@ -130,15 +133,17 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
         return None;
     };
     let credential = credential(&params, top, notes);
+    let info = entry.get("model_info");
     let reader = Reader {
         params: &params,
         credential,
+        info: info.as_ref(),
     };
     let mut deployment = reader.deployment(group, &model, notes)?;
     let mut price = Price::default();
     reader.others(&mut deployment, &mut price, notes);
-    if let Some(info) = entry.get("model_info") {
-        model_info(&info, &deployment.word, &mut price, notes);
+    if let Some(info) = &info {
+        model_info(info, &deployment.word, &mut price, notes);
     }
     deployment.price = price.finish(entry, notes);
     for (key, at) in entry.entries() {
@@ -160,7 +165,7 @@ impl Deployment {
     /// Reads what it gives to calls, in the words that its provider speaks.
     fn defaults(&self) -> defaults::Reader {
         let Some(row) = row_named(&self.word) else {
-            return defaults::Reader::new(&[], false);
+            return defaults::Reader::new(&[], false, false);
         };
         let said = self.provider.get("wire_api").and_then(Value::as_str);
         let only = |format: &Format| match said {
@@ -168,7 +173,7 @@ impl Deployment {
             _ => true,
         };
         let formats: Vec<Format> = row.formats.iter().copied().filter(only).collect();
-        defaults::Reader::new(&formats, row.quirks.max_completion_tokens)
+        defaults::Reader::new(&formats, row.quirks.max_completion_tokens, self.is_thinking)
     }
 
     /// What keeps its provider from being served, whatever variables say.
@@ -209,6 +214,7 @@ fn credential<'a>(params: &At<'a>, top: &At<'a>, notes: &mut Notes) -> Option<At
 struct Reader<'a> {
     params: &'a At<'a>,
     credential: Option<At<'a>>,
+    info: Option<&'a At<'a>>,
 }
 
 impl<'a> Reader<'a> {
@@ -222,13 +228,25 @@ impl<'a> Reader<'a> {
         text(&self.get(key)?)
     }
 
+    /// What `model_info` says.
+    fn info(&self, key: &str) -> Option<&'a str> {
+        self.info?.get(key)?.text()
+    }
+
     fn deployment(&self, group: String, model: &At<'_>, notes: &mut Notes) -> Option<Deployment> {
         let full = text(model)?;
         let base = self.text("api_base").or_else(|| self.text("base_url"));
         let base = base.or_else(|| self.text("aws_bedrock_runtime_endpoint"));
         let said = self.text("custom_llm_provider");
         let Some((word, mut name)) = split(&full, said.as_deref(), base.is_some()) else {
-            let message = "no provider is named and none is known by the model: write 'provider/model'; left out";
+            let message = match full.as_str() {
+                "*" => {
+                    "callers name the provider there: write an entry for each, as model_name 'openai/*' and model 'openai/*'; left out"
+                }
+                _ => {
+                    "no provider is named and none is known by the model: write 'provider/model'; left out"
+                }
+            };
             notes.missing(model, message);
             return None;
         };
@@ -267,7 +285,8 @@ impl<'a> Reader<'a> {
                 notes.missing(model, "its api_base is no address, so it is left out");
                 return None;
             }
-            provider.insert("api_base".to_owned(), base.as_str().into());
+            let base = address(row, base, &mut name, &mut provider);
+            provider.insert("api_base".to_owned(), base.into());
         } else if row == "azure" {
             let variable = "${AZURE_API_BASE}";
             notes.changed(
@@ -277,7 +296,11 @@ impl<'a> Reader<'a> {
             provider.insert("api_base".to_owned(), variable.into());
         }
         parts_of_name(row, &mut name, &mut provider);
-        if let Some(key) = self.key(row, model, notes) {
+        let speaks = |format| row_named(row).is_some_and(|row| row.formats.contains(&format));
+        if self.info("mode") == Some("responses") && speaks(Format::OpenaiResponses) {
+            provider.insert("wire_api".to_owned(), "responses".into());
+        }
+        if let Some(key) = self.key(&word, row, model, notes) {
             provider.insert("api_key".to_owned(), key.into());
         }
         for (theirs, ours) in [
@@ -297,11 +320,12 @@ impl<'a> Reader<'a> {
             priority: None,
             price: None,
             defaults: Defaults::default(),
+            is_thinking: is_thinking(&full) || self.info("base_model").is_some_and(is_thinking),
         })
     }
 
     /// The key: said, or that of the variable that LiteLLM looks into.
-    fn key(&self, row: &str, model: &At<'_>, notes: &mut Notes) -> Option<String> {
+    fn key(&self, word: &str, row: &str, model: &At<'_>, notes: &mut Notes) -> Option<String> {
         if let Some(key) = self.get("api_key")
             && let Some(said) = text(&key)
         {
@@ -311,7 +335,7 @@ impl<'a> Reader<'a> {
         if row == "bedrock" {
             return Some(self.aws_key(model, notes));
         }
-        let variable = row_named(row)?.env.first()?;
+        let variable = variable_of_key(word, row)?;
         let message = format!("it has no api_key: ${{{variable}}} is used, as by LiteLLM");
         notes.changed(model, message);
         Some(format!("${{{variable}}}"))
@@ -408,7 +432,13 @@ fn literal(at: &At<'_>, said: &str, notes: &mut Notes) {
 
 /// LiteLLM shares calls out by these.
 fn share(at: &At<'_>, key: &str, deployment: &mut Deployment, notes: &mut Notes) {
-    let Some(number) = number(at, notes) else {
+    let fraction = at.text().and_then(|text| text.parse::<f64>().ok());
+    let fraction = fraction.filter(|share| key == "weight" && share.fract() != 0.0 && *share > 0.0);
+    let number = match fraction.filter(|share| *share < f64::from(u32::MAX)) {
+        Some(share) => Some(share.into()),
+        None => number(at, notes),
+    };
+    let Some(number) = number else {
         return;
     };
     if key != "weight" {

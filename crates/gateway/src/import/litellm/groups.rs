@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 use super::deployment::{self, Deployment};
 use super::fallbacks::Fallbacks;
 use super::rules::{self, Asked, Name};
+use super::wild::{self, Wild};
 use super::{is_reference, one};
 use crate::import::published::exactly;
-use crate::import::{At, Fate, Finding, Notes};
+use crate::import::{At, Notes};
 
 /// What `model_list` comes to.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ struct Served {
     /// Everything but its name and what it serves.
     body: Map<String, Value>,
     mapping: Vec<Mapping>,
+    /// Names that others mean more closely.
+    excluded: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -54,16 +57,6 @@ struct Target {
     asked: Asked,
 }
 
-/// Names that are known by a pattern.
-#[derive(Debug)]
-struct Wild {
-    pattern: String,
-    asked: Asked,
-}
-
-/// A pattern with one `*`, in two pieces.
-type Glob<'a> = (&'a str, &'a str);
-
 impl Groups {
     /// Reads `model_list`.
     pub fn read(&mut self, section: &At<'_>, top: &At<'_>, notes: &mut Notes) {
@@ -81,20 +74,11 @@ impl Groups {
 
     /// Whether calls of this name go somewhere.
     pub fn has(&self, name: &str) -> bool {
-        let is_served = |served: &Served| {
-            let prefix = served.body.get("prefix").and_then(Value::as_str);
-            let bare = name.strip_prefix(prefix.unwrap_or_default());
-            let serves = |bare: &str| {
-                let mut patterns = served.mapping.iter();
-                patterns.any(|mapping| {
-                    Pattern::mapping(&mapping.pattern).is_ok_and(|pattern| pattern.matches(bare))
-                })
-            };
-            bare.is_some_and(serves)
-        };
         // What a variable says is not known.
         let is_known = !is_reference(name);
-        is_known && (self.group(name).is_some() || self.providers.iter().any(is_served))
+        is_known
+            && (self.group(name).is_some()
+                || self.providers.iter().any(|served| served.serves(name)))
     }
 
     /// The names of groups, in the file's order.
@@ -113,6 +97,22 @@ impl Groups {
         };
         self.groups.push(group);
         true
+    }
+
+    /// How often a call may have to be tried where LiteLLM tries each model so often: of the longest list of fallbacks every one, and
+    /// of the longest way every target once.
+    pub fn attempts(&self, tries: u64) -> u64 {
+        let targets = |name: &str| {
+            self.group(name)
+                .map_or(1, |group| group.targets.len() as u64)
+        };
+        let ways = self.groups.iter().filter_map(|group| {
+            let behind = self.fallbacks.behind(&group.name);
+            let further: u64 = behind.into_iter().map(targets).sum();
+            (further > 0).then(|| targets(&group.name) + further)
+        });
+        let way = ways.max().unwrap_or_default();
+        way.max(tries.saturating_mul(1 + self.fallbacks.longest()))
     }
 
     /// Whether some names are only known by what they begin with.
@@ -158,32 +158,36 @@ impl Groups {
             .wild
             .iter()
             .enumerate()
-            .filter(|(other_at, other)| *other_at != at && meet(&wild.pattern, &other.pattern));
+            .filter(|(other_at, other)| *other_at != at && wild.meets(other));
         let of_group = of_group.map(|group| group.name.as_str());
         let mut others = of_group.chain(wilder.map(|(_, other)| other.pattern.as_str()));
         let Some(other) = others.next() else {
             return false;
         };
-        notes.0.push(Finding {
-            place: wild.asked.place,
-            path: wild.asked.path.clone(),
-            fate: Fate::NoCounterpart,
-            message: format!(
+        wild.note(
+            notes,
+            format!(
                 "its parameters are left out: a rule for '{}' would be for '{other}' too",
                 wild.pattern
             ),
-        });
+        );
         true
     }
 
     /// The native sections: `providers` and `models`.
-    pub fn finish(self) -> (Vec<Value>, Map<String, Value>) {
+    pub fn finish(mut self, notes: &mut Notes) -> (Vec<Value>, Map<String, Value>) {
+        for (provider, pattern) in wild::narrower(&self.wild, notes) {
+            if let Some(served) = self.providers.get_mut(provider) {
+                served.excluded.push(pattern);
+            }
+        }
         let models = self.groups.iter().filter_map(|group| {
             let fallbacks = self.fallbacks.of(&group.name);
             let is_plain = group.targets.len() == 1
                 && fallbacks.is_none()
                 && Pattern::mapping(&group.name).is_ok_and(|pattern| pattern.is_exact())
-                && self.is_mapped(group);
+                && self.is_mapped(group)
+                && self.is_alone(group);
             (!is_plain).then(|| (group.name.clone(), self.model(group, fallbacks)))
         });
         let models = models.collect();
@@ -207,6 +211,17 @@ impl Groups {
             mapping.model.as_ref() == Some(&target.model)
                 && mapping.price == target.price
                 && target.priority.is_none()
+        })
+    }
+
+    /// Whether nobody but the provider of its one target serves the name, and that one does: of LiteLLM's an exact name goes before
+    /// patterns, here they share its calls unless it is a model.
+    fn is_alone(&self, group: &Group) -> bool {
+        let own = group.targets.first().map(|target| target.provider);
+        let mut served = self.providers.iter().enumerate();
+        served.all(|(at, served)| match own == Some(at) {
+            true => served.excluded.is_empty(),
+            false => !served.serves(&group.name),
         })
     }
 
@@ -247,6 +262,7 @@ impl Groups {
             priority,
             price,
             defaults,
+            ..
         } = deployment;
         let asked = Asked {
             model: model.clone(),
@@ -278,27 +294,38 @@ impl Groups {
         }
     }
 
-    /// Names that LiteLLM knows by a pattern: what stands for the star is passed on.
+    /// Names that LiteLLM knows by a pattern: what stands for the stars is passed on, or all go to one model.
     fn wildcard(&mut self, mut deployment: Deployment, entry: &At<'_>, notes: &mut Notes) {
-        let pieces = glob(&deployment.group).zip(glob(&deployment.model));
-        let Some(((begin, end), (there, end_there))) = pieces else {
-            notes.missing(
-                entry,
-                "a name with a star needs one star in its model, and one only; left out",
-            );
+        let Deployment { group, model, .. } = &deployment;
+        let is_passed = model.contains('*');
+        if !wild::is_sound(group) || (is_passed && !wild::is_sound(model)) {
+            let message = "a name with a star, and the name there, may have no other signs of patterns; left out";
+            notes.missing(entry, message);
             return;
+        }
+        let prefix = match is_passed {
+            true => group.strip_suffix(model.as_str()),
+            false => Some(""),
         };
-        let prefix = begin.strip_suffix(there).filter(|_| end == end_there);
-        let Some(prefix) = prefix.map(str::to_owned) else {
+        let Some(prefix) = prefix.filter(|prefix| !prefix.contains('*')) else {
             notes.missing(entry, "the provider would have to be asked for another name than the client's: name the models; left out");
             return;
         };
-        let pattern = format!("{there}*{end}");
+        let prefix = prefix.to_owned();
+        let (pattern, model) = match is_passed {
+            true => (model.clone(), None),
+            false => (group.clone(), Some(model.clone())),
+        };
         if !prefix.is_empty() {
             let prefix = prefix.as_str().into();
             deployment.provider.insert("prefix".to_owned(), prefix);
         }
+        // Those of a pattern are compared with all of its provider's: hundredths are the unit of fractions.
         let weight = deployment.weights.into_iter().flatten().next();
+        let weight = weight.map(|weight| match weight.as_f64() {
+            Some(share) if weight.is_f64() => ((share * 100.0).round().max(1.0) as u64).into(),
+            _ => weight,
+        });
         for (key, value) in [("weight", weight), ("priority", deployment.priority)] {
             deployment
                 .provider
@@ -310,17 +337,20 @@ impl Groups {
                 "'{}' goes to provider '{}'{}",
                 deployment.group,
                 served.name,
-                match prefix.as_str() {
-                    "" => String::new(),
-                    prefix => format!(", without '{prefix}'"),
+                match (prefix.as_str(), &model) {
+                    (_, Some(model)) => format!(", as '{model}'"),
+                    ("", _) => String::new(),
+                    (prefix, _) => format!(", without '{prefix}'"),
                 }
             );
             notes.carried(entry, message);
-            served.serve(&pattern, None, deployment.price);
+            served.serve(&pattern, model.clone(), deployment.price);
             self.wild.push(Wild {
+                provider: at,
+                prefix,
                 pattern: deployment.group,
                 asked: Asked {
-                    model: pattern,
+                    model: model.unwrap_or(pattern),
                     defaults: deployment.defaults,
                     place: entry.place,
                     path: entry.path.clone(),
@@ -344,6 +374,7 @@ impl Groups {
             name: name.unwrap_or_default(),
             body,
             mapping: Vec::new(),
+            excluded: Vec::new(),
         });
         self.providers.len() - 1
     }
@@ -387,18 +418,58 @@ impl Group {
         };
         let mut kinds = (0..3).map(of);
         let said = kinds.find(|weights| weights.iter().any(Option::is_some));
-        said.unwrap_or_else(|| vec![None; self.targets.len()])
+        whole(said.unwrap_or_else(|| vec![None; self.targets.len()]))
     }
 }
 
 /// The sum of two shares; one where none is said.
 fn both(one: Option<&Value>, other: Option<&Value>) -> Option<Value> {
-    let number = |weight: Option<&Value>| weight.map_or(Some(1), Value::as_u64);
-    let sum = number(one)? + number(other)?;
-    Some(sum.min(u64::from(u32::MAX)).into())
+    let number = |weight: Option<&Value>| weight.map_or(Some(1.0), Value::as_f64);
+    let sum = (number(one)? + number(other)?).min(f64::from(u32::MAX));
+    match sum.fract() {
+        0.0 => Some((sum as u64).into()),
+        _ => Some(sum.into()),
+    }
+}
+
+/// Shares in whole numbers, as they are here, to a thousandth. What a variable says stays.
+fn whole(weights: Vec<Option<Value>>) -> Vec<Option<Value>> {
+    if !weights.iter().flatten().any(Value::is_f64) {
+        return weights;
+    }
+    let thousandths = |weight: &Value| {
+        let weight = (weight.as_f64()? * 1000.0).round();
+        Some((weight as u64).max(u64::from(weight > 0.0)))
+    };
+    let said = weights.iter().flatten().filter_map(thousandths);
+    let common = said.fold(0, |mut one, mut other| {
+        while other > 0 {
+            (one, other) = (other, one % other);
+        }
+        one
+    });
+    let share = |weight: Value| match thousandths(&weight) {
+        Some(share) => (share / common.max(1)).min(u64::from(u32::MAX)).into(),
+        None => weight,
+    };
+    let weights = weights.into_iter();
+    weights.map(|weight| weight.map(share)).collect()
 }
 
 impl Served {
+    /// Whether it takes calls of this name, if others take them too.
+    fn serves(&self, name: &str) -> bool {
+        let prefix = self.body.get("prefix").and_then(Value::as_str);
+        let matches = |pattern: &String, bare: &str| {
+            Pattern::mapping(pattern).is_ok_and(|pattern| pattern.matches(bare))
+        };
+        name.strip_prefix(prefix.unwrap_or_default())
+            .is_some_and(|bare| {
+                let mut mapping = self.mapping.iter();
+                mapping.any(|mapping| matches(&mapping.pattern, bare))
+            })
+    }
+
     /// Serves a name; the first one of its pattern counts.
     fn serve(&mut self, pattern: &str, model: Option<String>, price: Option<Value>) {
         if self.mapping.iter().all(|known| known.pattern != pattern) {
@@ -426,6 +497,9 @@ impl Served {
             Value::Object(entries.collect())
         };
         out.insert("model_mapping".to_owned(), mapping);
+        if !self.excluded.is_empty() {
+            out.insert("excluded_models".to_owned(), self.excluded.into());
+        }
         Value::Object(out)
     }
 }
@@ -439,24 +513,4 @@ impl Mapping {
         };
         (self.pattern, model)
     }
-}
-
-/// Whether some name is of both patterns, which have one star each.
-fn meet(one: &str, other: &str) -> bool {
-    let Some(((begin, end), (other_begin, other_end))) = glob(one).zip(glob(other)) else {
-        return true;
-    };
-    let either =
-        |one: &str, other: &str, is: fn(&str, &str) -> bool| is(one, other) || is(other, one);
-    either(begin, other_begin, |one, other| one.starts_with(other))
-        && either(end, other_end, |one, other| one.ends_with(other))
-}
-
-fn glob(pattern: &str) -> Option<Glob<'_>> {
-    let pieces = pattern.split_once('*')?;
-    let is_sound = !pieces.1.contains('*')
-        && !is_reference(pattern)
-        && Pattern::mapping(pattern)
-            .is_ok_and(|read| read.specificity() + 1 == pattern.chars().count());
-    is_sound.then_some(pieces)
 }

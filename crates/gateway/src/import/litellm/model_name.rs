@@ -26,6 +26,25 @@ const ROWS: [(&str, &str); 19] = [
     ("xinference", COMPATIBLE),
 ];
 
+/// Where LiteLLM looks for a key under another name than the row of the provider table has, by its word for the provider.
+const KEYS: [(&str, &str); 14] = [
+    ("azure", "AZURE_API_KEY"),
+    ("azure_text", "AZURE_API_KEY"),
+    ("azure_ai", "AZURE_AI_API_KEY"),
+    ("litellm_proxy", "LITELLM_PROXY_API_KEY"),
+    // Servers of one's own, as a rule without keys.
+    ("hosted_vllm", "HOSTED_VLLM_API_KEY:-none"),
+    ("lm_studio", "LM_STUDIO_API_KEY:-none"),
+    ("llamafile", "LLAMAFILE_API_KEY:-none"),
+    ("openai_like", "OPENAI_LIKE_API_KEY:-none"),
+    ("nvidia_nim", "NVIDIA_NIM_API_KEY"),
+    ("github", "GITHUB_API_KEY"),
+    ("vercel_ai_gateway", "VERCEL_AI_GATEWAY_API_KEY"),
+    ("perplexity", "PERPLEXITYAI_API_KEY"),
+    ("databricks", "DATABRICKS_API_KEY"),
+    ("volcengine", "VOLCENGINE_API_KEY"),
+];
+
 /// Whoever speaks OpenAI's format.
 pub const COMPATIBLE: &str = "openai-compatible";
 
@@ -73,6 +92,24 @@ pub fn row(word: &str) -> Option<&'static str> {
     row.map(|row| row.name.as_str())
 }
 
+/// The variable that LiteLLM takes a key of, for a provider by its word and the row of that.
+pub fn variable_of_key(word: &str, row: &str) -> Option<&'static str> {
+    let known = KEYS.iter().find(|(theirs, _)| *theirs == word);
+    let of_row = || row_named(row)?.env.first().map(String::as_str);
+    known.map(|(_, variable)| *variable).or_else(of_row)
+}
+
+/// Whether a model by LiteLLM's name for it is one of OpenAI's that think: they take `max_completion_tokens` alone.
+pub fn is_thinking(model: &str) -> bool {
+    let bare = model.rsplit('/').next().unwrap_or_default();
+    let begins = ["o1", "o3", "o4", "gpt-5"];
+    SERIES.iter().any(|series| model.contains(series))
+        || begins.iter().any(|begin| bare.starts_with(begin))
+}
+
+/// What stands before names of Azure's deployments that do not tell what they are.
+const SERIES: [&str; 2] = ["o_series/", "gpt5_series/"];
+
 /// What LiteLLM puts between a provider and a model's name.
 pub fn parts_of_name(row: &str, name: &mut String, provider: &mut Map<String, Value>) {
     let strip = |name: &str, part: &str| name.strip_prefix(part).map(str::to_owned);
@@ -80,7 +117,22 @@ pub fn parts_of_name(row: &str, name: &mut String, provider: &mut Map<String, Va
         provider.insert("wire_api".to_owned(), "responses".into());
         *name = rest;
     }
+    if row == "azure" {
+        for series in SERIES {
+            if let Some(rest) = strip(name, series) {
+                *name = rest;
+            }
+        }
+    }
     if row != "bedrock" {
+        return;
+    }
+    // A resource's name has its region in it; before it stands how LiteLLM puts requests.
+    if let Some(at) = name.find("arn:") {
+        *name = name.split_off(at);
+        if let Some(region) = name.split(':').nth(3).filter(|region| !region.is_empty()) {
+            provider.insert("region".to_owned(), region.into());
+        }
         return;
     }
     for part in ["converse/", "invoke/"] {
@@ -127,6 +179,48 @@ mod tests {
             ("groq/llama", Some("groq"), false, Some("groq llama")),
         ] {
             assert_eq!(split(model, said, has_base).as_deref(), expected, "{model}");
+        }
+        for (full, row, expected, region) in [
+            ("us-east-1/x.y", "bedrock", "x.y", Some("us-east-1")),
+            ("converse/x.y", "bedrock", "x.y", None),
+            (
+                "converse/arn:aws:bedrock:eu-west-3:1234:application-inference-profile/a1-b2-c3",
+                "bedrock",
+                "arn:aws:bedrock:eu-west-3:1234:application-inference-profile/a1-b2-c3",
+                Some("eu-west-3"),
+            ),
+            (
+                "arn:aws-us-gov:bedrock:us-gov-west-1:12:inference-profile/us.x.y",
+                "bedrock",
+                "arn:aws-us-gov:bedrock:us-gov-west-1:12:inference-profile/us.x.y",
+                Some("us-gov-west-1"),
+            ),
+            ("o_series/mine", "azure", "mine", None),
+            ("o_series/mine", "openai", "o_series/mine", None),
+        ] {
+            let (mut name, mut provider) = (full.to_owned(), Map::new());
+            parts_of_name(row, &mut name, &mut provider);
+            let found = provider.get("region").and_then(Value::as_str);
+            assert_eq!((name.as_str(), found), (expected, region), "{full}");
+        }
+        for (word, row, variable) in [
+            ("azure", "azure", Some("AZURE_API_KEY")),
+            ("azure_ai", COMPATIBLE, Some("AZURE_AI_API_KEY")),
+            ("github", "github-models", Some("GITHUB_API_KEY")),
+            ("groq", "groq", Some("GROQ_API_KEY")),
+            ("hosted_vllm", "vllm", Some("HOSTED_VLLM_API_KEY:-none")),
+            ("ollama", "ollama", None),
+        ] {
+            assert_eq!(variable_of_key(word, row), variable, "{word}");
+        }
+        for (model, expected) in [
+            ("openai/o3-mini", true),
+            ("azure/gpt-5.1", true),
+            ("azure/o_series/mine", true),
+            ("openai/gpt-4o", false),
+            ("octopus", false),
+        ] {
+            assert_eq!(is_thinking(model), expected, "{model}");
         }
         assert_eq!(row("hosted_vllm"), Some("vllm"));
         assert_eq!(row("nowhere"), None);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::cache;
 use super::callbacks::Callbacks;
-use super::fallbacks::{CAUSES, pairs};
+use super::fallbacks;
 use super::groups::Groups;
 use super::{is_on, is_reference, number, text, time};
 use crate::import::{At, Notes};
@@ -23,7 +23,9 @@ const STRATEGIES: [(&str, &str); 7] = [
 ];
 
 /// What is read when all else is, where it means something.
-const LATER: [&str; 12] = [
+const LATER: [&str; 14] = [
+    "router_settings.num_retries",
+    "litellm_settings.num_retries",
     "router_settings.fallbacks",
     "router_settings.context_window_fallbacks",
     "router_settings.content_policy_fallbacks",
@@ -134,7 +136,7 @@ const WORDS: [(&str, &str); 33] = [
     ("alerting", "alerts are made of /metrics"),
     (
         "max_fallbacks",
-        "every fallback is asked, within retry.max_retries",
+        "each model is asked once, and fallbacks lead to theirs, seven deep at most",
     ),
 ];
 
@@ -152,6 +154,17 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
         section("litellm_settings"),
         section("router_settings"),
     );
+    fallbacks::read(
+        router.as_ref(),
+        library.as_ref(),
+        reader.groups,
+        reader.notes,
+    );
+    for section in [&router, &library].into_iter().flatten() {
+        if let Some(at) = section.get("num_retries") {
+            reader.retries(&at);
+        }
+    }
     // What the router says goes before what the library says.
     let sections = [&router, &library, &general];
     for section in sections.into_iter().flatten() {
@@ -164,14 +177,8 @@ pub fn read(top: &At<'_>, groups: &mut Groups, notes: &mut Notes) -> Map<String,
     if let Some(addresses) = general.as_ref().and_then(|at| at.get("allowed_ips")) {
         reader.addresses(&addresses);
     }
-    for section in [&router, &library].into_iter().flatten() {
-        reader.fallbacks(section);
-    }
     if let Some(library) = &library {
         reader.out.extend(cache::read(library, reader.notes));
-    }
-    if let Some(aliases) = router.as_ref().and_then(|at| at.get("model_group_alias")) {
-        reader.aliases(&aliases);
     }
     if reader.groups.has_prefixes() {
         reader.put("routing", "force_model_prefix", true.into());
@@ -192,7 +199,6 @@ impl Reader<'_> {
         match key {
             _ if LATER.contains(&at.path.as_str()) => {}
             "routing_strategy" => self.strategy(at),
-            "num_retries" => self.number(at, "retry", "max_retries", ""),
             "allowed_fails" => self.allowed_fails(at),
             "cooldown_time" => self.cooldown(at),
             "retry_after" => self.time(
@@ -432,95 +438,37 @@ impl Reader<'_> {
         self.out.insert("master_keys".to_owned(), keys);
     }
 
-    fn fallbacks(&mut self, section: &At<'_>) {
-        let mut defaults: Vec<(String, At<'_>)> = Vec::new();
-        for (theirs, cause) in CAUSES {
-            let Some(list) = section.get(theirs) else {
-                continue;
-            };
-            for (group, names) in pairs(&list, self.notes) {
-                if group == "*" {
-                    defaults.extend(names);
-                } else {
-                    self.group(group, cause, names, &list);
-                }
-            }
-        }
-        if let Some(list) = section.get("default_fallbacks") {
-            let names = list.items().into_iter();
-            defaults.extend(names.filter_map(|at| Some((text(&at)?, at))));
-        }
-        self.defaults(&defaults);
-    }
-
-    fn group(
-        &mut self,
-        group: &str,
-        cause: &'static str,
-        names: Vec<(String, At<'_>)>,
-        list: &At<'_>,
-    ) {
-        if !self.groups.names().iter().any(|known| known == group) {
-            let message = "one of its groups is not in model_list by this very name: name it there";
-            self.notes.missing(list, message);
+    /// LiteLLM tries each model on a call's way so often; here one number is for the whole way.
+    fn retries(&mut self, at: &At<'_>) {
+        let Some(number) = number(at, self.notes) else {
+            return;
+        };
+        if self.is_said("retry", "max_retries") {
+            let message = format!("retry.max_retries: {STRONGER}");
+            self.notes.missing(at, message);
             return;
         }
-        for (name, at) in names {
-            if !self.groups.has(&name) {
-                self.notes
-                    .missing(&at, "there is no such model, so it is left out");
-            } else if self.groups.fallbacks.add(group, cause, &name) {
-                self.notes
-                    .carried(&at, format!("a fallback of '{group}' ({cause})"));
-            } else {
+        let has_fallbacks = self.groups.fallbacks.longest() > 0;
+        let value = match number.as_u64().filter(|_| has_fallbacks) {
+            Some(retries) => {
+                let most = self.groups.attempts(retries + 1) - 1;
+                let most = u32::try_from(most).unwrap_or(u32::MAX);
                 let message =
-                    format!("it would lead from '{group}' back to '{group}', so it is left out");
-                self.notes.changed(&at, message);
+                    format!("retry.max_retries is {most}: fallbacks are paid of it here too");
+                self.notes.changed(at, message);
+                most.into()
             }
-        }
-    }
-
-    /// Those of every group that has none of its own.
-    fn defaults(&mut self, defaults: &[(String, At<'_>)]) {
-        let groups: Vec<String> = self.groups.names();
-        let groups: Vec<String> = groups
-            .into_iter()
-            .filter(|group| !self.groups.fallbacks.has(group, "any"))
-            .collect();
-        for (name, at) in defaults {
-            if !self.groups.has(name) {
-                self.notes
-                    .missing(at, "there is no such model, so it is left out");
-                continue;
+            // What a variable says cannot be made more here.
+            None if has_fallbacks => {
+                let message = "set retry.max_retries: higher, as fallbacks are paid of it here too";
+                self.notes.missing(at, message);
+                return;
             }
-            self.notes.changed(
-                at,
-                "a fallback of every model that has none of its own, where that leads nowhere back",
-            );
-            for group in &groups {
-                self.groups.fallbacks.add(group, "any", name);
+            None => {
+                self.notes.carried(at, "retry.max_retries");
+                number
             }
-        }
-    }
-
-    fn aliases(&mut self, aliases: &At<'_>) {
-        for (alias, at) in aliases.entries() {
-            let said = at.get("model");
-            let group = text(said.as_ref().unwrap_or(&at)).unwrap_or_default();
-            if alias.contains('$') || !self.groups.alias(alias, &group) {
-                self.notes.missing(
-                    &at,
-                    "there is no such group, or one of the alias's own name",
-                );
-                continue;
-            }
-            self.groups.fallbacks.copy(alias, &group);
-            match said {
-                Some(_) => self
-                    .notes
-                    .changed(&at, format!("as '{group}'; it is in lists of models too")),
-                None => self.notes.carried(&at, format!("as '{group}'")),
-            }
-        }
+        };
+        self.put("retry", "max_retries", value);
     }
 }
