@@ -118,7 +118,8 @@ impl Catalogue {
             self.read(row, model, line)
         };
         // The same vendor's other address.
-        listed(&row.name).or_else(|| row.dialect.as_deref().and_then(listed))
+        let others = [row.dialect.as_deref(), row.vendor.as_deref()];
+        listed(&row.name).or_else(|| others.into_iter().flatten().find_map(listed))
     }
 
     /// Who made it.

@@ -68,6 +68,8 @@ pub struct Row {
     pub quirks: Quirks,
     /// The row whose quirks it has too, where it speaks the same dialect elsewhere.
     pub dialect: Option<String>,
+    /// The row whose models and prices it has too: another address of theirs.
+    pub vendor: Option<String>,
     /// The file that knows what the row cannot say.
     #[serde(default)]
     pub code: Code,
@@ -111,6 +113,7 @@ static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
         .expect("the built-in provider table is valid: a test reads it")
         .provider;
     share_dialects(&mut rows);
+    share_models(&mut rows);
     // What the native lane is not to add, the translated one is not to write.
     for row in rows.iter_mut().filter(|row| !row.stream_options) {
         row.quirks.refuses.push("stream_options".to_owned());
@@ -128,6 +131,17 @@ fn share_dialects(rows: &mut [Row]) {
         if let Some(shared) = shared {
             row.quirks = shared.clone();
         }
+    }
+}
+
+fn share_models(rows: &mut [Row]) {
+    let named: BTreeMap<String, Vec<String>> = rows
+        .iter()
+        .map(|row| (row.name.clone(), row.models.clone()))
+        .collect();
+    for row in rows {
+        let shared = row.vendor.as_ref().and_then(|name| named.get(name));
+        row.models.extend(shared.into_iter().flatten().cloned());
     }
 }
 

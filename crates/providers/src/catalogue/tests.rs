@@ -13,6 +13,23 @@ fn listed(row: &str, model: &str) -> Option<Listing> {
 }
 
 #[test]
+fn a_vendors_other_addresses_have_its_models_and_prices() {
+    let beside = crate::table()
+        .iter()
+        .filter(|row| row.hosts.iter().any(|host| host.contains('/')));
+    for row in beside {
+        let vendor = row.vendor.as_deref().and_then(row_named);
+        let vendor = vendor.unwrap_or_else(|| panic!("{} has a vendor", row.name));
+        assert_eq!(row.models, vendor.models, "{}", row.name);
+        let models = Catalogue::built_in();
+        let (_, model) = models.rows.get_key_value(&vendor.name).expect("a list");
+        let model = model.keys().next().expect("a model");
+        let listed = |row| models.listing(row, model).and_then(|one| one.context);
+        assert_eq!(listed(row), listed(vendor), "{} {model}", row.name);
+    }
+}
+
+#[test]
 fn every_line_is_of_a_row_and_can_be_read_and_no_price_is_absurd() {
     let catalogue = Catalogue::built_in();
     assert!(catalogue.rows.len() > 30);
