@@ -102,7 +102,8 @@ impl Attempt<'_> {
         };
         match self.ask(object).await {
             Err(failure) if self.call.inbound.endpoint.counts() && has_no_count(&failure) => {
-                estimated(self.snapshot, self.call, self.candidate).await
+                let target = (self.candidate, self.asked_as);
+                estimated(self.snapshot, self.call, target).await
             }
             other => other,
         }

@@ -19,11 +19,11 @@ use crate::snapshot::Snapshot;
 /// So many requests are counted at a time: each thread that counts has a memory of a mebibyte.
 static ESTIMATES: Semaphore = Semaphore::const_new(2);
 
-/// The answer to a call that counts, as it would be sent to this candidate, whom nobody asks.
+/// The answer to a call that counts, as it would be sent to this candidate, whom nobody asks, as one of the models that it names.
 pub(crate) async fn estimated(
     snapshot: &Snapshot,
     call: &Call,
-    candidate: &Candidate,
+    (candidate, asked_as): (&Candidate, &str),
 ) -> Result<Reply, Failure> {
     let format = call.inbound.endpoint.format();
     let (Some(object), Some(ingress)) = (&call.object, ingress(format)) else {
@@ -32,7 +32,7 @@ pub(crate) async fn estimated(
     };
     let read = || ingress.decode_request(&counting::asked(object)?);
     let mut request = aside(object.bytes().len(), read)?;
-    if let Some(cloak) = Shape::of(snapshot, call, candidate).cloak {
+    if let Some(cloak) = Shape::of(snapshot, call, (candidate, asked_as)).cloak {
         cloak.instruct(&mut request);
     }
     let tokens = estimate(request, candidate.model.clone()).await?;

@@ -242,7 +242,8 @@ impl Begun {
             recorder.cloaked(cloaked);
         }
         let call = cloaked.as_ref().map_or(&self.call, |cloaked| &cloaked.call);
-        let reply = estimated(&self.snapshot, call, candidate).await?;
+        let target = (candidate, self.route.asked_as(place));
+        let reply = estimated(&self.snapshot, call, target).await?;
         Ok((place, reply))
     }
 
