@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::Usage;
+
 /// A failed call or attempt: kind, who caused it, what must rest, and what may be told to the client.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -30,6 +32,8 @@ pub struct Failure {
     pub ambiguous: bool,
     /// Why a request was refused, where a model of another kind might take it.
     pub why: Option<Why>,
+    /// Token counts, where the upstream reported any: what failed was paid.
+    pub usage: Option<Box<Usage>>,
 }
 
 /// Why a provider refused a request that another model might take: fallbacks may be meant for it.
@@ -57,6 +61,7 @@ impl Failure {
             body: None,
             ambiguous: false,
             why: None,
+            usage: None,
         }
     }
 
@@ -64,6 +69,14 @@ impl Failure {
     #[must_use]
     pub fn ambiguous(mut self) -> Self {
         self.ambiguous = true;
+        self
+    }
+
+    /// The upstream reported these token counts of it: it is paid, unless they are nothing.
+    #[must_use]
+    pub fn counted(mut self, usage: Option<Usage>) -> Self {
+        self.usage = usage.filter(|usage| usage.total() > 0).map(Box::new);
+        self.ambiguous |= self.usage.is_some();
         self
     }
 

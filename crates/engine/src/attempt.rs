@@ -89,6 +89,8 @@ pub struct Reply {
     pub body: ReplyBody,
     /// What it passes on its way to the client.
     pub guarded: Option<Arc<Guarded>>,
+    /// The provider's failure that it is, where that passes as it is: nobody else is left to ask.
+    pub failure: Option<Box<Failure>>,
 }
 
 impl Attempt<'_> {
@@ -333,6 +335,7 @@ impl Attempt<'_> {
             headers,
             body: ReplyBody::Stream(Box::new(relay)),
             guarded: self.call.guarded.clone(),
+            failure: None,
         })
     }
 
@@ -418,6 +421,7 @@ impl Attempt<'_> {
             headers,
             body,
             guarded: self.call.guarded.clone(),
+            failure: None,
         })
     }
 

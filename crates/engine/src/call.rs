@@ -1,7 +1,7 @@
 //! One call as the engine sees it: what is asked, of which model, by whom.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -22,7 +22,7 @@ use crate::nested;
 use crate::pulse::Awaited;
 use crate::snapshot::Snapshot;
 use crate::transport::UpstreamBody;
-use crate::unread;
+use crate::unread::{self, Mentioned};
 
 /// How many endpoints there are.
 pub const ENDPOINTS: usize = 11;
@@ -237,8 +237,8 @@ pub struct Inbound {
 pub enum InboundBody {
     /// All of it: may be sent more than once.
     Whole(Bytes),
-    /// Passes through once: a long upload of the generic proxy.
-    Passing(UpstreamBody),
+    /// Passes through once: a long upload of the generic proxy, and why it is refused on its way, once it is.
+    Passing(UpstreamBody, Arc<OnceLock<Failure>>),
 }
 
 /// A call that is understood: its model is known and its body is a JSON object, where it must be one.
@@ -260,6 +260,8 @@ pub struct Call {
     pub continued: Option<Continued>,
     /// Models that may be tried after this one, as the request says.
     pub further: Vec<Further>,
+    /// Models that it names where nobody reads them, as far as a guard asks for models.
+    pub mentioned: Mentioned,
     /// Where its stream breaks, another may go on with the answer.
     pub continues: bool,
     /// What the client has of the answer: what is asked for is the rest.
@@ -288,7 +290,7 @@ impl Call {
             (_, body) => body,
         };
         let object = match (&inbound.endpoint, &body) {
-            (Endpoint::Proxy(_), _) | (_, InboundBody::Passing(_)) => None,
+            (Endpoint::Proxy(_), _) | (_, InboundBody::Passing(..)) => None,
             (_, InboundBody::Whole(body)) => Some(RawObject::parse(body.clone())?),
         };
         let named = match (&inbound.model_in_path, &object) {
@@ -313,6 +315,12 @@ impl Call {
             Some(object) => further::read(snapshot, object, &inbound.caller)?,
             None => Vec::new(),
         };
+        let mentioned = match (&inbound.endpoint, &object) {
+            _ if !snapshot.guards.ask_for_models() => Mentioned::default(),
+            (Endpoint::Proxy(tail), _) => Mentioned::by(tail, &inbound.headers, &body),
+            (_, Some(object)) => further::mentioned(object),
+            (_, None) => Mentioned::default(),
+        };
         let strict = is_strict(&inbound);
         let deadlines = deadlines(&inbound.headers)?;
         Ok((
@@ -325,6 +333,7 @@ impl Call {
                 deadlines,
                 continued: None,
                 further,
+                mentioned: mentioned.stripped(snapshot),
                 continues: false,
                 said: None,
                 added_input: 0,
@@ -356,6 +365,7 @@ impl Call {
             deadlines: self.deadlines,
             continued: self.continued.clone(),
             further: self.further.clone(),
+            mentioned: self.mentioned.clone(),
             continues: self.continues,
             said: self.said.clone(),
             added_input: self.added_input,
@@ -368,7 +378,9 @@ impl Call {
     /// All models that the request names, its own first: any of them may answer.
     pub fn named(&self) -> impl Iterator<Item = &str> {
         let further = self.further.iter().flat_map(Further::names);
-        std::iter::once(&*self.model).chain(further)
+        let mentioned = self.mentioned.names.iter().map(String::as_str);
+        let own = std::iter::once(&*self.model);
+        own.chain(further).chain(mentioned)
     }
 
     /// The body as its client means it: with what guards take out of it.

@@ -82,8 +82,17 @@ impl Condition {
 
     /// The same by one of these models. The cheap is looked at first: pictures are looked for in the whole request.
     pub fn holds_for<'a>(&self, models: impl IntoIterator<Item = &'a str>, call: &Call) -> bool {
-        models.into_iter().any(|model| self.means(model))
-            && self.is_of(call)
+        models.into_iter().any(|model| self.means(model)) && self.holds_whatever_model(call)
+    }
+
+    /// The same by any model that the call names, or may name where nobody sees it.
+    pub fn may_hold(&self, call: &Call) -> bool {
+        let is_meant = call.mentioned.is_unseen || call.named().any(|model| self.means(model));
+        is_meant && self.holds_whatever_model(call)
+    }
+
+    fn holds_whatever_model(&self, call: &Call) -> bool {
+        self.is_of(call)
             && self.headers.iter().all(|header| header.holds(call))
             && (call.object.is_some() || !self.asks_of_body())
             && is_as_wanted(self.stream, || call.stream)

@@ -379,7 +379,7 @@ impl Engine {
         let total = call.deadlines.total.or(snapshot.config.timeouts.total);
         let (body, upload) = match body {
             InboundBody::Whole(bytes) => (bytes, None),
-            InboundBody::Passing(upload) => (Bytes::new(), Some(upload)),
+            InboundBody::Passing(upload, _) => (Bytes::new(), Some(upload)),
         };
         Ok(Begun {
             needs: needs(&snapshot, &call),

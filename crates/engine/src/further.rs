@@ -12,6 +12,7 @@ use crate::call::Call;
 use crate::choose;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
+use crate::unread::{Mentioned, named_in};
 
 /// Where they are named.
 const MEMBERS: [&str; 2] = ["models", "fallbacks"];
@@ -50,6 +51,16 @@ pub fn read(
         list(snapshot, member, text, caller).transpose()
     });
     lists.collect()
+}
+
+/// What they name in another shape than a list, which passes to upstreams as it is.
+pub fn mentioned(object: &RawObject) -> Mentioned {
+    let texts = MEMBERS.iter().filter_map(|member| object.get(member));
+    let odd = texts.filter(|text| serde_json::from_str::<Vec<Cow<'_, str>>>(text).is_err());
+    Mentioned {
+        names: odd.flat_map(named_in).collect(),
+        is_unseen: false,
+    }
 }
 
 /// The model of a request that names nothing but a list of them.

@@ -128,9 +128,15 @@ impl Guards {
     pub fn of(&self, call: &Call) -> Vec<Arc<Guard>> {
         let guards = self.list.iter();
         guards
-            .filter(|guard| guard.when.holds_for(call.named(), call))
+            .filter(|guard| guard.when.may_hold(call))
             .cloned()
             .collect()
+    }
+
+    /// Whether any is for certain models only.
+    pub fn ask_for_models(&self) -> bool {
+        let mut guards = self.list.iter();
+        guards.any(|guard| !guard.when.models.is_empty())
     }
 
     /// Who makes placeholders.

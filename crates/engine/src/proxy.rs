@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use polygate_core::{Failure, Kind};
 use polygate_providers::{Answer, Outbound};
 use polygate_wire::raw::path::Path;
@@ -49,20 +49,27 @@ impl Attempt<'_> {
                 "the provider answered with a redirect, which is never followed",
             ));
         }
-        if is_providers_fault(status) && !is_last {
-            return Err(self.proxied_failure(answer).await);
-        }
         let (head, body) = answer.into_parts();
+        if is_providers_fault(status) && !is_last {
+            let body = crate::attempt::read_error(body).await;
+            return Err(self.proxied_failure(status, head.headers, body));
+        }
         let secrets = &self.candidate.credential.secrets;
         let passing = match status.is_success() {
             true => Passing::new(VecDeque::new(), body, self.idle()),
             false => self.refusal(body).await?,
         };
+        let headers = passed(&head.headers, secrets);
+        let failure = is_providers_fault(status).then(|| {
+            let body = passing.held().unwrap_or_default();
+            Box::new(self.proxied_failure(status, head.headers, body))
+        });
         Ok(Reply {
             status,
-            headers: passed(&head.headers, secrets),
+            headers,
             body: ReplyBody::Passing(Box::new(passing)),
             guarded: self.call.guarded.clone(),
+            failure,
         })
     }
 
@@ -92,14 +99,12 @@ impl Attempt<'_> {
         )
     }
 
-    async fn proxied_failure(&self, answer: http::Response<AnswerBody>) -> Failure {
-        let (head, body) = answer.into_parts();
-        let body = crate::attempt::read_error(body).await;
+    fn proxied_failure(&self, status: StatusCode, headers: HeaderMap, body: Bytes) -> Failure {
         let format = self.call.inbound.endpoint.format();
         let answer = Answer {
             format,
-            status: head.status,
-            headers: head.headers,
+            status,
+            headers,
             body,
             now: std::time::SystemTime::now(),
         };

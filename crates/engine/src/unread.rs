@@ -1,4 +1,4 @@
-//! Calls of the generic proxy: nobody reads their bodies, but for whom a key's list of models would mean nothing otherwise.
+//! Calls of the generic proxy: nobody reads their bodies, but where a key's list of models, or a guard's, would mean nothing otherwise.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -7,9 +7,11 @@ use memchr::memmem;
 use percent_encoding::percent_decode_str;
 use polygate_core::{Failure, Kind};
 use polygate_wire::RawObject;
+use serde_json::Value;
 
 use crate::call::{Call, Endpoint, InboundBody, Tail};
 use crate::route::Route;
+use crate::snapshot::Snapshot;
 
 /// Segments of paths behind which a model stands.
 const SEGMENTS: [&str; 4] = ["models", "model", "deployments", "engines"];
@@ -55,6 +57,41 @@ fn is_wide(body: &[u8]) -> bool {
     (is_marked || start.contains(&0)) && is_json && spaces_only
 }
 
+/// Models that a call names where no lane reads them.
+#[derive(Clone, Debug, Default)]
+pub struct Mentioned {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Nobody here sees all that it names.
+    pub is_unseen: bool,
+}
+
+impl Mentioned {
+    /// By a call of the generic proxy: in its path and its body.
+    pub(crate) fn by(tail: &Tail, headers: &HeaderMap, body: &InboundBody) -> Self {
+        let mut names = in_path(tail);
+        let body = match body {
+            InboundBody::Whole(body) if !headers.contains_key(CONTENT_ENCODING) => Some(body),
+            _ => None,
+        };
+        names.extend(body.into_iter().flat_map(|body| in_body(headers, body)));
+        // Google's names stand behind a word.
+        let bare = |name: &String| name.strip_prefix("models/").unwrap_or(name).to_owned();
+        Self {
+            names: names.iter().map(bare).collect(),
+            is_unseen: body.is_none(),
+        }
+    }
+
+    /// The same as clients mean them.
+    pub(crate) fn stripped(mut self, snapshot: &Snapshot) -> Self {
+        for name in &mut self.names {
+            *name = snapshot.strip(name).to_owned();
+        }
+        self
+    }
+}
+
 /// Refuses a call that names models that its key may not use, or of which nobody can tell what it names.
 pub(crate) fn check(call: &Call, body: &InboundBody, route: &Route) -> Result<(), Failure> {
     let Endpoint::Proxy(tail) = &call.inbound.endpoint else {
@@ -74,14 +111,11 @@ pub(crate) fn check(call: &Call, body: &InboundBody, route: &Route) -> Result<()
     if headers.contains_key(CONTENT_ENCODING) {
         return unseen("a compressed body");
     }
-    let mut names = in_path(tail);
-    match body {
-        InboundBody::Whole(body) => names.extend(in_body(headers, body)),
-        InboundBody::Passing(_) => return unseen("an upload that passes unread"),
+    if let InboundBody::Passing(..) = body {
+        return unseen("an upload that passes unread");
     }
-    for name in &names {
-        let name = name.strip_prefix("models/").unwrap_or(name);
-        let is_routes = name == call.model || route.candidates().any(|one| *one.model == *name);
+    for name in &Mentioned::by(tail, headers, body).names {
+        let is_routes = *name == call.model || route.candidates().any(|one| *one.model == **name);
         if !is_routes {
             caller.allowed(name)?;
         }
@@ -129,23 +163,31 @@ fn in_object(object: &RawObject) -> Vec<String> {
     let mut names = Vec::new();
     for (name, text) in object.iter() {
         if MEMBERS.contains(&name) {
-            names.extend(strings(text));
+            names.extend(named_in(text));
         }
         if NESTED.contains(&name) {
             for inner in objects(text) {
                 let named = inner.iter().filter(|(name, _)| *name == "model");
-                names.extend(named.flat_map(|(_, text)| strings(text)));
+                names.extend(named.flat_map(|(_, text)| named_in(text)));
             }
         }
     }
     names
 }
 
-/// A text, or those of a list.
-fn strings(text: &str) -> Vec<String> {
-    let one = serde_json::from_str::<String>(text).map(|one| vec![one]);
-    one.or_else(|_| serde_json::from_str(text))
-        .unwrap_or_default()
+/// Every text in a value, whatever its shape: some upstream may read it as a model.
+pub(crate) fn named_in(text: &str) -> Vec<String> {
+    let mut open: Vec<Value> = serde_json::from_str(text).into_iter().collect();
+    let mut names = Vec::new();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::String(name) => names.push(name),
+            Value::Array(items) => open.extend(items.into_iter().rev()),
+            Value::Object(members) => open.extend(members.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// An object, or those of a list.
@@ -196,9 +238,9 @@ mod tests {
             query: None,
         };
         assert_eq!(in_path(&tail), ["anthropic.claude-v2:0"]);
-        let text = r#"{"model":"a","mod\u0065l":"b","models":["c"],"requests":[{"model":"models/d"},1],"generate_content_request":{"model":"e"}}"#;
+        let text = r#"{"model":"a","mod\u0065l":"b","models":["c",1,{"x":["f"]}],"requests":[{"model":"models/d"},1],"generate_content_request":{"model":"e"}}"#;
         let object = RawObject::parse(Bytes::from(text)).expect("an object");
-        assert_eq!(in_object(&object), ["a", "b", "c", "models/d", "e"]);
+        assert_eq!(in_object(&object), ["a", "b", "c", "f", "models/d", "e"]);
         let form = b"--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nabc\r\n--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--x--";
         assert_eq!(in_form(form), ["whisper-1"]);
     }

@@ -58,7 +58,7 @@ pub async fn read_proxied(
     let (upload, refusal) = Upload::new(body, limit, patience);
     Ok((
         head.headers,
-        InboundBody::Passing(UpstreamBody::Passing(Box::pin(upload))),
+        InboundBody::Passing(UpstreamBody::Passing(Box::pin(upload)), refusal.why()),
         refusal,
     ))
 }

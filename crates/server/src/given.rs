@@ -29,25 +29,26 @@ pub async fn answer(
     request_id: &Arc<str>,
 ) -> Answer {
     let query = request.uri().query();
-    let caller = authenticate(state, peer, request.headers(), query, FORMAT);
-    let result = match caller {
-        Ok(caller) => {
-            // Another replica may have given it.
-            let kept = state.engine.kept();
-            kept.recall(&caller, vec![id.to_owned()]).await;
-            match what {
-                Given::Read => read(state, &caller, id, query),
-                Given::Delete => delete(state, &caller, id),
-                Given::Cancel => cancel(state, &caller, id),
-            }
-        }
+    let refused = |failure: &Failure| Refused::new(request.method(), request_id, failure);
+    let caller = match authenticate(state, peer, request.headers(), query, FORMAT) {
+        Ok(caller) => caller,
         Err(failure) => {
-            let refused = Refused::new(request.method(), request_id, &failure);
-            state.engine.refused(refused);
-            Err(failure)
+            state.engine.refused(refused(&failure));
+            return render(&failure, FORMAT, request_id);
         }
     };
-    result.unwrap_or_else(|failure| render(&failure, FORMAT, request_id))
+    // Another replica may have given it.
+    let kept = state.engine.kept();
+    kept.recall(&caller, vec![id.to_owned()]).await;
+    let result = match what {
+        Given::Read => read(state, &caller, id, query),
+        Given::Delete => delete(state, &caller, id),
+        Given::Cancel => cancel(state, &caller, id),
+    };
+    result.unwrap_or_else(|failure| {
+        state.engine.refused(refused(&failure).by(caller.name()));
+        render(&failure, FORMAT, request_id)
+    })
 }
 
 fn read(state: &State, caller: &Caller, id: &str, query: Option<&str>) -> Result<Answer, Failure> {

@@ -64,6 +64,9 @@ pub fn answer(
                 format!("there is no model '{shown}' here"),
             )
             .param("model");
+            state
+                .engine
+                .refused(Refused::new(request.method(), request_id, &failure).by(caller.name()));
             render(&failure, format, request_id)
         }
     }

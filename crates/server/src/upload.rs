@@ -2,6 +2,7 @@
 //! it ends the call from outside, and the provider never looks as if it had failed.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,20 +25,30 @@ pub struct Upload<B> {
     waits_since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     refused: Option<oneshot::Sender<Failure>>,
+    /// The same for the call's record.
+    why: Arc<OnceLock<Failure>>,
     /// It was refused, and who waits for the call knows.
     is_over: bool,
 }
 
 /// What is wrong with an upload, as soon as something is.
 #[derive(Default)]
-pub struct Refusal(Option<oneshot::Receiver<Failure>>);
+pub struct Refusal {
+    told: Option<oneshot::Receiver<Failure>>,
+    why: Arc<OnceLock<Failure>>,
+}
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl<B> Upload<B> {
     /// An upload, and what will be wrong with it.
     pub fn new(body: B, limit: usize, patience: Duration) -> (Self, Refusal) {
-        let (refused, refusal) = oneshot::channel();
+        let (refused, told) = oneshot::channel();
+        let why = Arc::default();
+        let refusal = Refusal {
+            told: Some(told),
+            why: Arc::clone(&why),
+        };
         let upload = Self {
             body,
             limit,
@@ -47,15 +58,17 @@ impl<B> Upload<B> {
             waits_since: None,
             timer: Box::pin(sleep_until(Instant::now())),
             refused: Some(refused),
+            why,
             is_over: false,
         };
-        (upload, Refusal(Some(refusal)))
+        (upload, refusal)
     }
 
     /// Whoever waits for the call hears of it and drops the call, and this with it: until then it stands still. If nobody waits, the
     /// provider answered early, and the upload breaks off.
     fn refuse(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(refused) = self.refused.take() {
+            let _ = self.why.set(failure.clone());
             self.is_over = refused.send(failure).is_ok();
         }
         if self.is_over {
@@ -129,13 +142,18 @@ where
 impl Refusal {
     /// Waits until something is wrong with the upload; for ever, if nothing is.
     pub async fn told(&mut self) -> Failure {
-        if let Some(refusal) = &mut self.0
-            && let Ok(failure) = refusal.await
+        if let Some(told) = &mut self.told
+            && let Ok(failure) = told.await
         {
             return failure;
         }
-        self.0 = None;
+        self.told = None;
         std::future::pending().await
+    }
+
+    /// Where it says what is wrong, once something is.
+    pub fn why(&self) -> Arc<OnceLock<Failure>> {
+        self.why.clone()
     }
 }
 

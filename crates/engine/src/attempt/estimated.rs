@@ -44,6 +44,7 @@ pub(crate) async fn estimated(
         headers,
         body: ReplyBody::whole(counting::answer(format, tokens), None),
         guarded: call.guarded.clone(),
+        failure: None,
     })
 }
 

@@ -102,6 +102,7 @@ impl Hold {
                     headers,
                     body: ReplyBody::Waiting(body),
                     guarded: None,
+                    failure: None,
                 };
                 Answered {
                     explanation: None,

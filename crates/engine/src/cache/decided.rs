@@ -15,7 +15,7 @@ pub(super) fn decided(snapshot: &Snapshot, call: &Call, route: &Route) -> String
     let payload = snapshot.config.payload.iter();
     let payload = payload.map(|rule| rule.when.holds_for(call.named(), call));
     let guards = snapshot.config.guards.list.iter();
-    let guards = guards.map(|guard| guard.when.holds_for(call.named(), call));
+    let guards = guards.map(|guard| guard.when.may_hold(call));
     let cloaks = snapshot.upstreams.iter();
     let cloaks = cloaks.map(|one| Cloak::over(one.cloak.as_ref(), call).is_some());
     for (at, is) in payload.chain(guards).chain(cloaks).enumerate() {

@@ -43,6 +43,7 @@ impl StandIn for Counter {
             headers,
             body,
             guarded: None,
+            failure: None,
         })))
     }
 }

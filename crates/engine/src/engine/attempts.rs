@@ -17,7 +17,7 @@ use crate::attempt::{Attempt, Reply, estimated};
 use crate::cloak::Cloaked;
 use crate::config::Hedge;
 use crate::explain::limits;
-use crate::observe::{Recorder, Trace, Transformed};
+use crate::observe::{CallRecord, Recorder, Trace, Transformed};
 use crate::plan::{Next, Pass, Plan};
 use crate::pulse::{Awaited, Flight};
 use crate::route::{Candidate, PassedOver, Place};
@@ -161,10 +161,13 @@ impl Engine {
             plan,
             hedging,
             recorder: &mut *recorder,
-            trail,
+            trail: &mut *trail,
         };
         match (attempts.run(upload).await, here) {
             (Err(failure), Some(place)) if nobody_counts(&failure) => {
+                // Whoever was asked before has no part in it.
+                recorder.update(CallRecord::name_nobody);
+                (trail.provider, trail.model) = (None, None);
                 begun.count_here(place, recorder).await
             }
             (result, _) => result,
@@ -390,7 +393,9 @@ impl<'a> Attempts<'a, '_> {
         let (candidate, now) = (entry.candidate, self.engine.clock.now());
         let took = now.saturating_sub(entry.started);
         let failure = result.as_ref().err();
-        candidate.measure(now, took, failure);
+        // What passes as it is was no success all the same.
+        let passes = result.as_ref().ok().and_then(|reply| reply.failure.clone());
+        candidate.measure(now, took, failure.or(passes.as_deref()));
         self.recorder.came_out(entry.number, failure);
         self.trail.losses.clone_from(&transformed.losses);
         self.recorder.update(|record| {
@@ -410,7 +415,13 @@ impl<'a> Attempts<'a, '_> {
                 if self.begun.call.said.is_some() {
                     self.recorder.continues(entry.number);
                 }
-                candidate.succeeded(now);
+                if let Some(failure) = &passes {
+                    self.recorder.of_answer(|attempt| attempt.broke(failure));
+                    let retry = &self.begun.snapshot.config.retry;
+                    candidate.failed(failure, retry, now);
+                } else {
+                    candidate.succeeded(now);
+                }
                 if let Some(awaited) = self.begun.call.awaited() {
                     candidate.learn(awaited, now, took);
                 }

@@ -165,11 +165,12 @@ impl Engine {
             record.transformed.losses.clone_from(&trail.losses);
         });
         reply.guarded.clone_from(&begun.call.guarded);
-        let mut reply = match begun.guarded(reply, &mut recorder).await {
+        let guarded = begun.guarded(reply, &mut recorder).await;
+        trail.end(recorder.record(), self.clock.now());
+        let mut reply = match guarded {
             Ok(reply) => reply,
             Err(failure) => return Answered::failed(failure, recorder, trail),
         };
-        trail.end(recorder.record(), self.clock.now());
         if looked == Looked::Shared {
             // Most of it was spent waiting for another's provider.
             trail.overhead = None;
@@ -214,6 +215,7 @@ impl Given {
                 headers: head.headers(),
                 body,
                 guarded: None,
+                failure: None,
             },
             usage: head.usage,
             trail: Trail {

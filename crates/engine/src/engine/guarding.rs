@@ -119,7 +119,7 @@ impl Begun {
         match &mut reply.body {
             ReplyBody::Stream(relay) => {
                 relay.guard(guarded);
-                relay.vetted(recorder).await?;
+                relay.vetted(recorder, self.call.continues).await?;
             }
             ReplyBody::Whole(whole) => match guard_whole(guarded, &whole.bytes(), recorder).await {
                 Ok(None) => {}

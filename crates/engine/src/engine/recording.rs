@@ -7,7 +7,7 @@ use polygate_providers::price::ServiceTier;
 
 use super::Engine;
 use crate::attribution::{self, Attribution};
-use crate::call::Inbound;
+use crate::call::{Inbound, InboundBody};
 use crate::expect::Expected;
 use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace, Transformed};
 
@@ -22,11 +22,12 @@ impl Engine {
     }
 
     pub(crate) fn recorder(&self, inbound: &Inbound) -> Recorder {
-        Recorder::new(
-            self.record(inbound),
-            self.clock.clone(),
-            self.recorders.clone(),
-        )
+        let record = self.record(inbound);
+        let recorder = Recorder::new(record, self.clock.clone(), self.recorders.clone());
+        match &inbound.body {
+            InboundBody::Passing(_, refused) => recorder.unless_refused(refused.clone()),
+            InboundBody::Whole(_) => recorder,
+        }
     }
 
     /// A record of what came in.

@@ -21,6 +21,7 @@ use crate::config::Deadlines;
 use crate::observe::{Recorder, Trace};
 use crate::seats::Seat;
 use crate::snapshot::Snapshot;
+use crate::unread::Mentioned;
 
 /// Whose calls they are: no caller's.
 const CALLER: &str = "shadow";
@@ -167,6 +168,7 @@ impl Call {
             deadlines: Deadlines::default(),
             continued: None,
             further: Vec::new(),
+            mentioned: Mentioned::default(),
             continues: false,
             said: None,
             most_output: 0,

@@ -87,13 +87,13 @@ impl AttemptRecord {
         self.status = failure.map_or(200, |failure| failure.status);
         self.ambiguous = failure.is_some_and(|failure| failure.ambiguous);
         self.answered = failure.is_none();
+        self.usage = failure.and_then(|failure| failure.usage.as_deref().copied());
         self.end(now);
     }
 
     /// Its answer broke off after it had begun.
     pub(crate) fn broke(&mut self, failure: &Failure) {
         self.outcome = failure.kind.name();
-        self.status = failure.status;
         self.ambiguous = failure.ambiguous;
     }
 

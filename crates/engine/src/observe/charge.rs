@@ -79,6 +79,7 @@ impl AttemptRecord {
             _ if !self.answered && !self.ambiguous => (State::Failed, nothing),
             (Metered::Nothing, _) => (State::Reported, nothing),
             (Metered::Unread, _) if self.status >= 400 => (State::Failed, nothing),
+            (Metered::Unread, _) if !self.complete => (State::Aborted, nothing),
             (Metered::Unread, _) => (State::Estimated, nothing),
             (Metered::Tokens, Some(usage)) if self.complete && self.is_told(expected) => {
                 (State::Reported, usage)
@@ -158,7 +159,7 @@ impl CallRecord {
 
     /// How well the whole is known: as that of the answer, unless something beside it is less well known.
     fn state(&self) -> State {
-        let is_own_count = self.attempts.is_empty() && self.expected.metered == Metered::Nothing;
+        let is_own_count = self.expected.metered == Metered::Nothing && self.error.is_none();
         if self.is_replayed() || is_own_count {
             return State::Reported;
         }
@@ -445,6 +446,14 @@ pub(super) mod tests {
             (charge.state, charge.usage),
             (State::Reported, counts(9, 0))
         );
+        counting.error = Some("content_blocked");
+        counting.attempts.clear();
+        counting.settle();
+        assert_eq!(counting.charge.state, State::Failed, "refused");
+        let mut broken = call(vec![answered(None, false)]);
+        broken.expected.metered = Metered::Unread;
+        broken.settle();
+        assert!(broken.charge.state == State::Aborted && broken.unpriced);
         let mut proxied = call(vec![answered(None, true)]);
         proxied.expected.metered = Metered::Unread;
         proxied.settle();

@@ -136,17 +136,23 @@ impl CallRecord {
 }
 
 impl CallRecord {
-    /// Tokens of what the client got, as they are charged: reported, or else estimated.
-    pub(super) fn answered(&self) -> Usage {
-        let answers = self.attempts.iter().filter(|attempt| attempt.answered);
-        let nothing = Usage::default();
-        answers.fold(nothing, |sum, attempt| sum.plus(attempt.charge.usage))
+    /// Attempts of whose answers the client got something.
+    pub(super) fn answers(&self) -> impl Iterator<Item = &AttemptRecord> {
+        self.attempts.iter().filter(|attempt| attempt.answered)
     }
 
     /// When an attempt of it began; microseconds since 1970.
     pub(super) fn moment(&self, attempt: &AttemptRecord) -> i64 {
         let since = attempt.started.saturating_sub(self.started);
         self.began.saturating_add(micros(since))
+    }
+
+    /// Names nobody: we answer ourselves.
+    pub(crate) fn name_nobody(&mut self) {
+        let none: Arc<str> = "none".into();
+        self.provider = none.clone();
+        self.credential = none.clone();
+        self.upstream_model = none;
     }
 
     /// Names who is asked, or who answered.
@@ -182,6 +188,8 @@ pub struct Recorder {
     tape: Option<Box<Tape>>,
     /// Where it is said how the call ended.
     end: Option<Arc<OnceLock<End>>>,
+    /// Why what the client sends is refused on its way, once it is: who drops the call then is not the client.
+    refused: Option<Arc<OnceLock<Failure>>>,
 }
 
 impl Recorder {
@@ -201,7 +209,14 @@ impl Recorder {
             content: None,
             tape: None,
             end: None,
+            refused: None,
         }
+    }
+
+    /// The same of a call that ends when what its client sends is refused.
+    pub(crate) fn unless_refused(mut self, refused: Arc<OnceLock<Failure>>) -> Self {
+        self.refused = Some(refused);
+        self
     }
 
     /// What the call asks, in case that nobody says how much it was.
@@ -413,6 +428,16 @@ impl Drop for Recorder {
         };
         let now = self.clock.now();
         record.duration = now.saturating_sub(record.started);
+        let refused = self.refused.as_ref().and_then(|refused| refused.get());
+        match (record.outcome, refused) {
+            (Outcome::ClientGone, Some(failure)) => {
+                record.status = failure.status;
+                record.outcome = Outcome::Failed;
+                record.error = Some(failure.kind.name());
+            }
+            (Outcome::ClientGone, None) => record.status = 499,
+            _ => {}
+        }
         if let Some(end) = self.end.take() {
             let (outcome, error, usage) = (record.outcome, record.error, record.usage);
             let _ = end.set(End {

@@ -92,7 +92,10 @@ impl Trace {
             .collect();
         let state = lists.join(&b","[..]);
         let is_bearable = (1..=LONGEST_STATE).contains(&state.len());
-        is_bearable.then(|| HeaderValue::from_bytes(&state).ok())?
+        let state = HeaderValue::from_bytes(&state)
+            .ok()
+            .filter(|_| is_bearable)?;
+        state.to_str().is_ok().then_some(state)
     }
 }
 

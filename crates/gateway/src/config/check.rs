@@ -42,7 +42,7 @@ pub fn check(config: &mut Config, names: &Names, findings: &mut Findings) {
     keys(config, names, findings);
     teams(names, findings);
     weights(config, names, findings);
-    let said = payload::idle(&config.payload, &config.providers);
+    let said = payload::idle(&config.payload, &config.providers, &config.models);
     for message in said.into_iter().chain(payload::crossing(&config.payload)) {
         findings.warn("", message);
     }

@@ -1,6 +1,6 @@
 //! `payload`: what is changed in the bodies that providers are sent. ai-proxy's files have it in the same form.
 
-use polygate_engine::config::Provider;
+use polygate_engine::config::{Model, Provider};
 use polygate_engine::pattern::Pattern;
 use polygate_engine::payload::{self, Kind, Protocol, Rule, TargetIs};
 use polygate_wire::Format;
@@ -194,11 +194,23 @@ fn scalar(text: &str, is_plain: bool) -> String {
 }
 
 /// What is to be said of rules that no provider here can come under.
-pub fn idle(rules: &[Rule], providers: &[Provider]) -> Vec<String> {
+pub fn idle(rules: &[Rule], providers: &[Provider], models: &[Model]) -> Vec<String> {
     // They may be in a database.
     if providers.is_empty() {
         return vec![];
     }
+    let is_nobodys = |rule: &&Rule| {
+        let mut patterns = rule.when.models.iter();
+        !rule.when.models.is_empty() && !patterns.any(|one| is_somebodys(one, providers, models))
+    };
+    let nobodys = rules.iter().filter(is_nobodys).map(|rule| {
+        let names: Vec<&str> = rule.when.models.iter().map(Pattern::source).collect();
+        format!(
+            "payload.{rule}: no model here is called '{}': it changes nothing",
+            names.join("', '")
+        )
+    });
+    let nobodys: Vec<String> = nobodys.collect();
     let is_idle = |rule: &&Rule| {
         !rule.targets.is_empty()
             && !rule.targets.iter().any(|target| {
@@ -215,7 +227,19 @@ pub fn idle(rules: &[Rule], providers: &[Provider]) -> Vec<String> {
             names.join("', '")
         )
     })
+    .chain(nobodys)
     .collect()
+}
+
+/// Whether clients may call a model so, as far as anybody knows: behind a prefix any name may come.
+fn is_somebodys(pattern: &Pattern, providers: &[Provider], models: &[Model]) -> bool {
+    let is_of = |provider: &Provider| {
+        let mut mappings = provider.models.iter();
+        provider.models.is_empty()
+            || provider.prefix.is_some()
+            || mappings.any(|one| may_be_alike(&one.pattern, pattern))
+    };
+    models.iter().any(|model| pattern.matches(&model.name)) || providers.iter().any(is_of)
 }
 
 /// Where a provider takes any name, any may come.

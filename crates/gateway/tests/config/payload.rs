@@ -141,6 +141,25 @@ fn what_has_no_effect_is_warned_of() {
 }
 
 #[test]
+fn a_rule_for_a_model_that_nobody_may_call_is_warned_of() {
+    let told = |name: &str, more: &str| {
+        let loaded = good(&format!(
+            "{PROVIDER}{more}payload: {{default: [{{when: {{models: ['{name}']}}, params: {{x: 1}}}}]}}\n"
+        ));
+        warnings(&loaded).join("\n")
+    };
+    let said = told("zzz", "");
+    assert!(said.contains("no model here is called 'zzz'"), "{said}");
+    for (name, more) in [
+        ("m", ""),
+        ("*", ""),
+        ("v", "models: {v: {targets: [{provider: p, model: m}]}}\n"),
+    ] {
+        assert_eq!(told(name, more), "", "{name}");
+    }
+}
+
+#[test]
 fn a_rule_for_names_that_nobody_here_has_is_warned_of() {
     let provider =
         "providers: [{name: p, type: gemini, api_key: k, model_mapping: ['gemini-*', o3]}]\n";

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::metrics::sum;
 use crate::support::{Gate, calls, chat, mock, until};
 
 fn config(mock: &Mock, server: &str) -> String {
@@ -148,6 +149,16 @@ async fn uploads_that_pass_end_when_their_client_is_slow_and_no_provider_is_blam
     );
     let answer = gate.post("/v1/chat/completions", &chat("m", false)).await;
     assert_eq!(answer.status, 200, "the provider rests for nothing");
+    let page = gate.get("/metrics").await.text();
+    let counted = |status| {
+        sum(
+            &page,
+            "llm_proxy_requests_total",
+            &[("status_code", status)],
+        )
+    };
+    let refused = (counted("408"), counted("413"), counted("499"));
+    assert_eq!(refused, (10, 1, 0), "who refuses is not the client: {page}");
 }
 
 #[tokio::test]

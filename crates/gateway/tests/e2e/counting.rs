@@ -254,6 +254,44 @@ fn events(chunks: &[Value]) -> Behaviour {
     }
 }
 
+/// An answer that failed before its first word and says what it took is paid, and is not asked for there again.
+#[tokio::test]
+async fn what_failed_and_has_tokens_is_paid() {
+    let failed = json!({"id": "resp_1", "object": "response", "status": "failed", "model": "m", "output": [], "usage": {"input_tokens": 111, "output_tokens": 22, "total_tokens": 133}, "error": {"code": "server_error", "message": "Broke."}});
+    for stream in [false, true] {
+        let mock = mock("p").await;
+        let then = match stream {
+            false => Behaviour {
+                body: Some(failed.to_string()),
+                content_type: Some("application/json".to_owned()),
+                ..Behaviour::default()
+            },
+            true => events(&[json!({"type": "response.failed", "response": failed})]),
+        };
+        mock.script(Rule {
+            then,
+            ..Rule::default()
+        });
+        let gate = gate("response_api", &mock);
+        let chat = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+        let input = json!({"model": "m", "stream": stream, "input": "hi"});
+        for (at, (path, body)) in [("/v1/responses", input), ("/v1/chat/completions", chat)]
+            .into_iter()
+            .enumerate()
+        {
+            let reply = gate.post(path, &body).await;
+            assert!(reply.status.is_server_error(), "{path} {}", reply.text());
+            let calls_made = calls(&mock).len();
+            assert_eq!(calls_made, at + 1, "{path}: it is asked once");
+            let page = gate.get("/metrics").await.text();
+            for (kind, count) in [("input", 111), ("output", 22)] {
+                let charged = sum(&page, "polygate_charged_tokens_total", &[("kind", kind)]);
+                assert_eq!(charged, count * (at as u64 + 1), "{path} {stream}: {page}");
+            }
+        }
+    }
+}
+
 /// Memory of the process, in megabytes.
 fn memory(gate: &Gate) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).expect("status");

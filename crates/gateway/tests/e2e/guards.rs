@@ -294,6 +294,10 @@ async fn models_that_are_named_behind_the_first_are_no_way_around() {
     for more in [
         json!({"fallbacks": ["responses-m", "messages-m"]}),
         json!({"models": ["chat-m", "messages-m"]}),
+        // What passes to upstreams as it is may mean something to them.
+        json!({"models": ["chat-m", "messages-m", 1]}),
+        json!({"models": "messages-m"}),
+        json!({"fallbacks": [{"model": "messages-m"}]}),
     ] {
         let reply = ask(more.clone()).await;
         assert_eq!(
@@ -306,6 +310,60 @@ async fn models_that_are_named_behind_the_first_are_no_way_around() {
     }
     assert!(calls(&mock).is_empty(), "nobody is asked");
     let other = ask(json!({"fallbacks": ["responses-m"]})).await;
+    assert_eq!(other.status, StatusCode::OK, "{}", other.text());
+}
+
+/// Nor is a body or a path of the generic proxy, which may say more of models than its first segment.
+#[tokio::test]
+async fn models_that_a_proxied_call_names_are_no_way_around() {
+    let mock = mock("p").await;
+    let gate = Gate::start(&config(
+        &mock,
+        "guards: [{name: claude, when: {models: [messages-m]}, words: [hush], action: block}]",
+    ));
+    let headers = [("content-type", "application/json")];
+    let ask = async |path: &str, members: Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": "hush"}]});
+        for (name, value) in members.as_object().expect("members") {
+            body[name] = value.clone();
+        }
+        gate.ask(Method::POST, path, &headers, body.to_string())
+            .await
+    };
+    for (path, members) in [
+        (
+            "/v1/chat-m/chat/completions",
+            json!({"model": "messages-m"}),
+        ),
+        (
+            "/v1/chat-m/chat/completions",
+            json!({"models": ["messages-m", 1]}),
+        ),
+        (
+            "/v1/chat-m/other",
+            json!({"requests": [{"model": "messages-m"}]}),
+        ),
+        ("/v1/gemini-m/models/messages-m:generateContent", json!({})),
+        ("/v1/chat-m/other?model=messages-m", json!({})),
+    ] {
+        let reply = ask(path, members).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::BAD_REQUEST,
+            "{path} {}",
+            reply.text()
+        );
+        assert!(reply.text().contains("guard 'claude'"), "{}", reply.text());
+    }
+    // An upload that nobody reads may name any.
+    let octets = [("content-type", "application/octet-stream")];
+    let long = "x".repeat(1_100_000);
+    let reply = gate
+        .ask(Method::POST, "/v1/chat-m/files", &octets, long)
+        .await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
+    assert!(calls(&mock).is_empty(), "nobody is asked");
+    let other = ask("/v1/chat-m/chat/completions", json!({"model": "chat-m"})).await;
     assert_eq!(other.status, StatusCode::OK, "{}", other.text());
 }
 

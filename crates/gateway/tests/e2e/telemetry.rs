@@ -318,6 +318,38 @@ async fn a_stream_that_broke_off_is_its_providers_failure() {
     }
 }
 
+/// What passes through the generic proxy as it is, is a failure of its provider all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_passes_is_its_providers_failure() {
+    let collector = Collector::default();
+    let url = collector.start().await;
+    let told = format!("otlp: {{endpoint: '{url}', metrics: false}}");
+    let (bad, good, gate) = telling(&told, &[]).await;
+    good.script(Rule {
+        then: Behaviour {
+            status: Some(503),
+            ..Behaviour::default()
+        },
+        ..Rule::default()
+    });
+    let headers = [
+        ("authorization", "Bearer sk-of-alice"),
+        ("content-type", "application/json"),
+    ];
+    let path = "/v1/m/chat/completions";
+    let reply = gate.ask(Method::POST, path, &headers, "{}").await;
+    assert!(reply.status.is_server_error(), "{}", reply.text());
+    let page = gate.get("/metrics").await.text();
+    let attempts = bad.ledger().len() + good.ledger().len();
+    let failed = [("outcome", "upstream_error")];
+    let counted = |labels: &[(&str, &str)]| sum(&page, "polygate_attempts_total", labels);
+    assert_eq!(counted(&failed), attempts as u64, "{page}");
+    assert_eq!(counted(&[]), attempts as u64);
+    for span in &collector.spans(attempts + 1).await[1..] {
+        assert_eq!(span.status.clone().unwrap_or_default().code, 2, "{span:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_span_says_who_was_passed_over() {
     let collector = Collector::default();

@@ -134,6 +134,7 @@ impl StandIn for World {
                 headers: HeaderMap::new(),
                 body: ReplyBody::whole(Bytes::from_static(b"{}"), None),
                 guarded: None,
+                failure: None,
             })
         })
     }

@@ -104,6 +104,8 @@ fn foreign(steps: &[String]) -> Option<&'static str> {
     let first = steps.first()?;
     if first == "$" || first.starts_with('/') {
         Some("it begins with a name: neither with '$' nor with '/'")
+    } else if is_number(first) || first == BEHIND {
+        Some("it begins with a member's name: a body is no list")
     } else if steps.iter().any(is_query) {
         Some("there are no wildcards: an item is a number, '-1' or '-'")
     } else if steps.iter().any(is_bracket) {

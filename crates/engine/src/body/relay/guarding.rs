@@ -56,9 +56,10 @@ impl Relay {
     }
 
     /// Waits until guards have let go what is here, or a sign of life is due: until then there is no head. `Err`: they let nothing through.
-    pub async fn vetted(&mut self, recorder: &mut Recorder) -> Result<(), Failure> {
+    /// What breaks off another may go on with, as its call wishes.
+    pub async fn vetted(&mut self, recorder: &mut Recorder, goes_on: bool) -> Result<(), Failure> {
         let mut first = None;
-        let vetted = std::future::poll_fn(|cx| self.poll_vetted(&mut first, cx));
+        let vetted = std::future::poll_fn(|cx| self.poll_vetted(&mut first, goes_on, cx));
         let (mut acted, result) = vetted.await;
         if result.is_err() {
             // It is paid, though nobody gets it.
@@ -69,7 +70,14 @@ impl Relay {
                 .flat_map(|guard| guard.stream.doings().acted());
             acted.extend(doings.cloned());
             recorder.heard(self.meter.usage, std::mem::take(&mut self.meter.heard));
-            recorder.of_answer(|attempt| attempt.complete = self.meter.ended);
+            let broken = self.failure.take();
+            recorder.of_answer(|attempt| match &broken {
+                Some(failure) => attempt.broke(failure),
+                None => attempt.complete = self.meter.ended,
+            });
+            if let Some(failure) = &broken {
+                self.parts.rest(failure);
+            }
             recorder.update(|record| record.usage = usage);
         }
         recorder.update(|record| record.guards.extend(acted));
@@ -77,7 +85,12 @@ impl Relay {
     }
 
     /// Up to `first` events were here at first, the first good one among them.
-    fn poll_vetted(&mut self, first: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Judged> {
+    fn poll_vetted(
+        &mut self,
+        first: &mut Option<usize>,
+        goes_on: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Judged> {
         const GOES_ON: Poll<Judged> = Poll::Ready((Vec::new(), Ok(())));
         loop {
             let Some(guard) = &mut self.guard else {
@@ -88,7 +101,7 @@ impl Relay {
             }
             let first = *first.get_or_insert(guard.stream.came());
             let goes_out = guard.judge.is_none() && guard.stream.passed() >= first;
-            if goes_out || self.failure.is_some() {
+            if goes_out || (goes_on && self.failure.is_some()) {
                 return GOES_ON;
             }
             if self.upstream.is_none() {

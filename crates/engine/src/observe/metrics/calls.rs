@@ -300,23 +300,22 @@ impl Calls {
     }
 
     fn observe_tokens(&self, record: &CallRecord) {
-        let usage = record.answered();
-        if usage.total() == 0 {
-            return;
-        }
-        let counts = [
-            ("prompt_tokens", usage.input),
-            ("completion_tokens", usage.output),
-            ("total_tokens", usage.total()),
-        ];
-        for (token_type, count) in counts {
-            let labels = TokenLabels {
-                model: record.label.clone(),
-                provider: record.provider.clone(),
-                token_type,
-                api_key_name: record.key.clone(),
-            };
-            self.tokens.get_or_create(&labels).inc_by(count);
+        for answer in record.answers() {
+            let usage = answer.charge.usage;
+            let counts = [
+                ("prompt_tokens", usage.input),
+                ("completion_tokens", usage.output),
+                ("total_tokens", usage.total()),
+            ];
+            for (token_type, count) in counts.into_iter().filter(|_| usage.total() > 0) {
+                let labels = TokenLabels {
+                    model: record.label.clone(),
+                    provider: answer.provider.clone(),
+                    token_type,
+                    api_key_name: record.key.clone(),
+                };
+                self.tokens.get_or_create(&labels).inc_by(count);
+            }
         }
     }
 
@@ -325,21 +324,26 @@ impl Calls {
         let Some(first) = record.first_event.filter(|_| record.stream) else {
             return;
         };
+        // Others may have gone on with it.
+        let answer = record.answers().next();
         let labels = |source| SourceLabels {
             source,
             model: record.label.clone(),
-            provider: record.provider.clone(),
+            provider: answer.map_or(&record.provider, |one| &one.provider).clone(),
         };
         self.first
             .get_or_create(&labels("gateway"))
             .observe(first.as_secs_f64());
-        if let Some(answer) = record.attempts.iter().find(|attempt| attempt.answered) {
+        if let Some(answer) = answer {
             self.first
                 .get_or_create(&labels("provider"))
                 .observe(answer.duration.as_secs_f64());
         }
         let wrote = record.duration.saturating_sub(first).as_secs_f64();
-        let output = record.answered().output;
+        let output = record
+            .answers()
+            .map(|one| one.charge.usage.output)
+            .sum::<u64>();
         if output > 0 && wrote > 0.0 {
             self.speed
                 .get_or_create(&labels("provider"))
@@ -349,7 +353,8 @@ impl Calls {
 
     fn observe_end(&self, record: &CallRecord) {
         use crate::observe::Outcome;
-        if let (Some(reason), true) = (record.error, record.attempts.is_empty()) {
+        let nobody_asked = record.attempts.is_empty() && !record.is_replayed();
+        if let (Some(reason), true) = (record.error, nobody_asked) {
             self.count_refusal(record.endpoint, reason);
         }
         if record.outcome == Outcome::ClientGone {
@@ -399,10 +404,10 @@ impl Calls {
         self.observe_charge(record, attempt);
     }
 
-    /// Counts a call that went on to another provider or key: asking the same one again is none.
+    /// Counts a call that went on to another provider or key: asking the same one again is none, nor is one that was asked beside.
     fn observe_failover(&self, attempt: &AttemptRecord, next: &AttemptRecord) {
         let is_other = attempt.provider != next.provider || attempt.credential != next.credential;
-        if attempt.has_failed() && is_other {
+        if attempt.has_failed() && is_other && !next.is_hedge {
             let labels = FailoverLabels {
                 provider: attempt.provider.clone(),
                 reason: attempt.outcome,

@@ -157,6 +157,35 @@ fn who_does_not_ask_for_openmetrics_reads_the_older_format() {
     }
 }
 
+/// Where another goes on with an answer that broke off, each has its own tokens.
+#[test]
+fn tokens_are_of_who_wrote_them() {
+    let wrote = |provider: &str, output: u64| AttemptRecord {
+        provider: provider.into(),
+        answered: true,
+        charge: Charge {
+            usage: Usage {
+                output,
+                ..Usage::default()
+            },
+            ..Charge::NOTHING
+        },
+        ..asked()
+    };
+    let metrics = Metrics::new();
+    metrics.observe(&CallRecord {
+        provider: "q".into(),
+        ..call(vec![wrote("p", 7), wrote("q", 5)])
+    });
+    let text = page(&metrics, &Book::default(), Format::Plain);
+    for (provider, count) in [("p", 7), ("q", 5)] {
+        let line = format!(
+            "llm_proxy_tokens_total{{model=\"fast\",provider=\"{provider}\",token_type=\"completion_tokens\",api_key_name=\"k\"}} {count}"
+        );
+        assert!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
+}
+
 /// Asking the same provider by the same key again is a retry, and no failover; another key is one.
 #[test]
 fn a_failover_goes_somewhere_else() {
@@ -165,10 +194,15 @@ fn a_failover_goes_somewhere_else() {
         credential: credential.into(),
         ..asked()
     };
+    let beside = |attempt: AttemptRecord| AttemptRecord {
+        is_hedge: true,
+        ..attempt
+    };
     for (attempts, failovers) in [
         (vec![failed("a"), failed("a"), failed("a")], 0),
         (vec![failed("a"), failed("a"), failed("b")], 1),
         (vec![failed("a"), failed("b"), failed("a")], 2),
+        (vec![failed("a"), beside(failed("b"))], 0),
     ] {
         let metrics = Metrics::new();
         metrics.observe(&call(attempts));

@@ -13,19 +13,21 @@ use crate::upstream_error::{Checked, decode as decode_error, in_band, member, ob
 /// A JSON object without an error inside.
 pub(crate) fn check(body: &[u8]) -> Result<Checked, Failure> {
     let peek: AnswerPeek<'_> = object(body)?;
+    let usage = counts(peek.usage, peek.service_tier);
     // Some vendors say their errors bare: `{"message": …}`.
     let bare = || decode_error(body).filter(|_| peek.output.is_none());
     if let Some(error) = member(peek.error).or_else(bare) {
-        return Err(in_band(error));
+        return Err(in_band(error).counted(usage));
     }
     if peek.status.map(RawValue::get) == Some("\"failed\"") {
         return Err(in_band(UpstreamError {
             message: "the provider's answer failed without saying why".to_owned(),
             ..UpstreamError::default()
-        }));
+        })
+        .counted(usage));
     }
     Ok(Checked {
-        usage: counts(peek.usage, peek.service_tier),
+        usage,
         has_turn: peek.output.is_some(),
     })
 }

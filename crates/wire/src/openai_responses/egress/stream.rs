@@ -74,7 +74,7 @@ fn reported(event: &Event<'_>) -> Failure {
         code: event.code.as_deref().map(str::to_owned),
         param: None,
     };
-    in_band(inner.unwrap_or_else(own))
+    in_band(inner.unwrap_or_else(own)).counted(counted(event.response.as_ref()))
 }
 
 /// The tokens that an answer reports, one that failed too.
