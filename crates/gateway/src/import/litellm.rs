@@ -8,6 +8,7 @@ mod deployment;
 mod fallbacks;
 mod groups;
 mod guardrails;
+mod info;
 mod model_name;
 mod price;
 mod rules;

@@ -37,8 +37,18 @@ guardrails:
 
 /// What the provider was sent of a call.
 async fn sent(gate: &Gate, mock: &polygate_mock_provider::Mock, body: Value) -> (Value, String) {
+    sent_at("/v1/chat/completions", gate, mock, body).await
+}
+
+/// The same of a call of any format.
+async fn sent_at(
+    path: &str,
+    gate: &Gate,
+    mock: &polygate_mock_provider::Mock,
+    body: Value,
+) -> (Value, String) {
     let before = calls(mock).len();
-    let reply = gate.post("/v1/chat/completions", &body).await;
+    let reply = gate.post(path, &body).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     let calls = calls(mock);
     let [entry] = calls.get(before..).expect("calls") else {
@@ -205,4 +215,53 @@ async fn what_litellm_gave_to_calls_is_given_to_them_here() {
     told["messages"][0]["content"] = json!(format!("my key is {secret}"));
     let (body, _) = sent(&gate, &mock, told).await;
     assert!(!body.to_string().contains(&secret), "{body}");
+}
+
+const LIMITED: &str = r#"
+model_list:
+  - {model_name: limited, litellm_params: {model: groq/llama, api_base: os.environ/UPSTREAM, api_key: k, max_tokens: 66}}
+  - {model_name: "*", litellm_params: {model: "openai/*", api_base: os.environ/UPSTREAM, api_key: wide}}
+  - {model_name: "narrow/*", litellm_params: {model: "openai/*", api_base: os.environ/UPSTREAM, api_key: narrow, top_p: 0.5}}
+  - {model_name: shared, litellm_params: {model: openai/first, api_base: os.environ/UPSTREAM, api_key: k, weight: 0.9}}
+  - {model_name: shared, litellm_params: {model: openai/second, api_base: os.environ/UPSTREAM, api_key: k}}
+"#;
+
+#[tokio::test]
+async fn clients_of_every_format_have_the_limit_and_patterns_their_own_parameters() {
+    let mock = mock("p").await;
+    let base = format!("{}/v1", mock.url());
+    let gate = Gate::start_with(&imported(LIMITED), &[("UPSTREAM", base.as_str())]);
+    let says = json!([{"role": "user", "parts": [{"text": "hi"}]}]);
+    for (path, body, limit, other) in [
+        (
+            "/v1/chat/completions",
+            chat("limited", false),
+            "max_tokens",
+            "max_completion_tokens",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "limited", "input": "hi"}),
+            "max_output_tokens",
+            "max_tokens",
+        ),
+        (
+            "/v1beta/models/limited:generateContent",
+            json!({"contents": says}),
+            "max_completion_tokens",
+            "max_tokens",
+        ),
+    ] {
+        let (body, _) = sent_at(path, &gate, &mock, body).await;
+        assert_eq!(body[limit], 66, "{path}: {body}");
+        assert!(body.get(other).is_none(), "{path}: {body}");
+    }
+    let (body, _) = sent(&gate, &mock, chat("narrow/one", false)).await;
+    assert_eq!(body["top_p"], 0.5, "{body}");
+    let (body, _) = sent(&gate, &mock, chat("another", false)).await;
+    assert!(body.get("top_p").is_none(), "{body}");
+    for _ in 0..8 {
+        let (body, _) = sent(&gate, &mock, chat("shared", false)).await;
+        assert_eq!(body["model"], "first", "who says no share gets none");
+    }
 }

@@ -25,7 +25,7 @@ const COMPLETED: [&str; 6] = [
     "mistral",
 ];
 
-/// The address for a provider of this row. Azure's may name the deployment and the version, which go where these stand here.
+/// The address for a provider of this row. LiteLLM knows the place of Azure's models of other makers; Azure's own may name the deployment and the version, which go where these stand here.
 pub fn address(
     row: &str,
     said: &str,
@@ -38,11 +38,26 @@ pub fn address(
     let (path, query) = said.split_once('?').unwrap_or((said, ""));
     let path = path.trim_end_matches('/');
     let bare = TAILS.iter().find_map(|tail| path.strip_suffix(tail));
-    if row == "azure" {
+    if row.starts_with("azure") {
         let mut pairs = query.split('&');
         let version = pairs.find_map(|pair| pair.strip_prefix("api-version="));
         if let Some(version) = version.filter(|version| !version.is_empty()) {
             provider.insert("api_version".to_owned(), version.into());
+        }
+        match row {
+            // A version behind it is appended here too.
+            "azure-anthropic" => {
+                let begin = path.split_once("/anthropic").map(|(begin, _)| begin);
+                return match (begin, bare) {
+                    (None, Some(bare)) => bare.to_owned(),
+                    (begin, _) => format!("{}/anthropic", begin.unwrap_or(path)),
+                };
+            }
+            "azure-models" => {
+                let bare = bare.unwrap_or(path);
+                return format!("{}/models", bare.strip_suffix("/models").unwrap_or(bare));
+            }
+            _ => {}
         }
         if let Some((base, deployment)) = path.split_once("/openai/deployments/") {
             let deployment = deployment.split('/').next();
@@ -133,6 +148,41 @@ mod tests {
                 "https://r.openai.azure.com",
                 "mine",
                 Some("2024-06-01"),
+            ),
+            (
+                "azure-anthropic",
+                "https://r.services.ai.azure.com",
+                "https://r.services.ai.azure.com/anthropic",
+                "m",
+                None,
+            ),
+            (
+                "azure-anthropic",
+                "https://r.services.ai.azure.com/anthropic/v1/messages",
+                "https://r.services.ai.azure.com/anthropic",
+                "m",
+                None,
+            ),
+            (
+                "azure-anthropic",
+                "https://proxy/v1/messages",
+                "https://proxy/v1",
+                "m",
+                None,
+            ),
+            (
+                "azure-models",
+                "https://r.services.ai.azure.com/",
+                "https://r.services.ai.azure.com/models",
+                "m",
+                None,
+            ),
+            (
+                "azure-models",
+                "https://r.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
+                "https://r.services.ai.azure.com/models",
+                "m",
+                Some("2024-05-01-preview"),
             ),
             (
                 "azure",

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use super::native;
 use crate::config::values::boolean;
 use crate::config::yaml::{Kind, Node};
-use crate::import::{At, Notes};
+use crate::import::{At, Finding, Notes};
 
 /// The formats that places are listed for, with their words in rules.
 const FORMATS: [(Format, &str); 5] = [
@@ -62,10 +62,18 @@ const OPEN: [Format; 3] = [
 /// The two names of one limit in OpenAI's chat, which takes only one of them in a call.
 const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
+/// Clients whose chats go out as they are …
+const NATIVE: &[&str] = &["openai-chat"];
+
+/// … and those whose calls are translated into chats, which have the limit that the provider knows.
+const TRANSLATED: &[&str] = &["openai-responses", "anthropic-messages", "gemini"];
+
 /// What a deployment gives to calls.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Defaults {
     parts: Vec<Part>,
+    /// What is to be said of them if they are carried.
+    pub findings: Vec<Finding>,
 }
 
 /// Those that go into bodies of one kind.
@@ -73,8 +81,8 @@ pub struct Defaults {
 pub struct Part {
     /// What is spoken there, where that matters.
     pub protocol: Option<&'static str>,
-    /// Only for clients that speak the same.
-    pub is_native: bool,
+    /// Only for clients that speak these; none is all.
+    pub clients: &'static [&'static str],
     /// The places, and what stands there.
     pub params: Map<String, Value>,
 }
@@ -96,6 +104,8 @@ pub struct Reader {
     /// By whatever name it is said.
     is_only_limit: bool,
     parts: Vec<Part>,
+    /// What is to be said of these.
+    said: Notes,
 }
 
 impl Reader {
@@ -106,6 +116,7 @@ impl Reader {
             limit: if is_new_limit { LIMITS[1] } else { LIMITS[0] },
             is_only_limit: is_new_limit && is_thinking,
             parts: Vec::new(),
+            said: Notes::default(),
         }
     }
 
@@ -134,9 +145,13 @@ impl Reader {
                 value => value.clone(),
             };
             let is_limit = *format == Format::OpenaiChat && LIMITS.contains(&key);
-            match is_limit && self.is_only_limit {
-                true => self.put(word, false, self.limit, value),
-                false => self.put(word, is_limit && key != self.limit, place, value),
+            if !is_limit || key == self.limit {
+                self.put(word, &[], place, value);
+            } else if self.is_only_limit {
+                self.put(word, &[], self.limit, value);
+            } else {
+                self.put(word, NATIVE, place, value.clone());
+                self.put(word, TRANSLATED, self.limit, value);
             }
         }
         let words = |spoken: Vec<(&(Format, &'static str), &&str)>| {
@@ -144,10 +159,7 @@ impl Reader {
             words.collect::<Vec<_>>()
         };
         let (there, lacking) = (words(there), words(not_there));
-        match self.is_only_limit && LIMITS.contains(&key) {
-            true => notes.carried(at, format!("payload.default, as {}", self.limit)),
-            false => note(at, key, &there, &lacking, notes),
-        }
+        self.note(at, key, &there, &lacking, notes);
         true
     }
 
@@ -169,16 +181,22 @@ impl Reader {
                 }
                 (Ok(()), Some(value)) => {
                     for word in &open {
-                        self.put(word, false, &place, value.clone());
+                        self.put(word, &[], &place, value.clone());
                     }
-                    notes.carried(&at, "payload.default");
+                    self.said.carried(&at, "payload.default");
                 }
             }
         }
     }
 
-    fn put(&mut self, protocol: &'static str, is_native: bool, place: &str, value: Value) {
-        let is = |part: &&mut Part| part.protocol == Some(protocol) && part.is_native == is_native;
+    fn put(
+        &mut self,
+        protocol: &'static str,
+        clients: &'static [&'static str],
+        place: &str,
+        value: Value,
+    ) {
+        let is = |part: &&mut Part| part.protocol == Some(protocol) && part.clients == clients;
         let place = place.to_owned();
         match self.parts.iter_mut().find(is) {
             Some(part) => {
@@ -186,7 +204,7 @@ impl Reader {
             }
             None => self.parts.push(Part {
                 protocol: Some(protocol),
-                is_native,
+                clients,
                 params: Map::from_iter([(place, value)]),
             }),
         }
@@ -200,34 +218,55 @@ impl Reader {
             && self
                 .parts
                 .iter()
-                .all(|part| !part.is_native && part.params == first.params)
+                .all(|part| part.clients.is_empty() && part.params == first.params)
         {
             self.parts.truncate(1);
             for part in &mut self.parts {
                 part.protocol = None;
             }
         }
-        Defaults { parts: self.parts }
+        Defaults {
+            parts: self.parts,
+            findings: self.said.0,
+        }
     }
-}
 
-/// What became of a parameter that these formats have no place for.
-fn note(at: &At<'_>, key: &str, there: &[&str], lacking: &[&str], notes: &mut Notes) {
-    let lacking = lacking.join(" and ");
-    if there.is_empty() {
-        let message = format!("{lacking} has no place that means the same: see payload.default");
-        notes.missing(at, message);
-    } else if LIMITS.contains(&key) && there.contains(&FORMATS[0].1) {
-        let other = LIMITS.iter().find(|limit| **limit != key).copied();
-        let message = format!(
-            "payload.default; a chat that says {} has both then, as by LiteLLM, which OpenAI refuses",
-            other.unwrap_or_default()
-        );
-        notes.changed(at, message);
-    } else if lacking.is_empty() {
-        notes.carried(at, "payload.default");
-    } else {
-        notes.changed(at, format!("payload.default; not for {lacking}"));
+    /// What became of a parameter, which these formats have a place for, and those not.
+    fn note(
+        &mut self,
+        at: &At<'_>,
+        key: &str,
+        there: &[&str],
+        lacking: &[&str],
+        notes: &mut Notes,
+    ) {
+        let lacking = lacking.join(" and ");
+        if there.is_empty() {
+            let message =
+                format!("{lacking} has no place that means the same: see payload.default");
+            notes.missing(at, message);
+        } else if LIMITS.contains(&key) && there.contains(&FORMATS[0].1) {
+            let (written, whose) = match self.is_only_limit {
+                true => (self.limit, ""),
+                false => (key, "as by LiteLLM, "),
+            };
+            let renamed = if written == key {
+                ""
+            } else {
+                ", as max_completion_tokens"
+            };
+            let other = LIMITS.iter().find(|limit| **limit != written).copied();
+            let message = format!(
+                "payload.default{renamed}; a chat that says {} has both then, {whose}which OpenAI refuses",
+                other.unwrap_or_default()
+            );
+            self.said.changed(at, message);
+        } else if lacking.is_empty() {
+            self.said.carried(at, "payload.default");
+        } else {
+            let message = format!("payload.default; not for {lacking}");
+            self.said.changed(at, message);
+        }
     }
 }
 
@@ -284,6 +323,68 @@ fn word(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::yaml::parse;
+
+    #[test]
+    fn a_limit_is_given_to_whoever_asks_by_the_name_that_goes_out() {
+        const CHAT: &[Format] = &[Format::OpenaiChat];
+        let read = |key: &str, is_new_limit, is_thinking| {
+            let node = parse(&format!("{key}: 5")).expect("YAML");
+            let mut reader = Reader::new(CHAT, is_new_limit, is_thinking);
+            let at = At::top(&node).get(key).expect("the key");
+            assert!(reader.read(key, &at, &mut Notes::default()), "{key}");
+            let read = reader.finish();
+            let [finding] = read.findings.as_slice() else {
+                panic!("one thing is said of {key}");
+            };
+            let parts = read.parts().iter();
+            let parts = parts.map(|part| (part.clients, part.params.keys().cloned().collect()));
+            let parts: Vec<(&[&str], Vec<String>)> = parts.collect();
+            (parts, finding.message.clone())
+        };
+        let [old, new] = LIMITS.map(|limit| vec![limit.to_owned()]);
+        for (key, is_new, is_thinking, expected, both) in [
+            (
+                "max_tokens",
+                false,
+                false,
+                vec![(&[][..], old.clone())],
+                "max_completion_tokens",
+            ),
+            (
+                "max_tokens",
+                true,
+                false,
+                vec![(NATIVE, old.clone()), (TRANSLATED, new.clone())],
+                "max_completion_tokens",
+            ),
+            (
+                "max_tokens",
+                true,
+                true,
+                vec![(&[][..], new.clone())],
+                "max_tokens",
+            ),
+            (
+                "max_completion_tokens",
+                true,
+                true,
+                vec![(&[][..], new.clone())],
+                "max_tokens",
+            ),
+            (
+                "max_completion_tokens",
+                false,
+                false,
+                vec![(NATIVE, new), (TRANSLATED, old)],
+                "max_tokens",
+            ),
+        ] {
+            let (parts, message) = read(key, is_new, is_thinking);
+            assert_eq!(parts, expected, "{key} {is_new} {is_thinking}");
+            let told = format!("a chat that says {both} has both then");
+            assert!(message.contains(&told), "{message}");
+        }
+    }
 
     #[test]
     fn values_mean_what_they_meant() {

@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::address::address;
 use super::defaults::{self, Defaults};
-use super::model_name::{COMPATIBLE, is_thinking, parts_of_name, row, split, variable_of_key};
+use super::model_name::{
+    COMPATIBLE, is_thinking, parts_of_name, row, row_of_azure_ai, split, variable_of_base,
+    variable_of_key,
+};
 use super::price::Price;
-use super::{is_on, is_reference, number, text, time};
+use super::{info, is_on, is_reference, number, text, time};
 use crate::config::env::Environment;
 use crate::import::{At, Notes, problems};
 
@@ -143,7 +146,7 @@ pub fn read(entry: &At<'_>, top: &At<'_>, notes: &mut Notes) -> Option<Deploymen
     let mut price = Price::default();
     reader.others(&mut deployment, &mut price, notes);
     if let Some(info) = &info {
-        model_info(info, &deployment.word, &mut price, notes);
+        info::read(info, &deployment.word, &mut price, notes);
     }
     deployment.price = price.finish(entry, notes);
     for (key, at) in entry.entries() {
@@ -251,6 +254,7 @@ impl<'a> Reader<'a> {
             return None;
         };
         let row = match (row(&word), &base) {
+            _ if word == "azure_ai" => row_of_azure_ai(&name, base.as_deref().unwrap_or_default()),
             (Some(row), _) => row,
             (None, Some(_)) => {
                 let message = format!(
@@ -267,13 +271,29 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
+        let variable = variable_of_base(&word, row).filter(|_| base.is_none());
+        let base = base.or_else(|| {
+            let variable = format!("${{{}}}", variable?);
+            let message = format!("it has no api_base: {variable} is asked, as by LiteLLM");
+            notes.changed(model, message);
+            Some(variable)
+        });
+        if let Some(base) = base.as_ref().filter(|base| is_reference(base))
+            && word == "azure_ai"
+        {
+            let end = match row {
+                "azure-anthropic" => "what it says has to end in /anthropic",
+                _ => "an address of services.ai.azure.com has to end in /models there",
+            };
+            notes.changed(model, format!("its api_base is {base}: {end}"));
+        }
         let mut provider = Map::new();
         // OpenAI's word with another address is whoever is there.
         if !(row == "openai" && base.is_some()) {
             provider.insert("type".to_owned(), row.into());
         }
         let has_base = row_named(row).is_some_and(|row| row.base.is_some());
-        if row != "azure" && !has_base && base.is_none() {
+        if !has_base && base.is_none() {
             notes.missing(
                 model,
                 format!("'{word}' needs an api_base, so it is left out"),
@@ -287,13 +307,6 @@ impl<'a> Reader<'a> {
             }
             let base = address(row, base, &mut name, &mut provider);
             provider.insert("api_base".to_owned(), base.into());
-        } else if row == "azure" {
-            let variable = "${AZURE_API_BASE}";
-            notes.changed(
-                model,
-                format!("it has no api_base: {variable} is asked, as by LiteLLM"),
-            );
-            provider.insert("api_base".to_owned(), variable.into());
         }
         parts_of_name(row, &mut name, &mut provider);
         let speaks = |format| row_named(row).is_some_and(|row| row.formats.contains(&format));
@@ -500,57 +513,4 @@ fn concurrency(deployment: &mut Deployment, at: &At<'_>, notes: &mut Notes) {
     deployment
         .provider
         .insert("max_concurrent".to_owned(), number);
-}
-
-/// What `model_info` says of the model.
-fn model_info(info: &At<'_>, row: &str, price: &mut Price, notes: &mut Notes) {
-    for (key, at) in info.entries() {
-        if at.node.is_null() || price.read(key, &at, notes) {
-            continue;
-        }
-        match key {
-            "id" | "base_model" => {}
-            "mode" => mode(&at, notes),
-            "max_tokens" | "max_input_tokens" | "max_output_tokens" => {
-                notes.missing(&at, "what the catalogue says of the model counts");
-            }
-            key if key.starts_with("supports_") => {
-                notes.missing(&at, "what the catalogue says of the model counts");
-            }
-            "access_groups" => notes.missing(
-                &at,
-                "keys name models themselves: allowed_models, with patterns",
-            ),
-            _ => notes.missing(&at, "Polygate keeps no such word of a model"),
-        }
-    }
-    if let Some(base) = info.get("base_model") {
-        base_model(&base, row, price, notes);
-    }
-}
-
-/// What a model is for that is not asked for by chats or embeddings.
-fn mode(at: &At<'_>, notes: &mut Notes) {
-    const READ: [&str; 4] = ["chat", "completion", "responses", "embedding"];
-    if !at.text().is_some_and(|mode| READ.contains(&mode)) {
-        let message = "calls of this kind go through /v1/{model}/…, as they are";
-        notes.changed(at, message);
-    }
-}
-
-/// What a deployment is of whose name says nothing: its price, as the catalogue has it today.
-fn base_model(at: &At<'_>, row: &str, price: &mut Price, notes: &mut Notes) {
-    let said = at.text().unwrap_or_default();
-    let bare = said.split_once('/').map_or(said, |(_, bare)| bare);
-    if !price.is_empty() {
-        notes.missing(at, "a price is said, which counts alone");
-        return;
-    }
-    match Price::of(row, bare) {
-        Some(listed) => {
-            notes.changed(at, "its price of today is written out, as the target's");
-            *price = listed;
-        }
-        None => notes.missing(at, "the catalogue has no price of it: set the target's"),
-    }
 }

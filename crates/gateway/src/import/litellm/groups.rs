@@ -9,7 +9,7 @@ use super::rules::{self, Asked, Name};
 use super::wild::{self, Wild};
 use super::{is_reference, one};
 use crate::import::published::exactly;
-use crate::import::{At, Notes};
+use crate::import::{At, Fate, Notes};
 
 /// What `model_list` comes to.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Groups {
     wild: Vec<Wild>,
     /// Where failed calls go on.
     pub fallbacks: Fallbacks,
+    /// Another strategy is said than that of shares.
+    pub has_strategy: bool,
 }
 
 /// A provider with what it serves.
@@ -50,7 +52,8 @@ struct Group {
 struct Target {
     provider: usize,
     model: String,
-    weights: [Option<Value>; 3],
+    /// What each entry that it is said in shares calls out by.
+    shares: Vec<[Option<Value>; 3]>,
     priority: Option<Value>,
     price: Option<Value>,
     /// What rules want to know of it.
@@ -135,43 +138,53 @@ impl Groups {
         });
         let names: Vec<Name<'_>> = names.collect();
         let mut rules = rules::rules(&names, notes);
-        for (at, wild) in self.wild.iter().enumerate() {
-            let has_others = wild.asked.defaults.parts().is_empty() || self.meets(at, wild, notes);
-            if !has_others {
-                rules.extend(rules::of_pattern(&wild.pattern, &wild.asked));
+        let left_out = wild::narrower(&self.wild, &mut Notes::default());
+        for wild in &self.wild {
+            let other = self.reached(wild, &names, &left_out);
+            let is_carried = other.is_none() || wild.asked.defaults.parts().is_empty();
+            wild.asked.tell(is_carried, notes);
+            match other.filter(|_| !is_carried) {
+                Some(other) => {
+                    let message = format!(
+                        "its parameters are left out: a rule for '{}' would be for '{other}' too",
+                        wild.pattern
+                    );
+                    wild.asked.note(Fate::NoCounterpart, message, notes);
+                }
+                None => {
+                    for rule in rules::of_pattern(&wild.pattern, &wild.asked) {
+                        if !rules.contains(&rule) {
+                            rules.push(rule);
+                        }
+                    }
+                }
             }
         }
         rules
     }
 
-    /// Whether other names come under a pattern that may be of the same models there; its parameters would be theirs too.
-    fn meets(&self, at: usize, wild: &Wild, notes: &mut Notes) -> bool {
+    /// Another name whose calls would have a pattern's parameters too, by a rule for it, and have others.
+    fn reached<'a>(
+        &'a self,
+        wild: &Wild,
+        names: &[Name<'a>],
+        left_out: &[(usize, String)],
+    ) -> Option<&'a str> {
         let matches = |pattern: &str, name: &str| {
             Pattern::mapping(pattern).is_ok_and(|pattern| pattern.matches(name))
         };
-        let of_group = self.groups.iter().filter(|group| {
-            let mut there = group.targets.iter();
-            matches(&wild.pattern, &group.name)
-                && there.any(|target| matches(&wild.asked.model, &target.model))
+        let exact = names.iter().filter(|name| {
+            let mut there = name.own.iter().chain(&name.further);
+            matches(&wild.pattern, name.name)
+                && there.any(|asked| {
+                    matches(&wild.asked.model, &asked.model)
+                        && asked.defaults.parts() != wild.asked.defaults.parts()
+                })
         });
-        let wilder = self
-            .wild
-            .iter()
-            .enumerate()
-            .filter(|(other_at, other)| *other_at != at && wild.meets(other));
-        let of_group = of_group.map(|group| group.name.as_str());
-        let mut others = of_group.chain(wilder.map(|(_, other)| other.pattern.as_str()));
-        let Some(other) = others.next() else {
-            return false;
-        };
-        wild.note(
-            notes,
-            format!(
-                "its parameters are left out: a rule for '{}' would be for '{other}' too",
-                wild.pattern
-            ),
-        );
-        true
+        let exact = exact.map(|name| name.name);
+        let wilder = self.wild.iter();
+        let wilder = wilder.filter(|other| wild.reaches(other, left_out));
+        exact.chain(wilder.map(|other| &*other.pattern)).next()
     }
 
     /// The native sections: `providers` and `models`.
@@ -188,7 +201,7 @@ impl Groups {
                 && Pattern::mapping(&group.name).is_ok_and(|pattern| pattern.is_exact())
                 && self.is_mapped(group)
                 && self.is_alone(group);
-            (!is_plain).then(|| (group.name.clone(), self.model(group, fallbacks)))
+            (!is_plain).then(|| (group.name.clone(), self.model(group, fallbacks, notes)))
         });
         let models = models.collect();
         let providers = self.providers.into_iter().map(Served::finish);
@@ -225,8 +238,15 @@ impl Groups {
         })
     }
 
-    fn model(&self, group: &Group, fallbacks: Option<Value>) -> Value {
-        let weights = group.weights();
+    fn model(&self, group: &Group, fallbacks: Option<Value>, notes: &mut Notes) -> Value {
+        let weights = group.weights(!self.has_strategy);
+        let none = Some(Value::from(0));
+        for (target, weight) in group.targets.iter().zip(&weights) {
+            if *weight == none && !target.shares.iter().flatten().any(|said| *said == none) {
+                let message = "it says no share, and the first of its name does: it is asked when the others are out, as by LiteLLM";
+                target.asked.note(Fate::Changed, message.to_owned(), notes);
+            }
+        }
         let targets = group
             .targets
             .iter()
@@ -280,7 +300,7 @@ impl Groups {
         let target = Target {
             provider: at,
             model,
-            weights,
+            shares: vec![weights],
             priority,
             price,
             asked,
@@ -398,37 +418,53 @@ impl Group {
             entry,
             "it is there twice: one target with the share of both",
         );
-        let [weight, ..] = &mut same.weights;
-        let [other, ..] = &target.weights;
-        *weight = both(weight.as_ref(), other.as_ref()).or(weight.take());
-        if same.asked.defaults != target.asked.defaults {
-            notes.missing(
-                entry,
-                "its parameters are left out: those of the first count",
-            );
+        same.shares.extend(target.shares);
+        let is_same = same.asked.defaults.parts() == target.asked.defaults.parts();
+        if is_same {
+            let findings = target.asked.defaults.findings;
+            same.asked.defaults.findings.extend(findings);
+        } else {
+            let message = "its parameters are left out: those of the first count";
+            notes.missing(entry, message);
+            target.asked.tell(false, notes);
         }
     }
 
-    /// The share of each, by the strongest key that any has: numbers of two kinds cannot be compared.
-    fn weights(&self) -> Vec<Option<Value>> {
-        let of = |kind: usize| {
-            let each = self.targets.iter();
-            each.map(|target| target.weights.get(kind).cloned().flatten())
-                .collect::<Vec<_>>()
+    /// The share of each, by the strongest key that the first of its tier has, as LiteLLM shares out: who does not say it gets none.
+    /// Its other strategies look at no share: there whoever has one has it.
+    fn weights(&self, is_shared: bool) -> Vec<Option<Value>> {
+        let weight = |target: &Target| {
+            let tier = self.targets.iter();
+            let tier = tier.filter(|other| other.priority == target.priority);
+            let seen = if is_shared { 1 } else { usize::MAX };
+            let seen: Vec<_> = tier.flat_map(|target| &target.shares).take(seen).collect();
+            let has = |kind: &usize| seen.iter().any(|share| said(share, *kind).is_some());
+            let Some(kind) = (0..3).find(has) else {
+                let times = target.shares.len();
+                return (times > 1).then(|| times.into());
+            };
+            let shares = target.shares.iter();
+            let shares = shares.filter_map(|share| said(share, kind).cloned());
+            shares.reduce(both).or(is_shared.then(|| 0.into()))
         };
-        let mut kinds = (0..3).map(of);
-        let said = kinds.find(|weights| weights.iter().any(Option::is_some));
-        whole(said.unwrap_or_else(|| vec![None; self.targets.len()]))
+        whole(self.targets.iter().map(weight).collect())
     }
 }
 
-/// The sum of two shares; one where none is said.
-fn both(one: Option<&Value>, other: Option<&Value>) -> Option<Value> {
-    let number = |weight: Option<&Value>| weight.map_or(Some(1.0), Value::as_f64);
-    let sum = (number(one)? + number(other)?).min(f64::from(u32::MAX));
+/// What an entry says by one of the keys.
+fn said(share: &[Option<Value>; 3], kind: usize) -> Option<&Value> {
+    share.get(kind).and_then(Option::as_ref)
+}
+
+/// The sum of two shares, where no variable says one.
+fn both(one: Value, other: Value) -> Value {
+    let Some((first, second)) = one.as_f64().zip(other.as_f64()) else {
+        return one;
+    };
+    let sum = (first + second).min(f64::from(u32::MAX));
     match sum.fract() {
-        0.0 => Some((sum as u64).into()),
-        _ => Some(sum.into()),
+        0.0 => (sum as u64).into(),
+        _ => sum.into(),
     }
 }
 

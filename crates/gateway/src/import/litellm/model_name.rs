@@ -3,6 +3,8 @@
 use polygate_providers::row_named;
 use serde_json::{Map, Value};
 
+use super::price::Price;
+
 /// LiteLLM's names of providers that have another one here.
 const ROWS: [(&str, &str); 19] = [
     ("text-completion-openai", "openai"),
@@ -90,6 +92,32 @@ pub fn row(word: &str) -> Option<&'static str> {
     let ours = renamed.map_or(word, |(_, ours)| *ours);
     let row = row_named(ours).or_else(|| row_named(&ours.replace('_', "-")));
     row.map(|row| row.name.as_str())
+}
+
+/// The row of a model of Azure's catalogue, by its name and address: Anthropic's are asked in another format than others, OpenAI's are
+/// deployments at the same host.
+pub fn row_of_azure_ai(name: &str, base: &str) -> &'static str {
+    const HOST: &str = "services.ai.azure.com";
+    let path = base.split_once(HOST).map(|(_, path)| path);
+    let is_bare = path.is_some_and(|path| path.trim_end_matches('/').is_empty());
+    if name.to_ascii_lowercase().contains("claude") {
+        "azure-anthropic"
+    } else if is_bare && Price::of("openai", name).is_some() {
+        "azure"
+    } else if path.is_some_and(|path| !path.contains("/openai")) {
+        "azure-models"
+    } else {
+        COMPATIBLE
+    }
+}
+
+/// The variable that LiteLLM takes an address of, where none is said.
+pub fn variable_of_base(word: &str, row: &str) -> Option<&'static str> {
+    match (word, row) {
+        ("azure_ai", _) => Some("AZURE_AI_API_BASE"),
+        (_, "azure") => Some("AZURE_API_BASE"),
+        _ => None,
+    }
 }
 
 /// The variable that LiteLLM takes a key of, for a provider by its word and the row of that.
@@ -221,6 +249,40 @@ mod tests {
             ("octopus", false),
         ] {
             assert_eq!(is_thinking(model), expected, "{model}");
+        }
+        for (name, base, expected) in [
+            (
+                "claude-sonnet-4-5",
+                "https://r.services.ai.azure.com",
+                "azure-anthropic",
+            ),
+            ("Claude-mine", "${BASE}", "azure-anthropic"),
+            (
+                "command-r",
+                "https://r.services.ai.azure.com",
+                "azure-models",
+            ),
+            ("gpt-4o", "https://r.services.ai.azure.com/", "azure"),
+            (
+                "gpt-4o",
+                "https://r.services.ai.azure.com/models",
+                "azure-models",
+            ),
+            (
+                "gpt-mine",
+                "https://r.services.ai.azure.com",
+                "azure-models",
+            ),
+            (
+                "grok-3",
+                "https://r.services.ai.azure.com/openai/v1/",
+                COMPATIBLE,
+            ),
+            ("mistral", "https://m.models.ai.azure.com/v1", COMPATIBLE),
+            ("mistral", "${BASE}", COMPATIBLE),
+        ] {
+            assert_eq!(row_of_azure_ai(name, base), expected, "{name} {base}");
+            assert!(row_named(expected).is_some(), "{expected}");
         }
         assert_eq!(row("hosted_vllm"), Some("vllm"));
         assert_eq!(row("nowhere"), None);

@@ -37,7 +37,7 @@ pub struct Name<'a> {
 struct Rule {
     models: Vec<(String, Option<&'static str>)>,
     names: Vec<String>,
-    is_native: bool,
+    clients: &'static [&'static str],
     params: Map<String, Value>,
 }
 
@@ -45,7 +45,12 @@ struct Rule {
 pub fn rules(names: &[Name<'_>], notes: &mut Notes) -> Vec<Value> {
     let mut rules: Vec<Rule> = Vec::new();
     for name in names {
-        for asked in name.decided(notes) {
+        let decided = name.decided(notes);
+        for own in &name.own {
+            let is_carried = decided.iter().any(|decided| decided.model == own.model);
+            own.tell(is_carried, notes);
+        }
+        for asked in decided {
             for part in asked.defaults.parts() {
                 add(&mut rules, &exactly(name.name), &asked.model, part);
             }
@@ -63,6 +68,34 @@ pub fn of_pattern(pattern: &str, asked: &Asked) -> Vec<Value> {
     rules.into_iter().map(Rule::finish).collect()
 }
 
+impl Asked {
+    /// Says what became of its parameters, now that it is known. What is left out is told of the whole deployment too.
+    pub fn tell(&self, is_carried: bool, notes: &mut Notes) {
+        for finding in self.defaults.findings.iter().cloned() {
+            let finding = match is_carried {
+                true => finding,
+                false => Finding {
+                    fate: Fate::NoCounterpart,
+                    message: "left out: its deployment says why".to_owned(),
+                    ..finding
+                },
+            };
+            add_finding(finding, notes);
+        }
+    }
+
+    /// Says something of the whole deployment.
+    pub fn note(&self, fate: Fate, message: String, notes: &mut Notes) {
+        let finding = Finding {
+            place: self.place,
+            path: self.path.clone(),
+            fate,
+            message,
+        };
+        add_finding(finding, notes);
+    }
+}
+
 impl<'a> Name<'a> {
     /// One deployment for each model there whose parameters are those of all that a rule could mean. A name's own come first.
     fn decided(&self, notes: &mut Notes) -> Vec<&'a Asked> {
@@ -75,8 +108,9 @@ impl<'a> Name<'a> {
             decided.push(asked);
         }
         decided.retain(|asked| {
-            let others = all()
-                .filter(|other| other.model == asked.model && other.defaults != asked.defaults);
+            let others = all().filter(|other| {
+                other.model == asked.model && other.defaults.parts() != asked.defaults.parts()
+            });
             let mut is_told_apart = true;
             for other in others {
                 let is_own = self.own.iter().any(|own| std::ptr::eq(*own, other));
@@ -93,9 +127,7 @@ impl<'a> Name<'a> {
 
     fn note(&self, asked: &Asked, is_own: bool, notes: &mut Notes) {
         let Name { name, .. } = self;
-        let Asked {
-            model, path, place, ..
-        } = asked;
+        let model = &asked.model;
         let (fate, message) = match is_own {
             true => (
                 Fate::NoCounterpart,
@@ -110,15 +142,14 @@ impl<'a> Name<'a> {
                 ),
             ),
         };
-        let finding = Finding {
-            place: *place,
-            path: path.clone(),
-            fate,
-            message,
-        };
-        if !notes.0.contains(&finding) {
-            notes.0.push(finding);
-        }
+        asked.note(fate, message, notes);
+    }
+}
+
+/// Names that mean the same deployments have one thing said of them.
+fn add_finding(finding: Finding, notes: &mut Notes) {
+    if !notes.0.contains(&finding) {
+        notes.0.push(finding);
     }
 }
 
@@ -126,14 +157,14 @@ impl<'a> Name<'a> {
 fn add(rules: &mut Vec<Rule>, name: &str, model: &str, part: &Part) {
     let models = vec![(model.to_owned(), part.protocol)];
     let same = rules.iter_mut().find(|rule| {
-        rule.models == models && rule.params == part.params && rule.is_native == part.is_native
+        rule.models == models && rule.params == part.params && rule.clients == part.clients
     });
     match same {
         Some(rule) => rule.names.push(name.to_owned()),
         None => rules.push(Rule {
             models,
             names: vec![name.to_owned()],
-            is_native: part.is_native,
+            clients: part.clients,
             params: part.params.clone(),
         }),
     }
@@ -146,7 +177,7 @@ fn merged(rules: Vec<Rule>) -> Vec<Rule> {
         let same = merged.iter_mut().find(|known| {
             known.names == rule.names
                 && known.params == rule.params
-                && known.is_native == rule.is_native
+                && known.clients == rule.clients
         });
         match same {
             Some(known) => known.models.extend(rule.models),
@@ -166,8 +197,8 @@ impl Rule {
             })
             .collect();
         let mut when = json!({"models": self.names});
-        if self.is_native {
-            when["formats"] = json!(["openai-chat"]);
+        if !self.clients.is_empty() {
+            when["formats"] = json!(self.clients);
         }
         json!({"models": models, "when": when, "params": self.params})
     }

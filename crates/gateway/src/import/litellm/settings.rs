@@ -305,6 +305,7 @@ impl Reader<'_> {
             }
             false => self.notes.carried(at, format!("routing.strategy: {ours}")),
         }
+        self.groups.has_strategy = said != "simple-shuffle";
         self.put("routing", "strategy", (*ours).into());
     }
 

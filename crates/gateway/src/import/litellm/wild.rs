@@ -5,7 +5,7 @@ use polygate_engine::pattern::Pattern;
 
 use super::is_reference;
 use super::rules::Asked;
-use crate::import::{Fate, Finding, Notes};
+use crate::import::{Fate, Notes};
 
 /// A pattern of names with its provider.
 #[derive(Debug)]
@@ -23,14 +23,19 @@ pub struct Wild {
 impl Wild {
     /// Whether some name may be of both patterns.
     pub fn meets(&self, other: &Self) -> bool {
-        let ends = |pattern: &str| {
-            let (begin, rest) = pattern.split_once('*').unwrap_or((pattern, ""));
-            let end = rest.rsplit_once('*').map_or(rest, |(_, end)| end);
-            (begin.to_owned(), end.to_owned())
-        };
-        let ((begin, end), (other_begin, other_end)) = (ends(&self.pattern), ends(&other.pattern));
-        (begin.starts_with(&other_begin) || other_begin.starts_with(&begin))
-            && (end.ends_with(&other_end) || other_end.ends_with(&end))
+        meet(&self.pattern, &other.pattern)
+    }
+
+    /// Whether a rule of this pattern would be for calls of another one that have other parameters. `left_out` is what providers leave
+    /// to narrower patterns; of one provider's the narrower goes first anyway.
+    pub fn reaches(&self, other: &Self, left_out: &[(usize, String)]) -> bool {
+        let is_left = other.length() < self.length()
+            && (other.provider == self.provider
+                || left_out.contains(&(other.provider, other.sees(self))));
+        !is_left
+            && self.meets(other)
+            && meet(&self.asked.model, &other.asked.model)
+            && self.asked.defaults.parts() != other.asked.defaults.parts()
     }
 
     /// How much of a name it says.
@@ -51,16 +56,18 @@ impl Wild {
                 .to_owned(),
         }
     }
+}
 
-    /// Says what nobody can carry of it.
-    pub fn note(&self, notes: &mut Notes, message: String) {
-        notes.0.push(Finding {
-            place: self.asked.place,
-            path: self.asked.path.clone(),
-            fate: Fate::NoCounterpart,
-            message,
-        });
-    }
+/// Whether something may fit both patterns, as far as their ends say.
+fn meet(one: &str, other: &str) -> bool {
+    let ends = |pattern: &str| {
+        let (begin, rest) = pattern.split_once('*').unwrap_or((pattern, ""));
+        let end = rest.rsplit_once('*').map_or(rest, |(_, end)| end);
+        (begin.to_owned(), end.to_owned())
+    };
+    let ((begin, end), (other_begin, other_end)) = (ends(one), ends(other));
+    (begin.starts_with(&other_begin) || other_begin.starts_with(&begin))
+        && (end.ends_with(&other_end) || other_end.ends_with(&end))
 }
 
 /// What providers leave to narrower patterns of others.
@@ -86,13 +93,13 @@ pub fn narrower(all: &[Wild], notes: &mut Notes) -> Vec<(usize, String)> {
                 }
                 // It shares those calls anyway.
                 Some(own) if own.pattern == narrow.pattern => {}
-                Some(own) => narrow.note(
-                    notes,
-                    format!(
+                Some(own) => {
+                    let message = format!(
                         "it shares its calls with '{}': the provider of that cannot leave them out and take '{}'",
                         wide.pattern, own.pattern
-                    ),
-                ),
+                    );
+                    narrow.asked.note(Fate::NoCounterpart, message, notes);
+                }
             }
         }
     }
@@ -110,8 +117,10 @@ pub fn is_sound(pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::yaml::Place;
-    use crate::import::litellm::defaults::Defaults;
+    use crate::config::yaml::{Place, parse};
+    use crate::import::At;
+    use crate::import::litellm::defaults::{self, Defaults};
+    use polygate_wire::Format;
 
     fn wild(provider: usize, prefix: &str, pattern: &str) -> Wild {
         Wild {
@@ -161,6 +170,36 @@ mod tests {
         ];
         assert_eq!(narrower(&between, &mut notes), [(1, "gpt-4o-*".to_owned())]);
         assert_eq!(notes.0.len(), 1, "what cannot be said is told");
+    }
+
+    #[test]
+    fn a_rule_reaches_calls_of_narrower_patterns_and_of_equal_ones() {
+        let with = |mut wild: Wild, model: &str, limit: u32| {
+            let node = parse(&format!("temperature: {limit}")).expect("YAML");
+            let at = At::top(&node).get("temperature").expect("the key");
+            let mut reader = defaults::Reader::new(&[Format::OpenaiChat], false, false);
+            reader.read("temperature", &at, &mut Notes::default());
+            wild.asked.defaults = reader.finish();
+            wild.asked.model = model.to_owned();
+            wild
+        };
+        let all = [
+            with(wild(0, "", "*"), "*", 1),
+            with(wild(1, "a/", "a/*"), "*", 2),
+            with(wild(2, "a/", "a/*"), "*", 2),
+            with(wild(3, "a/", "a/*"), "*", 3),
+            with(wild(0, "", "b/*"), "b/*", 4),
+            with(wild(4, "", "c*"), "c", 5),
+            with(wild(5, "", "c*"), "d", 6),
+        ];
+        let left_out = narrower(&all, &mut Notes::default());
+        let reached = all.iter().map(|wild| {
+            let others = all.iter().enumerate();
+            let others = others.filter(|(_, other)| wild.reaches(other, &left_out));
+            others.map(|(at, _)| at).collect::<Vec<_>>()
+        });
+        let expected: [&[usize]; 7] = [&[1, 2, 3, 4, 5, 6], &[3], &[3], &[1, 2], &[], &[], &[]];
+        assert_eq!(reached.collect::<Vec<_>>(), expected);
     }
 
     #[test]
