@@ -13,6 +13,7 @@ mod model_name;
 mod price;
 mod rules;
 mod settings;
+mod shares;
 mod wild;
 
 use std::path::Path;

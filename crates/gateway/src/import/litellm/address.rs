@@ -25,7 +25,8 @@ const COMPLETED: [&str; 6] = [
     "mistral",
 ];
 
-/// The address for a provider of this row. LiteLLM knows the place of Azure's models of other makers; Azure's own may name the deployment and the version, which go where these stand here.
+/// The address for a provider of this row. Azure's may name the deployment and the version, which go where these stand here; the place of
+/// other makers' models there may be left out.
 pub fn address(
     row: &str,
     said: &str,
@@ -45,7 +46,7 @@ pub fn address(
             provider.insert("api_version".to_owned(), version.into());
         }
         match row {
-            // A version behind it is appended here too.
+            // What stands behind it is appended here too.
             "azure-anthropic" => {
                 let begin = path.split_once("/anthropic").map(|(begin, _)| begin);
                 return match (begin, bare) {

@@ -278,14 +278,13 @@ impl<'a> Reader<'a> {
             notes.changed(model, message);
             Some(variable)
         });
-        if let Some(base) = base.as_ref().filter(|base| is_reference(base))
-            && word == "azure_ai"
-        {
+        // Where it leads is not known, nor what it lacks.
+        if word == "azure_ai" && base.as_deref().is_some_and(is_reference) {
             let end = match row {
                 "azure-anthropic" => "what it says has to end in /anthropic",
                 _ => "an address of services.ai.azure.com has to end in /models there",
             };
-            notes.changed(model, format!("its api_base is {base}: {end}"));
+            notes.changed(model, format!("its api_base is a variable's: {end}"));
         }
         let mut provider = Map::new();
         // OpenAI's word with another address is whoever is there.

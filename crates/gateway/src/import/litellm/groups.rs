@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::deployment::{self, Deployment};
 use super::fallbacks::Fallbacks;
 use super::rules::{self, Asked, Name};
+use super::shares::{self, One, Share};
 use super::wild::{self, Wild};
 use super::{is_reference, one};
 use crate::import::published::exactly;
@@ -53,7 +54,7 @@ struct Target {
     provider: usize,
     model: String,
     /// What each entry that it is said in shares calls out by.
-    shares: Vec<[Option<Value>; 3]>,
+    shares: Vec<Share>,
     priority: Option<Value>,
     price: Option<Value>,
     /// What rules want to know of it.
@@ -239,18 +240,21 @@ impl Groups {
     }
 
     fn model(&self, group: &Group, fallbacks: Option<Value>, notes: &mut Notes) -> Value {
-        let weights = group.weights(!self.has_strategy);
-        let none = Some(Value::from(0));
-        for (target, weight) in group.targets.iter().zip(&weights) {
-            if *weight == none && !target.shares.iter().flatten().any(|said| *said == none) {
-                let message = "it says no share, and the first of its name does: it is asked when the others are out, as by LiteLLM";
-                target.asked.note(Fate::Changed, message.to_owned(), notes);
+        let seen = group.targets.iter().map(|target| One {
+            tier: target.priority.as_ref(),
+            entries: &target.shares,
+        });
+        let shares = shares::of(&seen.collect::<Vec<_>>(), !self.has_strategy);
+        for (target, message) in group.targets.iter().zip(&shares.notes) {
+            if let Some(message) = message {
+                let message = (*message).to_owned();
+                target.asked.note(Fate::Changed, message, notes);
             }
         }
         let targets = group
             .targets
             .iter()
-            .zip(&weights)
+            .zip(&shares.weights)
             .filter_map(|(target, weight)| {
                 let served = self.providers.get(target.provider)?;
                 let mut out = Map::new();
@@ -429,67 +433,6 @@ impl Group {
             target.asked.tell(false, notes);
         }
     }
-
-    /// The share of each, by the strongest key that the first of its tier has, as LiteLLM shares out: who does not say it gets none.
-    /// Its other strategies look at no share: there whoever has one has it.
-    fn weights(&self, is_shared: bool) -> Vec<Option<Value>> {
-        let weight = |target: &Target| {
-            let tier = self.targets.iter();
-            let tier = tier.filter(|other| other.priority == target.priority);
-            let seen = if is_shared { 1 } else { usize::MAX };
-            let seen: Vec<_> = tier.flat_map(|target| &target.shares).take(seen).collect();
-            let has = |kind: &usize| seen.iter().any(|share| said(share, *kind).is_some());
-            let Some(kind) = (0..3).find(has) else {
-                let times = target.shares.len();
-                return (times > 1).then(|| times.into());
-            };
-            let shares = target.shares.iter();
-            let shares = shares.filter_map(|share| said(share, kind).cloned());
-            shares.reduce(both).or(is_shared.then(|| 0.into()))
-        };
-        whole(self.targets.iter().map(weight).collect())
-    }
-}
-
-/// What an entry says by one of the keys.
-fn said(share: &[Option<Value>; 3], kind: usize) -> Option<&Value> {
-    share.get(kind).and_then(Option::as_ref)
-}
-
-/// The sum of two shares, where no variable says one.
-fn both(one: Value, other: Value) -> Value {
-    let Some((first, second)) = one.as_f64().zip(other.as_f64()) else {
-        return one;
-    };
-    let sum = (first + second).min(f64::from(u32::MAX));
-    match sum.fract() {
-        0.0 => (sum as u64).into(),
-        _ => sum.into(),
-    }
-}
-
-/// Shares in whole numbers, as they are here, to a thousandth. What a variable says stays.
-fn whole(weights: Vec<Option<Value>>) -> Vec<Option<Value>> {
-    if !weights.iter().flatten().any(Value::is_f64) {
-        return weights;
-    }
-    let thousandths = |weight: &Value| {
-        let weight = (weight.as_f64()? * 1000.0).round();
-        Some((weight as u64).max(u64::from(weight > 0.0)))
-    };
-    let said = weights.iter().flatten().filter_map(thousandths);
-    let common = said.fold(0, |mut one, mut other| {
-        while other > 0 {
-            (one, other) = (other, one % other);
-        }
-        one
-    });
-    let share = |weight: Value| match thousandths(&weight) {
-        Some(share) => (share / common.max(1)).min(u64::from(u32::MAX)).into(),
-        None => weight,
-    };
-    let weights = weights.into_iter();
-    weights.map(|weight| weight.map(share)).collect()
 }
 
 impl Served {
