@@ -355,12 +355,13 @@ async fn models_that_a_proxied_call_names_are_no_way_around() {
         );
         assert!(reply.text().contains("guard 'claude'"), "{}", reply.text());
     }
-    // An upload that nobody reads may name any.
-    let octets = [("content-type", "application/octet-stream")];
-    let long = "x".repeat(1_100_000);
-    let reply = gate
-        .ask(Method::POST, "/v1/chat-m/files", &octets, long)
-        .await;
+    // What nobody can read may name any.
+    let packed = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let path = "/v1/chat-m/chat/completions";
+    let reply = gate.ask(Method::POST, path, &packed, "?").await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
     assert!(calls(&mock).is_empty(), "nobody is asked");
     let other = ask("/v1/chat-m/chat/completions", json!({"model": "chat-m"})).await;

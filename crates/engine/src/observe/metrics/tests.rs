@@ -26,12 +26,16 @@ fn usage() -> Usage {
     }
 }
 
-/// A call with something of everything: one fails, one is beside another and wins.
+/// A call with something of everything: two fail, one is beside another and wins.
 fn eventful() -> CallRecord {
     let failed = AttemptRecord {
         outcome: "upstream_error",
         ambiguous: false,
         ..asked()
+    };
+    let elsewhere = AttemptRecord {
+        credential: "p#2".into(),
+        ..failed.clone()
     };
     let won = AttemptRecord {
         provider: "q".into(),
@@ -63,7 +67,7 @@ fn eventful() -> CallRecord {
             ..Transformed::default()
         },
         first_event: Some(Duration::from_millis(5)),
-        ..call(vec![failed, won])
+        ..call(vec![failed, elsewhere, won])
     }
 }
 
