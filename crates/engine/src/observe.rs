@@ -29,6 +29,7 @@ pub use metrics::{Build, Metrics, SignalCounters, Standing, Told};
 pub(crate) use outcome::End;
 pub use outcome::Outcome;
 pub use pump::{Finished, Flush, Pump, Recorders, Sink};
+pub(crate) use record::NOBODY;
 pub use record::{CallRecord, Recorder};
 pub use refused::Refused;
 pub use trace::{Trace, is_part};

@@ -201,8 +201,7 @@ pub(crate) fn stretch(record: &CallRecord, attempt: &AttemptRecord) -> Stretch {
 
 /// Why an attempt was no success: it failed, or was given up.
 pub(crate) fn failed(attempt: &AttemptRecord) -> Option<&'static str> {
-    let is_good = matches!(attempt.outcome, "ok" | "continued") && attempt.complete;
-    (!is_good).then_some(attempt.outcome)
+    (!attempt.is_good()).then_some(attempt.outcome)
 }
 
 /// What is said of a call and of its attempts alike.

@@ -9,10 +9,9 @@ use super::Engine;
 use crate::attribution::{self, Attribution};
 use crate::call::{Inbound, InboundBody};
 use crate::expect::Expected;
-use crate::observe::{CallRecord, Charge, Outcome, Recorder, Refused, Trace, Transformed};
+use crate::observe::{CallRecord, Charge, NOBODY, Outcome, Recorder, Refused, Trace, Transformed};
 
-/// What records say until someone is known.
-static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
+/// What records say until it is known which model it is.
 static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
 
 impl Engine {

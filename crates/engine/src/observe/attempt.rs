@@ -99,17 +99,26 @@ impl AttemptRecord {
 
     /// The call is over. What nobody waited for was given up, though its answer may have begun.
     pub(super) fn call_ended(&mut self, now: Duration) {
-        let is_good = matches!(self.outcome, "ok" | CONTINUED);
         if self.outcome == GIVEN_UP {
             self.end(now);
-        } else if is_good && !self.complete {
+        } else if self.was_good() && !self.complete {
             self.outcome = GIVEN_UP;
         }
     }
 
+    /// Its answer began, and nothing is known against it.
+    fn was_good(&self) -> bool {
+        matches!(self.outcome, "ok" | CONTINUED)
+    }
+
+    /// Its answer came to its end.
+    pub fn is_good(&self) -> bool {
+        self.was_good() && self.complete
+    }
+
     /// It was asked, and did not do what it should.
     pub(super) fn has_failed(&self) -> bool {
-        !matches!(self.outcome, "ok" | GIVEN_UP | HEDGE_LOST | CONTINUED)
+        !self.was_good() && !matches!(self.outcome, GIVEN_UP | HEDGE_LOST)
     }
 
     /// What became of one that was asked beside another.

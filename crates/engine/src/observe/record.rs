@@ -1,6 +1,6 @@
 //! The record of one call: built along its way, sent once, by the drop of whatever owned the call last.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +32,9 @@ use crate::pulse::Flight;
 use crate::quota::Reservation;
 use crate::route::{Candidate, PassedOver};
 use crate::seats::Seat;
+
+/// What records say until someone is known.
+pub(crate) static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
 
 /// Everything worth knowing of a call.
 #[derive(Clone, Debug)]
@@ -149,7 +152,7 @@ impl CallRecord {
 
     /// Names nobody: we answer ourselves.
     pub(crate) fn name_nobody(&mut self) {
-        let none: Arc<str> = "none".into();
+        let none = NOBODY.clone();
         self.provider = none.clone();
         self.credential = none.clone();
         self.upstream_model = none;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use polygate_core::Failure;
 
+use super::record::NOBODY;
 use crate::call::Endpoint;
 
 /// A request that became no call.
@@ -26,7 +27,7 @@ impl Refused {
             request_id: request_id.clone(),
             method: word(method),
             endpoint: "other",
-            key: "none".into(),
+            key: NOBODY.clone(),
             reason: failure.kind.name(),
             status: failure.status,
         }
